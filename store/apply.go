@@ -1,0 +1,232 @@
+package store
+
+import (
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// Observer is told what was applied, by the committer, in order, after the
+// group is durable and before its callers are answered. It must not block,
+// propose, or change what it is given. Replay at Open tells nothing.
+type Observer interface {
+	// Accepted: a push. Audience has the members by block; for a retained push they are pending now.
+	Accepted(t *Task, m *Message, audience []BlockSet)
+	// Received: users who no longer wait for a message, by acknowledgement or delivery.
+	Received(seq uint64, block uint16, low *roaring.Bitmap)
+	// CaughtUp: one user no longer waits for the messages.
+	CaughtUp(ordinal uint32, seqs []uint64)
+	// Ended: nobody is to get the message any more.
+	Ended(seq uint64, r Reason)
+	// Unregistered: the user is gone.
+	Unregistered(ordinal uint32)
+}
+
+// BlockSet is a set of users of one block.
+type BlockSet struct {
+	Block uint16
+	Low   *roaring.Bitmap
+}
+
+// applier makes the state from commands. It consults the state and the command
+// and nothing else: no clock, no randomness, no option, no map order.
+type applier struct {
+	s      *Store
+	st     *state
+	d      *delta
+	v      *view
+	events []func(Observer)
+}
+
+func (a *applier) tell(f func(Observer)) { a.events = append(a.events, f) }
+
+// apply carries out one command. An error means that nothing has changed; it
+// is the command's result.
+func (a *applier) apply(c Command) (any, error) {
+	switch c := c.(type) {
+	case *Batch:
+		return a.batch(c)
+	case *SetNames:
+		return nil, a.setNames(c)
+	case *SetLimits:
+		a.st.limits = c.Limits
+		return nil, nil
+	case *Push:
+		return a.push(c)
+	case *Received:
+		return a.received(c)
+	case *CaughtUp:
+		return a.caughtUp(c)
+	case *OnlineDone:
+		return nil, a.onlineDone(c)
+	case *End:
+		return a.end(c)
+	case *Forget:
+		return nil, a.forget(c)
+	case *Checkpoint:
+		return nil, a.checkpoint(c)
+	}
+	panic("fanfare: command without apply")
+}
+
+// setNames refuses a name that would stand for two slots.
+func (a *applier) setNames(c *SetNames) error {
+	next := a.st.clone().names
+	for _, n := range c.Names {
+		if n.Name == "" {
+			delete(next, n.Slot)
+		} else {
+			next[n.Slot] = n.Name
+		}
+	}
+	seen := make(map[string]uint8, len(next))
+	for _, slot := range sortedSlots(next) {
+		if other, twice := seen[next[slot]]; twice {
+			return &DuplicateNameError{Name: next[slot], Slots: [2]int{int(other), int(slot)}}
+		}
+		seen[next[slot]] = slot
+	}
+	a.st.names = next
+	return nil
+}
+
+func (a *applier) put(b bucket, key, value []byte) { a.d.put(b, string(key), value) }
+func (a *applier) remove(b bucket, key []byte)     { a.d.put(b, string(key), nil) }
+
+// addDue notes something to be done at a time.
+func (a *applier) addDue(kind byte, at int64, what []byte) {
+	a.put(bucketDue, dueKeyOf(kind, at, what), []byte{})
+}
+
+func (a *applier) removeDue(kind byte, at int64, what []byte) {
+	a.remove(bucketDue, dueKeyOf(kind, at, what))
+}
+
+func (a *applier) progress(seq uint64) (Progress, bool) {
+	b := a.v.get(bucketProgress, key64(seq))
+	if b == nil {
+		return Progress{}, false
+	}
+	p, err := decodeProgress(b)
+	must(err)
+	return p, true
+}
+
+func (a *applier) task(seq uint64) *Task {
+	b := a.v.get(bucketTasks, key64(seq))
+	if b == nil {
+		return nil
+	}
+	t, err := decodeTask(seq, b)
+	must(err)
+	return t
+}
+
+// must panics with a FormatError when a record of the store itself does not
+// decode: that is damage, which the caller of apply or of a view turns into an error.
+func must(err error) {
+	if err == nil {
+		return
+	}
+	if f, ok := err.(*FormatError); ok {
+		panic(f)
+	}
+	panic(&FormatError{What: "record", Detail: err.Error()})
+}
+
+// lessPending settles count users of a task who no longer wait, and completes the
+// task when they were the last.
+func (a *applier) lessPending(seq uint64, count int64, to func(*Progress) *int64) {
+	if count == 0 {
+		return
+	}
+	p, ok := a.progress(seq)
+	if !ok {
+		return
+	}
+	p.Pending -= count
+	*to(&p) += count
+	if p.Pending == 0 {
+		a.finish(seq, &p, Completed)
+	}
+	a.put(bucketProgress, key64(seq), p.encode())
+}
+
+// finish drops what only a live task needs. The caller writes p.
+func (a *applier) finish(seq uint64, p *Progress, r Reason) {
+	p.Ended, p.Reason = a.st.now, r
+	t := a.task(seq)
+	if t == nil {
+		return
+	}
+	key := key64(seq)
+	a.remove(bucketMessages, key)
+	if t.Expires > t.Accepted {
+		a.removeDue(dueExpire, t.Expires, key)
+	} else {
+		a.removeDue(dueOnline, 0, key)
+	}
+	a.addDue(dueForget, a.st.now+TaskRetention.Milliseconds(), key)
+	for _, platform := range t.Platforms {
+		a.endPhone(seq, platform)
+	}
+	it := t.blocks.Iterator()
+	for it.HasNext() {
+		a.d.updatePending(uint16(it.Next()), seq, 0, (*bits).drop)
+	}
+	a.tell(func(o Observer) { o.Ended(seq, r) })
+}
+
+// endPhone closes a task's checkpoint on a platform.
+func (a *applier) endPhone(seq uint64, platform string) {
+	key := phoneKey(seq, platform)
+	b := a.v.get(bucketPhones, key)
+	if b == nil {
+		return
+	}
+	rec, err := decodePhone(b)
+	must(err)
+	if rec.done {
+		return
+	}
+	rec.done = true
+	a.put(bucketPhones, key, rec.encode())
+	a.removeDue(duePhone, 0, key)
+	from := append(append(key64(seq), byte(len(platform))), platform...)
+	for {
+		waiting := a.v.scan(bucketRetries, from, after(from), 1000, false)
+		for _, e := range waiting {
+			a.remove(bucketRetries, e.key)
+		}
+		if len(waiting) < 1000 {
+			return
+		}
+	}
+}
+
+// after returns the first key behind all that have the prefix, nil for the end.
+func after(prefix []byte) []byte {
+	end := append([]byte(nil), prefix...)
+	for i := len(end) - 1; i >= 0; i-- {
+		if end[i]++; end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}
+
+// addCount changes the number of users of a fact and drops the fact when nobody has it.
+func (a *applier) addCount(fact uint32, by int64) {
+	key := key32(fact)
+	count := by
+	if b := a.v.get(bucketCounts, key); b != nil {
+		count += int64(be64(b))
+	}
+	if count > 0 {
+		a.put(bucketCounts, key, key64(uint64(count)))
+		return
+	}
+	a.remove(bucketCounts, key)
+	if name := a.v.get(bucketNames, key); name != nil {
+		a.remove(bucketFacts, append([]byte(nil), name...))
+	}
+	a.remove(bucketNames, key)
+}

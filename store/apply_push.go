@@ -1,0 +1,311 @@
+package store
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// PushResult is the result of a [Push].
+type PushResult struct {
+	Seq, Random       uint64
+	Accepted, Expires int64
+	Total             int64
+	Duplicate         bool // the key was known: this is the earlier task
+}
+
+// push accepts a message: the audience is evaluated here, in the one place that sees
+// a single instant of all blocks, and frozen.
+func (a *applier) push(c *Push) (any, error) {
+	var key []byte
+	if c.Key != "" {
+		key = keyKey(c.From, c.Key)
+		if r, dup, err := a.known(key, c); dup || err != nil {
+			return r, err
+		}
+	}
+	prog, err := compile(c.To, a.v, a.st.slot)
+	if err != nil {
+		return nil, err
+	}
+	// The evaluation opens views of its own. One that opens while its own goroutine holds
+	// another could wait for ever behind a writer that waits for the other to end.
+	a.v.close()
+	audience, err := a.freeze(prog)
+	if err == nil {
+		a.v, err = a.s.view()
+	}
+	if err != nil {
+		// Only a damaged page can do this; refusing the push is an answer that depends on
+		// more than state and command, so the store stops rather than drift.
+		panic(&FormatError{What: "posting", Detail: err.Error()})
+	}
+	seq, now := a.st.nextSeq, a.st.now
+	a.st.nextSeq++
+	t := &Task{
+		Seq: seq, Random: c.Random, From: c.From, Key: c.Key, To: c.To,
+		Accepted: now, Expires: now + c.Lifetime, blocks: roaring.New(),
+	}
+	var p Progress
+	for _, b := range audience {
+		p.Total += int64(b.Low.GetCardinality())
+	}
+	m := &Message{Seq: seq, Random: c.Random, From: c.From, Body: slices.Clone(c.Body), Note: slices.Clone(c.Note), Accepted: now, Expires: t.Expires}
+	r := PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total}
+	id := key64(seq)
+	if key != nil {
+		a.put(bucketKeys, key, (&keyRecord{seq: seq, at: now, hash: c.Hash}).encode())
+		a.addDue(dueKey, now+KeyRetention.Milliseconds(), key)
+	}
+	switch {
+	case p.Total == 0:
+		p.Ended, p.Reason = now, Completed
+		a.addDue(dueForget, now+TaskRetention.Milliseconds(), id)
+	case c.Lifetime == 0:
+		a.addDue(dueOnline, 0, id)
+	default:
+		a.retain(t, m, c.Platforms, audience)
+		p.Pending = p.Total
+	}
+	a.put(bucketTasks, id, t.encode())
+	a.put(bucketProgress, id, p.encode())
+	if p.Total > 0 {
+		a.tell(func(o Observer) { o.Accepted(t, m, audience) })
+	}
+	return r, nil
+}
+
+// known answers a push whose key was used before.
+func (a *applier) known(key []byte, c *Push) (r PushResult, dup bool, err error) {
+	b := a.v.get(bucketKeys, key)
+	if b == nil {
+		return r, false, nil
+	}
+	k, err := decodeKey(b)
+	must(err)
+	if k.at+KeyRetention.Milliseconds() <= a.st.now {
+		a.removeDue(dueKey, k.at+KeyRetention.Milliseconds(), key)
+		return r, false, nil
+	}
+	if k.hash != c.Hash {
+		return r, false, ErrKeyReused
+	}
+	t := a.task(k.seq)
+	if t == nil { // tasks are kept longer than keys
+		panic(&FormatError{What: "key", Detail: "without its task"})
+	}
+	p, _ := a.progress(k.seq)
+	return PushResult{Seq: t.Seq, Random: t.Random, Accepted: t.Accepted, Expires: t.Expires, Total: p.Total, Duplicate: true}, true, nil
+}
+
+// retain keeps the message and who waits for it.
+func (a *applier) retain(t *Task, m *Message, platforms []string, audience []BlockSet) {
+	id := key64(t.Seq)
+	for _, b := range audience {
+		t.blocks.Add(uint32(b.Block))
+		low := b.Low.Clone() // the observer gets the audience, the delta goes on changing its own
+		a.d.updatePending(b.Block, t.Seq, int64(low.GetSizeInBytes()), func(e *bits) { e.set, e.gone = low, true })
+	}
+	t.blocks.RunOptimize()
+	a.put(bucketMessages, id, m.encode())
+	a.addDue(dueExpire, t.Expires, id)
+	if len(m.Note) == 0 {
+		return
+	}
+	t.Platforms = platforms
+	for _, platform := range platforms {
+		a.put(bucketPhones, phoneKey(t.Seq, platform), (&phoneRecord{}).encode())
+		a.addDue(duePhone, 0, phoneKey(t.Seq, platform))
+	}
+}
+
+// freeze evaluates the audience of every block, in parallel, and returns the
+// blocks that have members, in order.
+func (a *applier) freeze(prog *program) ([]BlockSet, error) {
+	g := a.s.geo
+	blocks := g.blocks(a.st.nextOrdinal)
+	var mu sync.Mutex
+	var out []BlockSet
+	err := a.s.eachBlock(blocks, workers(), func(v *view, block uint16) error {
+		r := prog.eval(v, g, block)
+		if r.set == nil || r.set.IsEmpty() {
+			return nil
+		}
+		// What comes out shares no container with the file: roaring's operations take
+		// over whole containers of their operands where they can.
+		if r.owned {
+			r.set.CloneCopyOnWriteContainers()
+		} else {
+			r.set = r.set.Clone()
+		}
+		r.set.RunOptimize()
+		mu.Lock()
+		out = append(out, BlockSet{block, r.set})
+		mu.Unlock()
+		return nil
+	})
+	slices.SortFunc(out, func(x, y BlockSet) int { return int(x.Block) - int(y.Block) })
+	return out, err
+}
+
+// live says whether a task still has a message to deliver.
+func (a *applier) live(seq uint64) (Progress, bool) {
+	p, ok := a.progress(seq)
+	return p, ok && p.Ended == 0
+}
+
+// received clears the bits that are still set and counts only those. Its
+// result is the set of them.
+func (a *applier) received(c *Received) (any, error) {
+	cleared := roaring.New()
+	if _, ok := a.live(c.Seq); !ok {
+		return cleared, nil
+	}
+	pending := a.v.pending(c.Block, c.Seq)
+	if pending == nil {
+		return cleared, nil
+	}
+	cleared = roaring.And(pending, c.Bits)
+	n := int64(cleared.GetCardinality())
+	if n == 0 {
+		return cleared, nil
+	}
+	a.d.updatePending(c.Block, c.Seq, n*bitCost, func(b *bits) { b.removeAll(cleared) })
+	a.tell(func(o Observer) { o.Received(c.Seq, c.Block, cleared) })
+	a.lessPending(c.Seq, n, func(p *Progress) *int64 { return &p.Delivered })
+	return cleared, nil
+}
+
+// caughtUp clears one user's bits; the result is the number of those that were set.
+func (a *applier) caughtUp(c *CaughtUp) (any, error) {
+	g := a.s.geo
+	block, low := g.block(c.Ordinal), g.low(c.Ordinal)
+	var cleared []uint64
+	clear := func(seq uint64) {
+		a.d.updatePending(block, seq, bitCost, func(b *bits) { b.remove(low) })
+		a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Delivered })
+		cleared = append(cleared, seq)
+	}
+	for _, seq := range c.Seqs {
+		if set := a.v.pending(block, seq); set != nil && set.Contains(uint32(low)) {
+			clear(seq)
+		}
+	}
+	for done := false; c.Through > 0 && !done; {
+		waiting := a.v.pendingOf(block, low, 0, 1000)
+		done = len(waiting) < 1000
+		for _, seq := range waiting {
+			if seq > c.Through {
+				done = true
+				break
+			}
+			clear(seq)
+		}
+	}
+	if len(cleared) > 0 {
+		ordinal := c.Ordinal
+		a.tell(func(o Observer) { o.CaughtUp(ordinal, cleared) })
+	}
+	return len(cleared), nil
+}
+
+// onlineDone ends a push with lifetime 0. Whoever it did not reach was not there in time.
+func (a *applier) onlineDone(c *OnlineDone) error {
+	p, ok := a.live(c.Seq)
+	if !ok {
+		return nil
+	}
+	p.Delivered = min(int64(c.Delivered), p.Total)
+	p.Failed = min(int64(c.Failed), p.Total-p.Delivered)
+	p.Expired = p.Total - p.Delivered - p.Failed
+	a.finish(c.Seq, &p, Completed)
+	a.put(bucketProgress, key64(c.Seq), p.encode())
+	return nil
+}
+
+// end expires or withdraws a task; the result says whether it did.
+func (a *applier) end(c *End) (any, error) {
+	p, ok := a.live(c.Seq)
+	if !ok {
+		return false, nil
+	}
+	t := a.task(c.Seq)
+	if c.Reason == Expired && (t.Expires > a.st.now || t.Expires == t.Accepted) {
+		return false, nil
+	}
+	if t.Expires == t.Accepted {
+		// Lifetime 0: the lanes stop, and OnlineDone ends the task with its counts.
+		seq := c.Seq
+		a.tell(func(o Observer) { o.Ended(seq, Withdrawn) })
+		return true, nil
+	}
+	if c.Reason == Expired {
+		p.Expired += p.Pending
+	} else {
+		p.Withdrawn += p.Pending
+	}
+	p.Pending = 0
+	a.finish(c.Seq, &p, c.Reason)
+	a.put(bucketProgress, key64(c.Seq), p.encode())
+	return true, nil
+}
+
+// forget drops what is due. A due entry that is not there, or not due yet, does nothing.
+func (a *applier) forget(c *Forget) error {
+	for _, due := range c.Due {
+		if len(due) < 9 || a.v.get(bucketDue, due) == nil {
+			continue
+		}
+		at, what := int64(be64(due[1:9])), due[9:]
+		if at > a.st.now {
+			continue
+		}
+		switch due[0] {
+		case dueForget:
+			t := a.task(be64(what))
+			a.remove(bucketTasks, what)
+			a.remove(bucketProgress, what)
+			if t != nil {
+				for _, platform := range t.Platforms {
+					a.remove(bucketPhones, phoneKey(t.Seq, platform))
+				}
+			}
+		case dueKey:
+			a.remove(bucketKeys, what)
+		default:
+			continue
+		}
+		a.remove(bucketDue, due)
+	}
+	return nil
+}
+
+// checkpoint moves a task's place on a platform. One that is over stays over.
+func (a *applier) checkpoint(c *Checkpoint) error {
+	key := phoneKey(c.Seq, c.Platform)
+	b := a.v.get(bucketPhones, key)
+	if b == nil {
+		return nil
+	}
+	rec, err := decodePhone(b)
+	must(err)
+	rec.stats.add(c.Stats)
+	if !rec.done {
+		rec.next = max(rec.next, c.Next)
+		for i := range c.Settled {
+			a.remove(bucketRetries, retryKey(c.Seq, c.Platform, &c.Settled[i]))
+		}
+		for i := range c.Retry {
+			var w writer
+			w.uvarint(uint64(c.Retry[i].Attempt))
+			w.varint(c.Retry[i].Due)
+			a.put(bucketRetries, retryKey(c.Seq, c.Platform, &c.Retry[i]), w.b)
+		}
+	}
+	a.put(bucketPhones, key, rec.encode())
+	if c.Done {
+		a.endPhone(c.Seq, c.Platform)
+	}
+	return nil
+}

@@ -1,0 +1,471 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// errUnknownOp is the result of an operation that apply does not know.
+var errUnknownOp = errors.New("fanfare: unknown operation")
+
+// DuplicateNameError says that a name would stand for two attribute slots.
+type DuplicateNameError struct {
+	Name  string
+	Slots [2]int
+}
+
+func (e *DuplicateNameError) Error() string {
+	return fmt.Sprintf("fanfare: attribute name %q in slots %d and %d", e.Name, e.Slots[0], e.Slots[1])
+}
+
+// OpError says which operation of a batch was refused; nothing of the batch was applied.
+type OpError struct {
+	Index int    // of the operation in the batch
+	ID    string // the user
+	Err   error
+}
+
+func (e *OpError) Error() string { return fmt.Sprintf("user %q: %v", e.ID, e.Err) }
+func (e *OpError) Unwrap() error { return e.Err }
+
+// BatchResult is what a batch did.
+type BatchResult struct {
+	Registered int // users that were unknown before
+	Known      int // OpPut and OpRegister of users that were known
+}
+
+// userTx is a batch in the making: users are changed here, and reach the delta
+// only when every operation was good.
+type userTx struct {
+	a        *applier
+	byID     map[string]*editing // the current bearer of an ID, nil when there is none
+	byOrd    map[uint32]*editing
+	order    []*editing
+	owners   map[[16]byte]uint32 // tokens that changed hands in this batch
+	facts    map[string]uint32   // facts that are new
+	factKeys []string            // of facts, in order of their numbers
+	ordinals uint64
+	result   BatchResult
+}
+
+// editing is a user before and after the batch.
+type editing struct {
+	ordinal   uint32
+	old, now  userRecord
+	existed   bool
+	gone      bool
+	changed   bool
+	oldDevs   []Device
+	devs      []Device
+	devsRead  bool
+	devsDirty bool
+}
+
+func (a *applier) batch(c *Batch) (any, error) {
+	tx := &userTx{
+		a: a, byID: make(map[string]*editing, len(c.Ops)), byOrd: make(map[uint32]*editing, len(c.Ops)),
+		owners: make(map[[16]byte]uint32), facts: make(map[string]uint32), ordinals: a.st.nextOrdinal,
+	}
+	for i := range c.Ops {
+		if err := tx.op(&c.Ops[i]); err != nil {
+			return nil, &OpError{Index: i, ID: c.Ops[i].ID, Err: err}
+		}
+	}
+	tx.install()
+	return tx.result, nil
+}
+
+func (tx *userTx) op(o *UserOp) error {
+	u, known := tx.user(o.ID)
+	switch o.Kind {
+	case OpRegister, OpPut:
+		if known {
+			tx.result.Known++
+		} else {
+			if tx.ordinals > 1<<32-1 || tx.a.s.geo.blocks(tx.ordinals+1) > 1<<16 {
+				return &LimitError{What: "users ever registered", Limit: int64(tx.ordinals), Got: int64(tx.ordinals) + 1}
+			}
+			u = &editing{
+				ordinal: uint32(tx.ordinals), changed: true, devsRead: true,
+				now: userRecord{id: o.ID, registered: tx.a.st.now / 1000},
+			}
+			tx.ordinals++
+			tx.track(u)
+			tx.result.Registered++
+		}
+		if o.Kind == OpRegister {
+			return nil
+		}
+		if err := tx.setAttrs(u, o.Attrs); err != nil {
+			return err
+		}
+		if err := tx.addTags(u, o.Tags); err != nil {
+			return err
+		}
+		return tx.putDevices(u, o.Devices)
+	case OpDropDevices:
+		if known {
+			tx.dropDevices(u, o.Devices)
+		}
+		return nil
+	}
+	if !known {
+		return ErrUnknownUser
+	}
+	switch o.Kind {
+	case OpUnregister:
+		tx.devices(u)
+		u.gone, u.changed = true, true
+		tx.byID[o.ID] = nil
+		return nil
+	case OpAddTags:
+		return tx.addTags(u, o.Tags)
+	case OpRemoveTags:
+		for _, t := range o.Tags {
+			if fact, ok := tx.fact(tagFactKey(t)); ok {
+				if i, has := slices.BinarySearch(u.now.tags, fact); has {
+					u.now.tags = slices.Delete(u.now.tags, i, i+1)
+					u.changed = true
+				}
+			}
+		}
+		return nil
+	case OpClearTags:
+		u.changed = u.changed || len(u.now.tags) > 0
+		u.now.tags = nil
+		return nil
+	case OpSetAttrs:
+		return tx.setAttrs(u, o.Attrs)
+	case OpRemoveAttrs:
+		for _, at := range o.Attrs {
+			slot, ok := tx.a.st.slot(at.Name)
+			if !ok {
+				return fmt.Errorf("%w: %q", ErrUnnamedAttribute, at.Name)
+			}
+			if i, has := u.now.attr(slot); has {
+				u.now.attrs = slices.Delete(u.now.attrs, i, i+1)
+				u.changed = true
+			}
+		}
+		return nil
+	case OpPutDevices:
+		return tx.putDevices(u, o.Devices)
+	case OpRemoveDevices:
+		for i := range o.Devices {
+			tx.removeDevice(u, HashToken(o.Devices[i].Platform, o.Devices[i].Token))
+		}
+		return nil
+	}
+	return errUnknownOp
+}
+
+func (tx *userTx) track(u *editing) {
+	tx.byID[u.now.id] = u
+	tx.byOrd[u.ordinal] = u
+	tx.order = append(tx.order, u)
+}
+
+func (tx *userTx) user(id string) (*editing, bool) {
+	if u, seen := tx.byID[id]; seen {
+		return u, u != nil
+	}
+	ord, ok := tx.a.v.ordinal(id)
+	if !ok {
+		return nil, false
+	}
+	return tx.byOrdinal(ord), true
+}
+
+func (tx *userTx) byOrdinal(ord uint32) *editing {
+	if u := tx.byOrd[ord]; u != nil {
+		return u
+	}
+	g := tx.a.s.geo
+	rec, err := decodeUser(tx.a.v.blockRecord(kindUser, g.block(ord), g.low(ord)))
+	must(err)
+	u := &editing{ordinal: ord, old: rec, now: rec, existed: true}
+	u.now.attrs, u.now.tags = slices.Clone(rec.attrs), slices.Clone(rec.tags)
+	tx.track(u)
+	return u
+}
+
+// fact finds a fact's number, in the batch or before it.
+func (tx *userTx) fact(key string) (uint32, bool) {
+	if n, ok := tx.facts[key]; ok {
+		return n, true
+	}
+	return tx.a.v.factNumber(key)
+}
+
+func (tx *userTx) ensureFact(key string) uint32 {
+	n, ok := tx.fact(key)
+	if !ok {
+		n = tx.a.st.nextFact + uint32(len(tx.factKeys))
+		tx.facts[key] = n
+		tx.factKeys = append(tx.factKeys, key)
+	}
+	return n
+}
+
+func (tx *userTx) addTags(u *editing, tags []string) error {
+	for _, t := range tags {
+		fact := tx.ensureFact(tagFactKey(t))
+		i, has := slices.BinarySearch(u.now.tags, fact)
+		if has {
+			continue
+		}
+		if limit := tx.a.st.limits.TagsPerUser; len(u.now.tags) >= limit {
+			return &LimitError{What: "tags of a user", Limit: int64(limit), Got: int64(len(u.now.tags)) + 1}
+		}
+		u.now.tags = slices.Insert(u.now.tags, i, fact)
+		u.changed = true
+	}
+	return nil
+}
+
+func (tx *userTx) setAttrs(u *editing, attrs []AttrValue) error {
+	for _, at := range attrs {
+		slot, ok := tx.a.st.slot(at.Name)
+		if !ok {
+			return fmt.Errorf("%w: %q", ErrUnnamedAttribute, at.Name)
+		}
+		fact := tx.ensureFact(attrFactKey(slot, at.Value))
+		i, has := u.now.attr(slot)
+		switch {
+		case !has:
+			u.now.attrs = slices.Insert(u.now.attrs, i, slotFact{slot, fact})
+		case u.now.attrs[i].fact == fact:
+			continue
+		default:
+			u.now.attrs[i].fact = fact
+		}
+		u.changed = true
+	}
+	return nil
+}
+
+func (tx *userTx) devices(u *editing) {
+	if u.devsRead {
+		return
+	}
+	g := tx.a.s.geo
+	d, err := decodeDevices(tx.a.v.blockRecord(kindDevice, g.block(u.ordinal), g.low(u.ordinal)))
+	must(err)
+	u.oldDevs, u.devs, u.devsRead = d, slices.Clone(d), true
+}
+
+func (tx *userTx) owner(h [16]byte) (uint32, bool) {
+	if ord, ok := tx.owners[h]; ok {
+		u := tx.byOrd[ord]
+		return ord, !u.gone && slices.ContainsFunc(u.devs, func(d Device) bool { return HashToken(d.Platform, d.Token) == h })
+	}
+	b := tx.a.v.get(bucketTokens, h[:])
+	if b == nil {
+		return 0, false
+	}
+	return be32(b), true
+}
+
+// putDevices registers devices; a token leaves the user who had it before.
+func (tx *userTx) putDevices(u *editing, devices []Device) error {
+	for _, d := range devices {
+		tx.devices(u)
+		h := HashToken(d.Platform, d.Token)
+		if ord, has := tx.owner(h); has && ord != u.ordinal {
+			tx.removeDevice(tx.byOrdinal(ord), h)
+		}
+		d.Registered = tx.a.st.now
+		tx.owners[h] = u.ordinal
+		if i := indexDevice(u.devs, h); i >= 0 {
+			u.devs[i] = d
+		} else {
+			if limit := tx.a.st.limits.DevicesPerUser; len(u.devs) >= limit {
+				return &LimitError{What: "devices of a user", Limit: int64(limit), Got: int64(len(u.devs)) + 1}
+			}
+			u.devs = append(u.devs, d)
+		}
+		u.devsDirty = true
+	}
+	return nil
+}
+
+func indexDevice(devices []Device, h [16]byte) int {
+	return slices.IndexFunc(devices, func(d Device) bool { return HashToken(d.Platform, d.Token) == h })
+}
+
+func (tx *userTx) removeDevice(u *editing, h [16]byte) {
+	tx.devices(u)
+	if i := indexDevice(u.devs, h); i >= 0 {
+		u.devs = slices.Delete(u.devs, i, i+1)
+		u.devsDirty = true
+	}
+}
+
+func (tx *userTx) dropDevices(u *editing, devices []Device) {
+	tx.devices(u)
+	for _, d := range devices {
+		h := HashToken(d.Platform, d.Token)
+		if i := indexDevice(u.devs, h); i >= 0 && u.devs[i].Registered < d.Registered {
+			tx.removeDevice(u, h)
+		}
+	}
+}
+
+func platformsOf(devices []Device) []string {
+	var p []string
+	for _, d := range devices {
+		p = append(p, d.Platform)
+	}
+	slices.Sort(p)
+	return slices.Compact(p)
+}
+
+// install writes the batch into the delta. Facts first, so that their counts
+// find them; then the users in the order in which the batch met them.
+func (tx *userTx) install() {
+	a := tx.a
+	used := make(map[uint32]bool, len(tx.factKeys))
+	change := func(u *editing, fact uint32, is bool) {
+		g := a.s.geo
+		a.d.setFact(g.block(u.ordinal), fact, g.low(u.ordinal), is)
+		by := int64(-1)
+		if is {
+			by = 1
+			used[fact] = true
+		}
+		a.addCount(fact, by)
+	}
+	// Platform facts come from the devices, so they get their numbers here.
+	for _, u := range tx.order {
+		if u.devsDirty && !u.gone {
+			for _, p := range platformsOf(u.devs) {
+				tx.ensureFact(platformFactKey(p))
+			}
+		}
+	}
+	for i, key := range tx.factKeys {
+		n := key32(a.st.nextFact + uint32(i))
+		a.put(bucketFacts, []byte(key), n)
+		a.put(bucketNames, n, []byte(key))
+	}
+	first := a.st.nextFact
+	a.st.nextFact += uint32(len(tx.factKeys))
+	a.st.nextOrdinal = tx.ordinals
+	// What is taken away comes before what is given: a token or an ID that
+	// moves within the batch ends with its last owner. Additions to counts come first of all,
+	// lest a fact that moves from one user to another be dropped on the way.
+	for _, u := range tx.order {
+		if !u.gone {
+			tx.each(u, true, func(fact uint32) { change(u, fact, true) })
+		}
+	}
+	for _, u := range tx.order {
+		if u.existed {
+			tx.each(u, false, func(fact uint32) { change(u, fact, false) })
+		}
+		tx.releaseTokens(u)
+		if u.gone && u.existed {
+			tx.erase(u)
+		}
+	}
+	for _, u := range tx.order {
+		if !u.gone {
+			tx.write(u)
+		}
+	}
+	// A fact that the batch named and then took away again was never true of anyone.
+	for i, key := range tx.factKeys {
+		if n := first + uint32(i); !used[n] {
+			a.remove(bucketFacts, []byte(key))
+			a.remove(bucketNames, key32(n))
+		}
+	}
+}
+
+// each calls f for the facts that the batch added to the user, or took away.
+func (tx *userTx) each(u *editing, added bool, f func(fact uint32)) {
+	from, to := u.old, u.now
+	fromPlatforms, toPlatforms := platformsOf(u.oldDevs), platformsOf(u.devs)
+	if u.gone {
+		to, toPlatforms = userRecord{}, nil
+	}
+	if !added {
+		from, to = to, from
+		fromPlatforms, toPlatforms = toPlatforms, fromPlatforms
+	}
+	for _, at := range to.attrs {
+		if !slices.Contains(from.attrs, at) {
+			f(at.fact)
+		}
+	}
+	for _, t := range to.tags {
+		if _, has := slices.BinarySearch(from.tags, t); !has {
+			f(t)
+		}
+	}
+	for _, p := range toPlatforms {
+		if !slices.Contains(fromPlatforms, p) {
+			fact, _ := tx.fact(platformFactKey(p))
+			f(fact)
+		}
+	}
+}
+
+// releaseTokens gives back the tokens that the user had and has no more.
+func (tx *userTx) releaseTokens(u *editing) {
+	for _, d := range u.oldDevs {
+		h := HashToken(d.Platform, d.Token)
+		if u.gone || indexDevice(u.devs, h) < 0 {
+			if b := tx.a.v.get(bucketTokens, h[:]); b != nil && be32(b) == u.ordinal {
+				tx.a.remove(bucketTokens, h[:])
+			}
+		}
+	}
+}
+
+// erase removes what is left of a user who is gone.
+func (tx *userTx) erase(u *editing) {
+	a, g := tx.a, tx.a.s.geo
+	block, low := g.block(u.ordinal), g.low(u.ordinal)
+	a.d.setFact(block, existsFact, low, false)
+	a.d.putUser(block, low, nil)
+	if len(u.oldDevs) > 0 {
+		a.d.putDevices(block, low, nil)
+	}
+	a.remove(bucketIDs, []byte(u.old.id))
+	a.st.users--
+	for {
+		waiting := a.v.pendingOf(block, low, 0, 1000)
+		for _, seq := range waiting {
+			a.d.updatePending(block, seq, bitCost, func(b *bits) { b.remove(low) })
+			a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Gone })
+		}
+		if len(waiting) < 1000 {
+			break
+		}
+	}
+	ordinal := u.ordinal
+	a.tell(func(o Observer) { o.Unregistered(ordinal) })
+}
+
+func (tx *userTx) write(u *editing) {
+	a, g := tx.a, tx.a.s.geo
+	block, low := g.block(u.ordinal), g.low(u.ordinal)
+	if !u.existed {
+		a.put(bucketIDs, []byte(u.now.id), key32(u.ordinal))
+		a.d.setFact(block, existsFact, low, true)
+		a.st.users++
+	}
+	if u.changed {
+		a.d.putUser(block, low, u.now.encode())
+	}
+	if !u.devsDirty {
+		return
+	}
+	a.d.putDevices(block, low, encodeDevices(u.devs))
+	for i := range u.devs {
+		h := HashToken(u.devs[i].Platform, u.devs[i].Token)
+		a.put(bucketTokens, h[:], key32(u.ordinal))
+	}
+}

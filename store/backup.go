@@ -1,0 +1,235 @@
+package store
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// Backup writes a tar archive of the store at one position, while the store goes on: blocks.db,
+// the segment if there is one, and journal.db. The files are first copied
+// beside the store, at the speed of the disk and with the fold waiting, and only then written to w: a
+// slow writer holds nothing up, but the directory needs as much free space as the store
+// uses. [Restore] makes a directory of it again, and so does tar.
+func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
+	if s.stopped.Err() != nil {
+		return ErrClosed
+	}
+	spool, err := os.MkdirTemp(s.dir, "backup-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(spool)) }()
+	names, err := s.spool(ctx, spool)
+	if err != nil {
+		if noRoom(err) {
+			return roomError("a copy beside the store", err)
+		}
+		return err
+	}
+	tw := tar.NewWriter(w)
+	for _, name := range names {
+		if err := addFile(ctx, tw, filepath.Join(spool, name), name); err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
+
+// spool copies the files while nothing is written to the blocks. The journal goes on, and is
+// copied last: it has every record behind the position of the others.
+func (s *Store) spool(ctx context.Context, spool string) (names []string, err error) {
+	s.blocksMu.Lock()
+	defer s.blocksMu.Unlock()
+	segment := ""
+	err = s.blocksDB().View(func(tx *bbolt.Tx) error {
+		segment = string(tx.Bucket(bucketMeta).Get(metaSegment))
+		return copyTx(ctx, tx, filepath.Join(spool, blocksFile))
+	})
+	if err != nil {
+		return nil, err
+	}
+	names = append(names, blocksFile)
+	if segment != "" {
+		if err := copyFile(ctx, filepath.Join(s.dir, segment), filepath.Join(spool, segment)); err != nil {
+			return nil, err
+		}
+		names = append(names, segment)
+	}
+	err = s.local.db.Load().View(func(tx *bbolt.Tx) error { return copyTx(ctx, tx, filepath.Join(spool, journalFile)) })
+	return append(names, journalFile), err
+}
+
+func copyTx(ctx context.Context, tx *bbolt.Tx, to string) error {
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = tx.WriteTo(ctxWriter{ctx, f})
+	return errors.Join(err, f.Close())
+}
+
+func copyFile(ctx context.Context, from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(ctxWriter{ctx, out}, in)
+	return errors.Join(err, out.Close())
+}
+
+// ctxWriter stops a copy when its context ends.
+type ctxWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (w ctxWriter) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.w.Write(p)
+}
+
+func addFile(ctx context.Context, tw *tar.Writer, path, name string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	h := &tar.Header{Name: name, Mode: 0o600, Size: info.Size(), ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = io.Copy(ctxWriter{ctx, tw}, f)
+	return err
+}
+
+// Restore makes a directory from what [Store.Backup] wrote. The directory must
+// not exist or be empty; after an error it is as it was. Opening the directory checks the files.
+func Restore(ctx context.Context, dir string, r io.Reader) (err error) {
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return fmt.Errorf("fanfare: restore: %s is not empty", filepath.Base(dir))
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return err
+	}
+	part, err := os.MkdirTemp(filepath.Dir(dir), filepath.Base(dir)+".restore-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(part))
+		}
+	}()
+	seen := make(map[string]bool)
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%w: backup: %w", ErrDamaged, err)
+		}
+		if seen[h.Name] || h.Name != blocksFile && h.Name != journalFile && !isSegmentName(h.Name) {
+			return fmt.Errorf("%w: backup has a file %q", ErrForeignFile, h.Name)
+		}
+		seen[h.Name] = true
+		if err := restoreFile(ctx, filepath.Join(part, h.Name), tr); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{blocksFile, journalFile} {
+		if !seen[name] {
+			return fmt.Errorf("%w: backup without %s", ErrMissingFile, name)
+		}
+		if err := inspectBolt(filepath.Join(part, name)); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(part); err != nil {
+		return err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(part, dir); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func restoreFile(ctx context.Context, path string, r io.Reader) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(ctxWriter{ctx, f}, r)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func isSegmentName(name string) bool {
+	var position uint64
+	n, err := fmt.Sscanf(name, "segment-%016x", &position)
+	return n == 1 && err == nil && name == segmentName(position)
+}
+
+func fileSize(dir, name string) (int64, error) {
+	info, err := os.Stat(filepath.Join(dir, name))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// Compact rewrites both files without their free pages, while the store goes
+// on; the fold waits. It needs room for a second copy of blocks.db.
+func (s *Store) Compact(ctx context.Context) error {
+	if err := s.Checkpoint(ctx); err != nil {
+		return err
+	}
+	if err := s.compactBlocks(); err != nil {
+		if noRoom(err) {
+			return roomError("a copy beside the store", err)
+		}
+		return err
+	}
+	var err error
+	if e := s.control(ctx, func() {
+		if err = s.local.Cut(s.cut.Load()); err == nil {
+			err = s.local.compact(s.dir)
+		}
+	}); e != nil {
+		return e
+	}
+	return err
+}
+
+func (s *Store) compactBlocks() error {
+	s.blocksMu.Lock()
+	defer s.blocksMu.Unlock()
+	old := s.blocksDB()
+	db, err := compactFile(s.dir, blocksFile, old, blocksOptions())
+	if err != nil {
+		return err
+	}
+	s.setLayers(func(l *layers) { l.db = db })
+	return old.Close() // waits for the views on it; new ones are on the new file
+}

@@ -1,0 +1,238 @@
+package store
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// bits is what a delta says of one posting or one pending set of a block. It
+// is absolute: set and clear are disjoint, and laid over a container that
+// already has them nothing changes. A nil bitmap is an empty one.
+type bits struct {
+	set, clear *roaring.Bitmap
+	gone       bool // whatever was there before set is dropped
+}
+
+func (b *bits) add(low uint16) {
+	if b.set == nil {
+		b.set = roaring.New()
+	}
+	b.set.Add(uint32(low))
+	if b.clear != nil {
+		b.clear.Remove(uint32(low))
+	}
+}
+
+func (b *bits) remove(low uint16) {
+	if b.set != nil {
+		b.set.Remove(uint32(low))
+	}
+	if b.gone {
+		return
+	}
+	if b.clear == nil {
+		b.clear = roaring.New()
+	}
+	b.clear.Add(uint32(low))
+}
+
+func (b *bits) removeAll(x *roaring.Bitmap) {
+	if b.set != nil {
+		b.set.AndNot(x)
+	}
+	if b.gone {
+		return
+	}
+	if b.clear == nil {
+		b.clear = roaring.New()
+	}
+	b.clear.Or(x)
+}
+
+func (b *bits) drop() { *b = bits{gone: true} }
+
+// over returns base with b laid over it. The result is base itself where b
+// changes nothing, else a bitmap of its own.
+func (b *bits) over(base *roaring.Bitmap) *roaring.Bitmap {
+	switch {
+	case b == nil:
+		return base
+	case b.gone || base == nil:
+		if b.set == nil {
+			return nil
+		}
+		return b.set.Clone()
+	}
+	if b.set != nil && !b.set.IsEmpty() {
+		base = roaring.Or(base, b.set)
+		if b.clear != nil {
+			base.AndNot(b.clear)
+		}
+		return base
+	}
+	if b.clear != nil && !b.clear.IsEmpty() {
+		return roaring.AndNot(base, b.clear)
+	}
+	return base
+}
+
+// has says whether b decides about low, and how.
+func (b *bits) has(low uint16) (is, decided bool) {
+	switch {
+	case b.set != nil && b.set.Contains(uint32(low)):
+		return true, true
+	case b.gone || b.clear != nil && b.clear.Contains(uint32(low)):
+		return false, true
+	}
+	return false, false
+}
+
+// delta is what has changed since a checkpoint. Its one writer is the
+// committer; readers of the active delta go through the locks, a frozen one is
+// never written again.
+type delta struct {
+	mu      sync.RWMutex
+	records [bucketBlocks]map[string][]byte // nil: the key is gone
+	blocks  map[uint16]*blockDelta
+
+	position uint64 // of the last record applied to it
+	entries  int
+	bytes    int64
+}
+
+type blockDelta struct {
+	mu      sync.RWMutex
+	users   map[uint16][]byte // nil: gone
+	devices map[uint16][]byte
+	facts   map[uint32]*bits
+	pending map[uint64]*bits
+}
+
+func newDelta() *delta {
+	d := &delta{blocks: make(map[uint16]*blockDelta)}
+	for i := range d.records {
+		d.records[i] = make(map[string][]byte)
+	}
+	return d
+}
+
+// What an entry costs beside its bytes, roughly: map slots, headers, bitmap structures.
+const (
+	recordCost = 96
+	bitsCost   = 256
+	bitCost    = 4
+)
+
+func (d *delta) empty() bool { return d.entries == 0 }
+
+func (d *delta) put(b bucket, key string, value []byte) {
+	d.mu.Lock()
+	old, had := d.records[b][key]
+	d.records[b][key] = value
+	d.mu.Unlock()
+	d.charge(had, len(key), len(value)-len(old))
+}
+
+func (d *delta) charge(had bool, key, value int) {
+	d.bytes += int64(value)
+	if !had {
+		d.entries++
+		d.bytes += recordCost + int64(key)
+	}
+}
+
+func (d *delta) get(b bucket, key []byte) (value []byte, found bool) {
+	d.mu.RLock()
+	value, found = d.records[b][string(key)]
+	d.mu.RUnlock()
+	return value, found
+}
+
+// block returns what the delta says of a block, nil if nothing.
+func (d *delta) block(n uint16) *blockDelta {
+	d.mu.RLock()
+	b := d.blocks[n]
+	d.mu.RUnlock()
+	return b
+}
+
+func (d *delta) ensureBlock(n uint16) *blockDelta {
+	if b := d.blocks[n]; b != nil { // only the writer adds
+		return b
+	}
+	b := &blockDelta{
+		users: make(map[uint16][]byte), devices: make(map[uint16][]byte),
+		facts: make(map[uint32]*bits), pending: make(map[uint64]*bits),
+	}
+	d.mu.Lock()
+	d.blocks[n] = b
+	d.mu.Unlock()
+	return b
+}
+
+func (d *delta) putUser(block, low uint16, value []byte) {
+	b := d.ensureBlock(block)
+	b.mu.Lock()
+	old, had := b.users[low]
+	b.users[low] = value
+	b.mu.Unlock()
+	d.charge(had, 2, len(value)-len(old))
+}
+
+func (d *delta) putDevices(block, low uint16, value []byte) {
+	b := d.ensureBlock(block)
+	b.mu.Lock()
+	old, had := b.devices[low]
+	b.devices[low] = value
+	b.mu.Unlock()
+	d.charge(had, 2, len(value)-len(old))
+}
+
+func (d *delta) setFact(block uint16, fact uint32, low uint16, is bool) {
+	b := d.ensureBlock(block)
+	b.mu.Lock()
+	e := b.facts[fact]
+	if e == nil {
+		e = new(bits)
+		b.facts[fact] = e
+		d.entries++
+		d.bytes += bitsCost
+	}
+	if is {
+		e.add(low)
+	} else {
+		e.remove(low)
+	}
+	b.mu.Unlock()
+	d.bytes += bitCost
+}
+
+// updatePending hands the entry of a pending set to f, under the lock.
+func (d *delta) updatePending(block uint16, seq uint64, cost int64, f func(*bits)) {
+	b := d.ensureBlock(block)
+	b.mu.Lock()
+	e := b.pending[seq]
+	if e == nil {
+		e = new(bits)
+		b.pending[seq] = e
+		d.entries++
+		d.bytes += bitsCost
+	}
+	f(e)
+	b.mu.Unlock()
+	d.bytes += cost
+}
+
+// sortedKeys returns the keys of m in order.
+func sortedKeys[K interface {
+	~uint16 | ~uint32 | ~uint64 | ~string
+}, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

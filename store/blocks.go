@@ -1,0 +1,222 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"go.etcd.io/bbolt"
+)
+
+const (
+	blocksFile    = "blocks.db"
+	blocksVersion = 1
+)
+
+// Keys of the meta bucket of blocks.db, beside format and store.
+var (
+	metaPosition = []byte("position")  // of the last record that the file and its segment contain
+	metaSegment  = []byte("segment")   // name of the segment, while there is one
+	metaBits     = []byte("blockbits") // low bits of an ordinal
+	metaProposer = []byte("proposer")  // who this store is to the log
+)
+
+type blocksMeta struct {
+	id       storeID
+	position uint64
+	segment  string
+	geo      geometry
+	proposer uint64
+}
+
+// The freelist is synced, or opening would walk the whole file.
+func blocksOptions() *bbolt.Options {
+	return &bbolt.Options{
+		Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType,
+		InitialMmapSize: mmapSize(blocksMap), NoStatistics: true,
+	}
+}
+
+func createBlocks(dir string, id storeID, g geometry) error {
+	var proposer [8]byte
+	rand.Read(proposer[:])
+	return createFile(dir, blocksFile, blocksOptions(), func(tx *bbolt.Tx) error {
+		for _, name := range bucketName {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		meta, err := tx.CreateBucket(bucketMeta)
+		if err != nil {
+			return err
+		}
+		st := newState()
+		return errors.Join(
+			meta.Put(metaFormat, key32(blocksVersion)),
+			meta.Put(metaStore, id[:]),
+			meta.Put(metaPosition, key64(0)),
+			meta.Put(metaBits, []byte{g.bits}),
+			meta.Put(metaProposer, proposer[:]),
+			tx.Bucket(bucketName[bucketState]).Put(stateKey, st.encode()))
+	})
+}
+
+func openBlocks(dir string) (db *bbolt.DB, m blocksMeta, err error) {
+	db, m.id, err = openFile(dir, blocksFile, blocksVersion, blocksOptions())
+	if err != nil {
+		return nil, m, err
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		position, bits, proposer := meta.Get(metaPosition), meta.Get(metaBits), meta.Get(metaProposer)
+		if len(position) != 8 || len(bits) != 1 || bits[0] > 16 || len(proposer) != 8 {
+			return &FormatError{What: blocksFile, Detail: "meta bucket"}
+		}
+		for _, name := range bucketName {
+			if tx.Bucket(name) == nil {
+				return &FormatError{What: blocksFile, Detail: "no bucket " + string(name)}
+			}
+		}
+		m.position, m.geo.bits, m.proposer = be64(position), bits[0], be64(proposer)
+		m.segment = string(meta.Get(metaSegment))
+		if m.segment != "" && m.segment != segmentName(m.position) {
+			return &FormatError{What: blocksFile, Detail: "segment name"}
+		}
+		return nil
+	})
+	if err != nil {
+		db.Close()
+		return nil, m, err
+	}
+	return db, m, nil
+}
+
+// foldStep bounds a transaction of the fold: keys, and bytes of values.
+const (
+	foldKeys  = 50_000
+	foldBytes = 16 << 20
+)
+
+// fold lays a frozen delta over the file, in key order and in transactions of
+// a bounded size. Doing it again, in whole or in part, changes nothing. Pause is called
+// around each transaction, so that a backup can get between two.
+func fold(db func() *bbolt.DB, d *delta, pause func(func() error) error) error {
+	pending := make([]change, 0, 4096)
+	size := 0
+	flush := func() error {
+		if len(pending) == 0 {
+			return nil
+		}
+		err := pause(func() error {
+			return db().Update(func(tx *bbolt.Tx) error { return foldChanges(tx, pending) })
+		})
+		pending, size = pending[:0], 0
+		return err
+	}
+	for c := range d.changes {
+		pending = append(pending, c)
+		if size += len(c.key) + len(c.value); c.bits != nil {
+			size += 8 << 10
+		}
+		if len(pending) >= foldKeys || size >= foldBytes {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+func foldChanges(tx *bbolt.Tx, list []change) error {
+	var b *bbolt.Bucket
+	of := buckets
+	for _, c := range list {
+		if c.bucket != of {
+			of = c.bucket
+			b = tx.Bucket(bucketName[of])
+			b.FillPercent = 0.9
+		}
+		value := c.value
+		if c.bits != nil {
+			base := b.Get(c.key)
+			var bm *roaring.Bitmap
+			if base != nil {
+				bm = roaring.New()
+				if _, err := bm.FromUnsafeBytes(base); err != nil {
+					return &FormatError{What: "container", Detail: err.Error()}
+				}
+			}
+			value = containerBytes(c.bits.over(bm), bm)
+			if value == nil && base == nil {
+				continue
+			}
+		}
+		var err error
+		if value == nil {
+			err = b.Delete(c.key)
+		} else {
+			err = b.Put(c.key, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// containerBytes returns the canonical form of a set, nil for the empty one. Base
+// may alias the file, so it is not optimised in place.
+func containerBytes(bm, base *roaring.Bitmap) []byte {
+	if bm == nil || bm.IsEmpty() {
+		return nil
+	}
+	if bm == base {
+		bm = bm.Clone()
+	}
+	bm.RunOptimize()
+	return bitmapBytes(bm)
+}
+
+// nameSegment makes a written segment part of the store: from here on the
+// journal up to its position is not needed.
+func nameSegment(db *bbolt.DB, name string, position uint64) error {
+	return db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		return errors.Join(meta.Put(metaSegment, []byte(name)), meta.Put(metaPosition, key64(position)))
+	})
+}
+
+// dropSegment ends a fold: the file contains the segment now.
+func dropSegment(db *bbolt.DB, dir, name string) error {
+	err := db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(metaSegment) })
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// removeStray removes segments that meta does not name and files that were never completed.
+func removeStray(dir, segment string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		stray := strings.HasPrefix(name, "segment-") && name != segment ||
+			name == blocksFile+".new" || name == journalFile+".new" || strings.HasPrefix(name, "backup-")
+		if stray {
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+				return fmt.Errorf("fanfare: remove what was left behind: %w", err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,548 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// applyVersion is the version of apply: what a command means. A record of a
+// higher version is refused, because applying it by other rules would drift.
+const applyVersion = 1
+
+// MaxCommand is the most bytes of one encoded command, maxRecord about the
+// most of a journal record, which is a group of commands.
+const (
+	MaxCommand = 512 << 10
+	maxRecord  = 1 << 20
+)
+
+// Command is one change of the state. The state is what the commands make of it, in
+// their order, and nothing else; so a command carries everything that is
+// random or of the moment.
+type Command interface {
+	kind() commandKind
+	encode(*writer)
+	decode(*reader)
+}
+
+type commandKind byte
+
+const (
+	kindBatch      commandKind = 1
+	kindSetNames   commandKind = 2
+	kindSetLimits  commandKind = 3
+	kindPush       commandKind = 4
+	kindReceived   commandKind = 5
+	kindCaughtUp   commandKind = 6
+	kindOnlineDone commandKind = 7
+	kindEnd        commandKind = 8
+	kindForget     commandKind = 9
+	kindCheckpoint commandKind = 10
+)
+
+func newCommand(k commandKind) Command {
+	switch k {
+	case kindBatch:
+		return new(Batch)
+	case kindSetNames:
+		return new(SetNames)
+	case kindSetLimits:
+		return new(SetLimits)
+	case kindPush:
+		return new(Push)
+	case kindReceived:
+		return new(Received)
+	case kindCaughtUp:
+		return new(CaughtUp)
+	case kindOnlineDone:
+		return new(OnlineDone)
+	case kindEnd:
+		return new(End)
+	case kindForget:
+		return new(Forget)
+	case kindCheckpoint:
+		return new(Checkpoint)
+	}
+	return nil
+}
+
+func encodeCommand(c Command) []byte {
+	w := writer{b: make([]byte, 0, 128)}
+	w.byte(byte(c.kind()))
+	c.encode(&w)
+	return w.b
+}
+
+func decodeCommand(b []byte) (Command, error) {
+	r := reader{b: b}
+	c := newCommand(commandKind(r.byte()))
+	if c == nil {
+		return nil, &FormatError{What: "command", Detail: "unknown kind"}
+	}
+	c.decode(&r)
+	return c, r.done()
+}
+
+// OpKind says what an [UserOp] does.
+type OpKind byte
+
+// The operations on one user.
+const (
+	OpRegister      OpKind = 1 // makes the user known
+	OpUnregister    OpKind = 2 // removes every trace of the user
+	OpPut           OpKind = 3 // registers if unknown, then adds Tags, sets Attrs, registers Devices
+	OpAddTags       OpKind = 4
+	OpRemoveTags    OpKind = 5
+	OpClearTags     OpKind = 6
+	OpSetAttrs      OpKind = 7
+	OpRemoveAttrs   OpKind = 8 // the names in Attrs
+	OpPutDevices    OpKind = 9
+	OpRemoveDevices OpKind = 10 // platform and token of each in Devices
+	// OpDropDevices removes dead tokens: each of Devices, unless it was registered
+	// again at or after its Registered time, which here is a bound.
+	OpDropDevices OpKind = 11
+)
+
+// AttrValue is a named value.
+type AttrValue struct{ Name, Value string }
+
+// Device is a device of a user.
+type Device struct {
+	Platform, Token, Topic, Locale, TimeZone string
+	Registered                               int64 // milliseconds since 1970; set by apply
+}
+
+// UserOp is one operation on one user. Which fields count depends on Kind.
+type UserOp struct {
+	Kind    OpKind
+	ID      string
+	Tags    []string
+	Attrs   []AttrValue
+	Devices []Device
+}
+
+// Batch is operations on users, applied in order, all or none.
+type Batch struct {
+	Ops []UserOp
+	// Import marks a step of a long import, of which a group takes only one,
+	// so that other callers are not starved.
+	Import bool
+}
+
+func (*Batch) kind() commandKind { return kindBatch }
+
+func (c *Batch) encode(w *writer) {
+	w.bool(c.Import)
+	w.uvarint(uint64(len(c.Ops)))
+	for i := range c.Ops {
+		o := &c.Ops[i]
+		w.byte(byte(o.Kind))
+		w.str(o.ID)
+		w.uvarint(uint64(len(o.Tags)))
+		for _, t := range o.Tags {
+			w.str(t)
+		}
+		w.uvarint(uint64(len(o.Attrs)))
+		for _, a := range o.Attrs {
+			w.str(a.Name)
+			w.str(a.Value)
+		}
+		w.uvarint(uint64(len(o.Devices)))
+		for i := range o.Devices {
+			encodeDevice(w, &o.Devices[i])
+		}
+	}
+}
+
+func (c *Batch) decode(r *reader) {
+	c.Import = r.bool()
+	c.Ops = make([]UserOp, r.count(5))
+	for i := range c.Ops {
+		o := &c.Ops[i]
+		o.Kind = OpKind(r.byte())
+		o.ID = r.str()
+		if n := r.count(1); n > 0 {
+			o.Tags = make([]string, n)
+			for i := range o.Tags {
+				o.Tags[i] = r.str()
+			}
+		}
+		if n := r.count(2); n > 0 {
+			o.Attrs = make([]AttrValue, n)
+			for i := range o.Attrs {
+				o.Attrs[i] = AttrValue{r.str(), r.str()}
+			}
+		}
+		if n := r.count(6); n > 0 {
+			o.Devices = make([]Device, n)
+			for i := range o.Devices {
+				o.Devices[i] = decodeDevice(r)
+			}
+		}
+		if r.err != nil {
+			return
+		}
+	}
+}
+
+func encodeDevice(w *writer, d *Device) {
+	w.str(d.Platform)
+	w.str(d.Token)
+	w.str(d.Topic)
+	w.str(d.Locale)
+	w.str(d.TimeZone)
+	w.varint(d.Registered)
+}
+
+func decodeDevice(r *reader) Device {
+	return Device{r.str(), r.str(), r.str(), r.str(), r.str(), r.varint()}
+}
+
+// SetNames gives attribute slots names; an empty name takes the slot's name
+// away, and its values stay. Slots that are not listed keep theirs.
+type SetNames struct{ Names []SlotName }
+
+// SlotName is the name of a slot.
+type SlotName struct {
+	Slot uint8
+	Name string
+}
+
+func (*SetNames) kind() commandKind { return kindSetNames }
+
+func (c *SetNames) encode(w *writer) {
+	w.uvarint(uint64(len(c.Names)))
+	for _, n := range c.Names {
+		w.byte(n.Slot)
+		w.str(n.Name)
+	}
+}
+
+func (c *SetNames) decode(r *reader) {
+	c.Names = make([]SlotName, r.count(2))
+	for i := range c.Names {
+		c.Names[i] = SlotName{r.byte(), r.str()}
+	}
+}
+
+// Limits are the limits that apply consults; being state, they change by command only.
+type Limits struct {
+	TagsPerUser    int
+	DevicesPerUser int
+}
+
+// SetLimits replaces the limits. What is already beyond a lowered one stays.
+type SetLimits struct{ Limits Limits }
+
+func (*SetLimits) kind() commandKind { return kindSetLimits }
+
+func (c *SetLimits) encode(w *writer) {
+	w.uvarint(uint64(c.Limits.TagsPerUser))
+	w.uvarint(uint64(c.Limits.DevicesPerUser))
+}
+
+func (c *SetLimits) decode(r *reader) {
+	c.Limits.TagsPerUser = int(r.uvarint())
+	c.Limits.DevicesPerUser = int(r.uvarint())
+}
+
+// Push accepts a message for an audience. A Lifetime of 0 freezes nothing in
+// the state: the audience goes to the observer alone.
+type Push struct {
+	Random    uint64 // the unguessable half of the message's ID
+	From, Key string
+	Hash      [16]byte // of the content, to tell a retry from a key used again
+	Body      []byte
+	To        *Expr
+	Lifetime  int64    // milliseconds
+	Note      []byte   // the phone notification, opaque here; empty for none
+	Platforms []string // sorted; where the notification is to go
+}
+
+func (*Push) kind() commandKind { return kindPush }
+
+func (c *Push) encode(w *writer) {
+	w.u64(c.Random)
+	w.str(c.From)
+	w.str(c.Key)
+	w.b = append(w.b, c.Hash[:]...)
+	w.bytes(c.Body)
+	c.To.encode(w)
+	w.uvarint(uint64(c.Lifetime))
+	w.bytes(c.Note)
+	w.uvarint(uint64(len(c.Platforms)))
+	for _, p := range c.Platforms {
+		w.str(p)
+	}
+}
+
+func (c *Push) decode(r *reader) {
+	c.Random = r.u64()
+	c.From = r.str()
+	c.Key = r.str()
+	if len(r.b) < len(c.Hash) {
+		r.fail("ends early")
+		return
+	}
+	r.b = r.b[copy(c.Hash[:], r.b):]
+	c.Body = r.bytes()
+	if c.To = decodeExpr(r); c.To == nil {
+		r.fail("audience")
+		return
+	}
+	c.Lifetime = int64(r.uvarint())
+	c.Note = r.bytes()
+	c.Platforms = make([]string, r.count(1))
+	for i := range c.Platforms {
+		c.Platforms[i] = r.str()
+	}
+}
+
+// Received says that users of a block have the message: those that the lane
+// delivered to, or whose clients acknowledged it.
+type Received struct {
+	Seq   uint64
+	Block uint16
+	Bits  *roaring.Bitmap // low halves of ordinals
+}
+
+func (*Received) kind() commandKind { return kindReceived }
+
+func (c *Received) encode(w *writer) {
+	w.uvarint(c.Seq)
+	w.uvarint(uint64(c.Block))
+	w.bytes(bitmapBytes(c.Bits))
+}
+
+func (c *Received) decode(r *reader) {
+	c.Seq = r.uvarint()
+	c.Block = uint16(r.uvarint())
+	c.Bits = decodeBits(r)
+}
+
+// CaughtUp says that one user has several messages: Seqs, and all up to Through.
+type CaughtUp struct {
+	Ordinal uint32
+	Seqs    []uint64 // ascending
+	Through uint64
+}
+
+func (*CaughtUp) kind() commandKind { return kindCaughtUp }
+
+func (c *CaughtUp) encode(w *writer) {
+	w.uvarint(uint64(c.Ordinal))
+	w.uvarint(c.Through)
+	w.uvarint(uint64(len(c.Seqs)))
+	last := uint64(0)
+	for _, s := range c.Seqs {
+		w.uvarint(s - last)
+		last = s
+	}
+}
+
+func (c *CaughtUp) decode(r *reader) {
+	c.Ordinal = uint32(r.uvarint())
+	c.Through = r.uvarint()
+	c.Seqs = make([]uint64, r.count(1))
+	last := uint64(0)
+	for i := range c.Seqs {
+		last += r.uvarint()
+		c.Seqs[i] = last
+	}
+}
+
+// OnlineDone reports the outcome of a push with lifetime 0; it ends the task.
+type OnlineDone struct{ Seq, Delivered, Failed uint64 }
+
+func (*OnlineDone) kind() commandKind { return kindOnlineDone }
+
+func (c *OnlineDone) encode(w *writer) {
+	w.uvarint(c.Seq)
+	w.uvarint(c.Delivered)
+	w.uvarint(c.Failed)
+}
+
+func (c *OnlineDone) decode(r *reader) {
+	c.Seq, c.Delivered, c.Failed = r.uvarint(), r.uvarint(), r.uvarint()
+}
+
+// Reason is why a task ended.
+type Reason byte
+
+// The reasons. Zero is a task that has not ended.
+const (
+	Completed Reason = 1 // everyone has it, or is gone
+	Expired   Reason = 2
+	Withdrawn Reason = 3
+)
+
+// End ends a task before everyone has the message: what is pending is dropped. With
+// reason Expired it does nothing before the message's expiry.
+type End struct {
+	Seq    uint64
+	Reason Reason
+}
+
+func (*End) kind() commandKind { return kindEnd }
+
+func (c *End) encode(w *writer) {
+	w.uvarint(c.Seq)
+	w.byte(byte(c.Reason))
+}
+
+func (c *End) decode(r *reader) {
+	c.Seq = r.uvarint()
+	c.Reason = Reason(r.byte())
+}
+
+// Forget drops what is due to be dropped: the records of tasks that ended long
+// ago, and idempotency keys past their time. Due are keys of the due bucket.
+type Forget struct{ Due [][]byte }
+
+func (*Forget) kind() commandKind { return kindForget }
+
+func (c *Forget) encode(w *writer) {
+	w.uvarint(uint64(len(c.Due)))
+	for _, d := range c.Due {
+		w.bytes(d)
+	}
+}
+
+func (c *Forget) decode(r *reader) {
+	c.Due = make([][]byte, r.count(1))
+	for i := range c.Due {
+		c.Due[i] = r.bytes()
+	}
+}
+
+// PhoneStats counts the outcomes of one task on one platform.
+type PhoneStats struct {
+	Sent         int64 // tries handed to the transport
+	Accepted     int64
+	Unregistered int64
+	Rejected     int64
+	Retried      int64 // answers "retry"
+	GaveUp       int64 // retried too often
+}
+
+func (s *PhoneStats) add(o PhoneStats) {
+	s.Sent += o.Sent
+	s.Accepted += o.Accepted
+	s.Unregistered += o.Unregistered
+	s.Rejected += o.Rejected
+	s.Retried += o.Retried
+	s.GaveUp += o.GaveUp
+}
+
+func (s *PhoneStats) fields() []*int64 {
+	return []*int64{&s.Sent, &s.Accepted, &s.Unregistered, &s.Rejected, &s.Retried, &s.GaveUp}
+}
+
+// PhoneRetry is a notification that waits for another try.
+type PhoneRetry struct {
+	Ordinal uint32
+	Token   [16]byte // as hashed by [HashToken]
+	Attempt uint32   // tries so far
+	Due     int64    // milliseconds since 1970
+}
+
+// Checkpoint records how far a task has come on a platform, after each batch.
+type Checkpoint struct {
+	Seq      uint64
+	Platform string
+	Next     uint64 // every ordinal below has been dealt with, but for the retries
+	Done     bool
+	Stats    PhoneStats // what the batch adds
+	Retry    []PhoneRetry
+	Settled  []PhoneRetry // retries that are over; Attempt and Due are not looked at
+}
+
+func (*Checkpoint) kind() commandKind { return kindCheckpoint }
+
+func (c *Checkpoint) encode(w *writer) {
+	w.uvarint(c.Seq)
+	w.str(c.Platform)
+	w.uvarint(c.Next)
+	w.bool(c.Done)
+	for _, f := range c.Stats.fields() {
+		w.uvarint(uint64(*f))
+	}
+	for _, rs := range [][]PhoneRetry{c.Retry, c.Settled} {
+		w.uvarint(uint64(len(rs)))
+		for _, p := range rs {
+			w.uvarint(uint64(p.Ordinal))
+			w.b = append(w.b, p.Token[:]...)
+			w.uvarint(uint64(p.Attempt))
+			w.varint(p.Due)
+		}
+	}
+}
+
+func (c *Checkpoint) decode(r *reader) {
+	c.Seq = r.uvarint()
+	c.Platform = r.str()
+	c.Next = r.uvarint()
+	c.Done = r.bool()
+	for _, f := range c.Stats.fields() {
+		*f = int64(r.uvarint())
+	}
+	for _, rs := range []*[]PhoneRetry{&c.Retry, &c.Settled} {
+		*rs = make([]PhoneRetry, r.count(19))
+		for i := range *rs {
+			p := &(*rs)[i]
+			p.Ordinal = uint32(r.uvarint())
+			if len(r.b) < len(p.Token) {
+				r.fail("ends early")
+				return
+			}
+			r.b = r.b[copy(p.Token[:], r.b):]
+			p.Attempt = uint32(r.uvarint())
+			p.Due = r.varint()
+		}
+	}
+}
+
+func bitmapBytes(b *roaring.Bitmap) []byte {
+	p, err := b.ToBytes()
+	if err != nil {
+		panic(err) // writing to memory does not fail
+	}
+	return p
+}
+
+// decodeBits reads a bitmap of low halves, checked before anything uses it.
+func decodeBits(r *reader) *roaring.Bitmap {
+	p := r.bytes()
+	b := roaring.New()
+	if r.err != nil {
+		return b
+	}
+	if err := readBitmap(b, p); err != nil {
+		r.fail("bitmap")
+		return roaring.New()
+	}
+	if !b.IsEmpty() && b.Maximum() > 0xFFFF {
+		r.fail("bitmap beyond the block")
+		return roaring.New()
+	}
+	return b
+}
+
+// readBitmap reads b from a copy of p, which is all one bitmap, and validates it.
+func readBitmap(b *roaring.Bitmap, p []byte) (err error) {
+	defer func() { // the format's reader trusts some of what it reads
+		if v := recover(); v != nil {
+			err = &FormatError{What: "bitmap", Detail: fmt.Sprint(v)}
+		}
+	}()
+	n, err := b.ReadFrom(bytes.NewReader(p))
+	if err != nil {
+		return err
+	}
+	if n != int64(len(p)) {
+		return &FormatError{What: "bitmap", Detail: "bytes left over"}
+	}
+	return b.Validate()
+}

@@ -1,0 +1,396 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// proposal is one thing for the committer to do: a command, an acknowledgement
+// that it joins with others, or a function to run between two groups.
+type proposal struct {
+	command Command
+	payload []byte
+	imports bool
+	ack     *ackOf
+	control func()
+	done    func(any, error) // called by the committer once; must not block
+}
+
+// ackOf is one user's acknowledgement of one message.
+type ackOf struct {
+	ordinal uint32
+	seq     uint64
+}
+
+// queue holds what waits for the committer. It has no bound of its own:
+// every caller waits for its answer, and lanes limit what they have under way.
+type queue struct {
+	mu     sync.Mutex
+	items  []*proposal
+	closed bool
+	wake   chan struct{}
+}
+
+func (q *queue) push(p *proposal) error {
+	q.mu.Lock()
+	if q.closed && p.control == nil {
+		q.mu.Unlock()
+		return ErrClosed
+	}
+	q.items = append(q.items, p)
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// cancel takes p back, if the committer has not taken it yet.
+func (q *queue) cancel(p *proposal) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(q.items, p)
+	if i < 0 {
+		return false
+	}
+	q.items = slices.Delete(q.items, i, i+1)
+	return true
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+}
+
+// take returns the next group: one control alone, or commands up to the size of a record
+// with at most one step of an import among them.
+func (q *queue) take() []*proposal {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.items) == 0 {
+		return nil
+	}
+	if q.items[0].control != nil {
+		group := q.items[:1:1]
+		q.items = q.items[1:]
+		return group
+	}
+	var group, left []*proposal
+	size, imports := 0, false
+	for i, p := range q.items {
+		if p.control != nil || size+len(p.payload) > maxRecord && len(group) > 0 {
+			left = append(left, q.items[i:]...)
+			break
+		}
+		if p.imports && imports {
+			left = append(left, p)
+			continue
+		}
+		imports = imports || p.imports
+		size += len(p.payload) + 4
+		group = append(group, p)
+	}
+	q.items = left
+	return group
+}
+
+func (q *queue) failAll(err error) {
+	q.mu.Lock()
+	items := q.items
+	q.items, q.closed = nil, true
+	q.mu.Unlock()
+	for _, p := range items {
+		if p.done != nil {
+			p.done(nil, err)
+		}
+	}
+}
+
+// Propose makes a command durable, applies it and returns its result. When ctx ends while the
+// command is being written, its outcome is not known, and the error says so.
+func (s *Store) Propose(ctx context.Context, c Command) (any, error) {
+	p, err := newProposal(c)
+	if err != nil {
+		return nil, err
+	}
+	return s.wait(ctx, p)
+}
+
+// Go proposes a command and returns. Done is called from the committer when the
+// command is applied or has failed; it must not block. When Go returns an error, done is not called.
+func (s *Store) Go(c Command, done func(any, error)) error {
+	p, err := newProposal(c)
+	if err != nil {
+		return err
+	}
+	p.done = done
+	return s.queue.push(p)
+}
+
+func newProposal(c Command) (*proposal, error) {
+	p := &proposal{command: c, payload: encodeCommand(c)}
+	if len(p.payload) > MaxCommand {
+		return nil, &LimitError{What: "bytes of one step", Limit: MaxCommand, Got: int64(len(p.payload))}
+	}
+	if b, ok := c.(*Batch); ok {
+		p.imports = b.Import
+	}
+	return p, nil
+}
+
+// Ack clears one pending bit. Acknowledgements of the same message and block that wait
+// together become one command. It reports whether the bit was set.
+func (s *Store) Ack(ctx context.Context, ordinal uint32, seq uint64) (bool, error) {
+	r, err := s.wait(ctx, &proposal{ack: &ackOf{ordinal, seq}})
+	is, _ := r.(bool)
+	return is, err
+}
+
+func (s *Store) wait(ctx context.Context, p *proposal) (any, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	type answer struct {
+		r   any
+		err error
+	}
+	answered := make(chan answer, 1)
+	p.done = func(r any, err error) { answered <- answer{r, err} }
+	if err := s.queue.push(p); err != nil {
+		return nil, err
+	}
+	select {
+	case a := <-answered:
+		return a.r, a.err
+	case <-ctx.Done():
+		if s.queue.cancel(p) {
+			return nil, ctx.Err()
+		}
+		select {
+		case a := <-answered:
+			return a.r, a.err
+		default:
+			return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
+		}
+	}
+}
+
+// control runs f in the committer, between two groups.
+func (s *Store) control(ctx context.Context, f func()) error {
+	_, err := s.wait(ctx, &proposal{control: f})
+	return err
+}
+
+func (s *Store) commit() {
+	for {
+		group := s.queue.take()
+		if group == nil {
+			select {
+			case <-s.queue.wake:
+			case <-s.stopped.Done():
+				return
+			}
+			continue
+		}
+		if f := group[0].control; f != nil {
+			f()
+			group[0].done(nil, nil)
+			continue
+		}
+		s.commitGroup(group)
+	}
+}
+
+// commitGroup writes, applies and answers a group.
+func (s *Store) commitGroup(group []*proposal) {
+	fail := func(err error) {
+		for _, p := range group {
+			p.done(nil, err)
+		}
+	}
+	if err := s.waitForRoom(); err != nil {
+		fail(err)
+		return
+	}
+	g := s.form(group)
+	position := s.st.position + 1
+	if err := s.journal.Append(position, g.rec.encode(), s.cut.Load()); err != nil {
+		fail(s.journalError(position, err))
+		return
+	}
+	s.number += uint64(len(g.commands))
+	events, err := s.applyGroup(position, g)
+	if err != nil {
+		fail(s.refuseChanges(err))
+		return
+	}
+	s.publish()
+	if s.observer != nil {
+		for _, tell := range events {
+			tell(s.observer)
+		}
+	}
+	for _, answer := range g.answers {
+		answer()
+	}
+	if d := s.layers.Load().active; d.entries >= s.o.DeltaEntries || d.bytes >= s.o.DeltaBytes {
+		s.freezeDelta()
+	}
+}
+
+// formed is a group laid out as a record.
+type formed struct {
+	rec      *record
+	commands []Command
+	result   []func(any, error) // of each command: prepares the answers
+	answers  []func()
+}
+
+func (s *Store) form(group []*proposal) *formed {
+	g := &formed{rec: &record{
+		stamp: max(s.o.Now().UnixMilli(), s.st.now), proposer: s.proposer, first: s.number + 1,
+	}}
+	add := func(c Command, payload []byte, result func(any, error)) {
+		g.rec.commands = append(g.rec.commands, payload)
+		g.commands = append(g.commands, c)
+		g.result = append(g.result, result)
+	}
+	type message struct {
+		seq   uint64
+		block uint16
+	}
+	acks := make(map[message][]*proposal)
+	var order []message
+	for _, p := range group {
+		if p.ack != nil {
+			m := message{p.ack.seq, s.geo.block(p.ack.ordinal)}
+			if acks[m] == nil {
+				order = append(order, m)
+			}
+			acks[m] = append(acks[m], p)
+			continue
+		}
+		add(p.command, p.payload, func(r any, err error) {
+			g.answers = append(g.answers, func() { p.done(r, err) })
+		})
+	}
+	for _, m := range order {
+		joined := acks[m]
+		c := &Received{Seq: m.seq, Block: m.block, Bits: roaring.New()}
+		for _, p := range joined {
+			c.Bits.Add(uint32(s.geo.low(p.ack.ordinal)))
+		}
+		add(c, encodeCommand(c), func(r any, err error) {
+			cleared, _ := r.(*roaring.Bitmap)
+			for _, p := range joined {
+				is := cleared != nil && cleared.Contains(uint32(s.geo.low(p.ack.ordinal)))
+				g.answers = append(g.answers, func() { p.done(is, err) })
+			}
+		})
+	}
+	return g
+}
+
+// applyGroup applies a durable group. An error is damage met on the way, after which this
+// process's state can no longer be trusted to be what the journal says.
+func (s *Store) applyGroup(position uint64, g *formed) (events []func(Observer), err error) {
+	defer guardFaults("apply", &err)()
+	v, err := s.view()
+	if err != nil {
+		return nil, err
+	}
+	a := &applier{s: s, st: &s.st, d: v.active, v: v}
+	defer func() { a.v.close() }()
+	a.record(position, g.rec, g.commands, func(i int, r any, err error) { g.result[i](r, err) })
+	return a.events, nil
+}
+
+// journalError decides what a failed append means. A failed commit is not a
+// failed command: after an error in its second sync the record can be there
+// all the same. So the last record is read back.
+func (s *Store) journalError(position uint64, cause error) error {
+	last, _, err := s.journal.Last()
+	if err == nil && last < position && noRoom(cause) {
+		return roomError(journalFile, cause)
+	}
+	return s.refuseChanges(cause)
+}
+
+// waitForRoom slows callers down while the fold is behind: when the active
+// delta is at twice its bound, until the fold is done or cannot write.
+func (s *Store) waitForRoom() error {
+	for {
+		if p := s.refuse.Load(); p != nil {
+			return *p
+		}
+		news := s.foldNews.wait()
+		l := s.layers.Load()
+		if l.active.entries < 2*s.o.DeltaEntries && l.active.bytes < 2*s.o.DeltaBytes || l.frozen == nil {
+			return nil
+		}
+		if p := s.foldFail.Load(); p != nil {
+			return *p
+		}
+		select {
+		case <-news:
+		case <-s.stopped.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// freezeDelta starts a checkpoint, unless one is under way. Only the committer calls it, between records.
+func (s *Store) freezeDelta() {
+	l := s.layers.Load()
+	if l.frozen != nil {
+		return
+	}
+	l.active.put(bucketState, string(stateKey), s.st.encode())
+	fresh := newDelta()
+	fresh.position = l.active.position
+	s.setLayers(func(l *layers) { l.frozen, l.active = l.active, fresh })
+	s.frozen <- struct{}{}
+}
+
+// setLayers replaces the layers by a changed copy.
+func (s *Store) setLayers(change func(*layers)) {
+	s.layersMu.Lock()
+	l := *s.layers.Load()
+	change(&l)
+	s.layers.Store(&l)
+	s.layersMu.Unlock()
+}
+
+// broadcast wakes everyone who waits, each time it is told to.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+// wait returns a channel that the next tell closes.
+func (b *broadcast) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) tell() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}
+
+var errStopped = errors.New("fanfare: stopped")

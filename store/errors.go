@@ -1,0 +1,49 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that callers decide on. The fanfare package exports them under the same names.
+var (
+	ErrClosed           = errors.New("fanfare: closed")
+	ErrUnknownUser      = errors.New("fanfare: unknown user")
+	ErrUnnamedAttribute = errors.New("fanfare: no attribute has this name")
+	ErrNoAudience       = errors.New("fanfare: the audience is empty of terms")
+	ErrUnknownTask      = errors.New("fanfare: unknown task")
+	ErrKeyReused        = errors.New("fanfare: the key was used for a push with other content")
+	ErrOutcomeUnknown   = errors.New("fanfare: it is not known whether the change was made; reopen to find out")
+	ErrLocked           = errors.New("fanfare: the directory is open in another process")
+	ErrMissingFile      = errors.New("fanfare: a file of the directory is missing")
+	ErrForeignFile      = errors.New("fanfare: not a file of this store")
+	ErrDamaged          = errors.New("fanfare: a file is damaged")
+	ErrNewerFormat      = errors.New("fanfare: written by a newer version")
+	ErrNoRoom           = errors.New("fanfare: no room to write")
+)
+
+// LimitError says that something given is larger than its limit. Nothing of
+// the call was applied.
+type LimitError struct {
+	What  string // what is limited, such as "tag in bytes"
+	Limit int64
+	Got   int64
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("fanfare: %s: limit %d, got %d", e.What, e.Limit, e.Got)
+}
+
+// FormatError says that bytes do not have the form they should have. It
+// matches [ErrDamaged] with errors.Is.
+type FormatError struct {
+	What   string // what was read, such as "journal record 17"
+	Detail string
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("fanfare: %s is malformed: %s", e.What, e.Detail)
+}
+
+// Is reports whether target is [ErrDamaged].
+func (e *FormatError) Is(target error) bool { return target == ErrDamaged }

@@ -1,0 +1,308 @@
+package store
+
+import (
+	"hash/fnv"
+	"slices"
+	"sync"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// program is an audience with its facts resolved to numbers, ready to be
+// evaluated block by block, by several goroutines at once.
+type program struct {
+	op   Op
+	fact uint32   // OpTag, OpAttr, OpPlatform, OpAll
+	none bool     // a fact that nobody has
+	ords []uint32 // OpUsers, ascending
+	ppm  uint64
+	salt uint64
+	args []*program
+}
+
+// compile resolves e. The only thing it can find wrong is an attribute without a name.
+func compile(e *Expr, v *view, names func(string) (uint8, bool)) (*program, error) {
+	p := &program{op: e.Op}
+	fact := func(key string) {
+		p.op = OpTag
+		n, ok := v.factNumber(key)
+		p.fact, p.none = n, !ok
+	}
+	switch e.Op {
+	case OpAll:
+		p.fact = existsFact
+	case OpTag:
+		fact(tagFactKey(e.Value))
+	case OpPlatform:
+		fact(platformFactKey(e.Value))
+	case OpAttr:
+		slot, ok := names(e.Name)
+		if !ok {
+			return nil, ErrUnnamedAttribute
+		}
+		fact(attrFactKey(slot, e.Value))
+	case OpUsers:
+		for _, id := range e.IDs {
+			if ord, ok := v.ordinal(id); ok {
+				p.ords = append(p.ords, ord)
+			}
+		}
+		slices.Sort(p.ords)
+	case OpSample:
+		p.ppm, p.salt = uint64(e.PPM), sampleSalt(e.Value)
+	}
+	for _, a := range e.Args {
+		c, err := compile(a, v, names)
+		if err != nil {
+			return nil, err
+		}
+		p.args = append(p.args, c)
+	}
+	return p, nil
+}
+
+func (v *view) factNumber(key string) (uint32, bool) {
+	b := v.get(bucketFacts, []byte(key))
+	if b == nil {
+		return 0, false
+	}
+	return be32(b), true
+}
+
+func (v *view) ordinal(id string) (uint32, bool) {
+	b := v.get(bucketIDs, []byte(id))
+	if b == nil {
+		return 0, false
+	}
+	return be32(b), true
+}
+
+// result is a set with a note whether it may be changed in place. A nil set is empty.
+type result struct {
+	set   *roaring.Bitmap
+	owned bool
+}
+
+// eval returns the members of a block.
+func (p *program) eval(v *view, g geometry, block uint16) result {
+	switch p.op {
+	case OpAll, OpTag:
+		if p.none {
+			return result{}
+		}
+		return result{set: v.fact(block, p.fact)}
+	case OpUsers:
+		first := g.ordinal(block, 0)
+		i, _ := slices.BinarySearch(p.ords, first)
+		var set *roaring.Bitmap
+		for ; i < len(p.ords) && g.block(p.ords[i]) == block; i++ {
+			if set == nil {
+				set = roaring.New()
+			}
+			set.Add(uint32(g.low(p.ords[i])))
+		}
+		return result{set, true}
+	case OpSample:
+		return p.sample(v, g, block)
+	case OpOr:
+		return p.or(v, g, block)
+	case OpAnd:
+		return p.and(v, g, block)
+	case OpNot:
+		return minus(result{set: v.fact(block, existsFact)}, p.args[0].eval(v, g, block))
+	}
+	panic("fanfare: audience operator")
+}
+
+// and takes the positive terms first, so that an empty one ends the work and
+// a "not" becomes a difference instead of a complement.
+func (p *program) and(v *view, g geometry, block uint16) result {
+	var r result
+	first := true
+	for _, a := range p.args {
+		if a.op == OpNot {
+			continue
+		}
+		x := a.eval(v, g, block)
+		switch {
+		case first:
+			r, first = x, false
+		case x.set == nil:
+			r = result{}
+		case r.owned:
+			r.set.And(x.set)
+		case x.owned:
+			x.set.And(r.set)
+			r = x
+		default:
+			r = result{roaring.And(r.set, x.set), true}
+		}
+		if r.set == nil || r.set.IsEmpty() {
+			return result{}
+		}
+	}
+	if first {
+		r = result{set: v.fact(block, existsFact)}
+	}
+	for _, a := range p.args {
+		if a.op == OpNot && r.set != nil {
+			r = minus(r, a.args[0].eval(v, g, block))
+		}
+	}
+	return r
+}
+
+func (p *program) or(v *view, g geometry, block uint16) result {
+	var r result
+	for _, a := range p.args {
+		x := a.eval(v, g, block)
+		switch {
+		case x.set == nil:
+		case r.set == nil:
+			r = x
+		case r.owned:
+			r.set.Or(x.set)
+		case x.owned:
+			x.set.Or(r.set)
+			r = x
+		default:
+			r = result{roaring.Or(r.set, x.set), true}
+		}
+	}
+	return r
+}
+
+func minus(r, x result) result {
+	switch {
+	case r.set == nil || x.set == nil:
+		return r
+	case r.owned:
+		r.set.AndNot(x.set)
+	default:
+		r = result{roaring.AndNot(r.set, x.set), true}
+	}
+	if r.set.IsEmpty() {
+		return result{}
+	}
+	return r
+}
+
+// sample chooses by a hash of the ordinal, so that it is stable, and so that a larger
+// percentage with the same salt contains the smaller one. This is version 1 of
+// the hash; docs/format.md defines it.
+func (p *program) sample(v *view, g geometry, block uint16) result {
+	exists := v.fact(block, existsFact)
+	if exists == nil || p.ppm == 0 {
+		return result{}
+	}
+	if p.ppm >= 1_000_000 {
+		return result{set: exists}
+	}
+	bound := p.ppm << 32 / 1_000_000
+	chosen := make([]uint32, 0, 1+exists.GetCardinality()*p.ppm/1_000_000)
+	it := exists.Iterator()
+	for it.HasNext() {
+		low := it.Next()
+		if sampleHash(p.salt, g.ordinal(block, uint16(low)))>>32 < bound {
+			chosen = append(chosen, low)
+		}
+	}
+	if len(chosen) == 0 {
+		return result{}
+	}
+	return result{roaring.BitmapOf(chosen...), true}
+}
+
+// sampleSalt is the 64-bit FNV-1a hash of the salt.
+func sampleSalt(salt string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(salt))
+	return h.Sum64()
+}
+
+// sampleHash mixes salt and ordinal with the finalizer of SplitMix64
+// (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+func sampleHash(salt uint64, ordinal uint32) uint64 {
+	z := salt + uint64(ordinal)*0x9E3779B97F4A7C15
+	z = (z ^ z>>30) * 0xBF58476D1CE4E5B9
+	z = (z ^ z>>27) * 0x94D049BB133111EB
+	return z ^ z>>31
+}
+
+// geometry is how ordinals are cut into blocks: 16 low bits, fewer in tests.
+type geometry struct{ bits uint8 }
+
+func (g geometry) block(ord uint32) uint16 { return uint16(ord >> g.bits) }
+func (g geometry) low(ord uint32) uint16   { return uint16(ord & (1<<g.bits - 1)) }
+func (g geometry) ordinal(block, low uint16) uint32 {
+	return uint32(block)<<g.bits | uint32(low)
+}
+
+// blocks returns how many blocks there are for so many ordinals.
+func (g geometry) blocks(ordinals uint64) int {
+	return int((ordinals + 1<<g.bits - 1) >> g.bits)
+}
+
+// eachBlock calls f for every block, from up to workers goroutines, each call with a
+// view of its own; the first error ends it.
+func (s *Store) eachBlock(blocks, workers int, f func(v *view, block uint16) error) error {
+	if blocks < 8 {
+		workers = 1
+	}
+	var (
+		mu    sync.Mutex
+		next  int
+		first error
+		wg    sync.WaitGroup
+	)
+	work := func() {
+		for {
+			mu.Lock()
+			block := next
+			next++
+			stop := first != nil
+			mu.Unlock()
+			if stop || block >= blocks {
+				return
+			}
+			err := s.withView(func(v *view) error { return f(v, uint16(block)) })
+			if err != nil {
+				mu.Lock()
+				if first == nil {
+					first = err
+				}
+				mu.Unlock()
+				return
+			}
+		}
+	}
+	for range workers - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+	return first
+}
+
+// withView calls f with a view and closes it. A fault or malformed page under
+// f becomes an error; another panic goes on.
+func (s *Store) withView(f func(*view) error) (err error) {
+	v, err := s.view()
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	defer recoverFormat(&err)
+	return f(v)
+}
+
+// recoverFormat turns the panic of a decoder that met damage into the error.
+func recoverFormat(err *error) {
+	switch x := recover().(type) {
+	case nil:
+	case *FormatError:
+		*err = x
+	default:
+		panic(x)
+	}
+}

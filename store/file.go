@@ -1,0 +1,173 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// storeID ties the files of a directory together.
+type storeID [16]byte
+
+// Address space that the files are mapped into, so that bbolt never has to map
+// anew while readers are about: a remap waits for all of them, and new ones
+// wait behind it. It is neither memory nor disk.
+const (
+	blocksMap   = 64 << 30
+	journalMap  = 8 << 30
+	lockTimeout = 50 * time.Millisecond // bbolt tries every 50 ms: so this is at once
+)
+
+// mmapSize leaves the growth of the map to bbolt where a map is disk (Windows) or address space is small.
+func mmapSize(size int64) int {
+	if runtime.GOOS == "windows" || strconv.IntSize < 64 {
+		return 0
+	}
+	return int(size)
+}
+
+// openFile opens a bbolt file that must be there. It looks at the file first, because
+// bbolt maps what it is given: a short file would fault, and a foreign one be written to.
+func openFile(dir, name string, version uint32, o *bbolt.Options) (db *bbolt.DB, id storeID, err error) {
+	path := filepath.Join(dir, name)
+	if err := inspectBolt(path); err != nil {
+		return nil, id, err
+	}
+	db, err = bbolt.Open(path, 0o600, o)
+	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		return nil, id, fmt.Errorf("%w: %s", ErrLocked, name)
+	case err != nil:
+		return nil, id, fmt.Errorf("%w: %s: %w", ErrDamaged, name, err)
+	}
+	defer func() {
+		if err != nil {
+			db.Close()
+			db = nil
+		}
+	}()
+	err = db.View(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			return fmt.Errorf("%w: %s has no meta bucket", ErrForeignFile, name)
+		}
+		format, store := meta.Get(metaFormat), meta.Get(metaStore)
+		if len(format) != 4 || len(store) != len(id) {
+			return fmt.Errorf("%w: %s has no format or store ID", ErrForeignFile, name)
+		}
+		if v := be32(format); v > version {
+			return fmt.Errorf("%w: %s has format %d, this version knows %d", ErrNewerFormat, name, v, version)
+		}
+		copy(id[:], store)
+		return nil
+	})
+	return db, id, err
+}
+
+// inspectBolt checks, reading only, that a file is a complete bbolt file: one
+// of its two meta pages must be valid, and the file as long as that page says. The layout is
+// bbolt's internal/common/meta.go.
+func inspectBolt(path string) error {
+	name := filepath.Base(path)
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrMissingFile, name)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is not a regular file", ErrForeignFile, name)
+	}
+	const (
+		header   = 16 // of a page, before the meta
+		metaSize = 64
+		magic    = 0xED0CDAED
+	)
+	newest, need := uint64(0), int64(-1)
+	foreign := true
+	look := func(at int64) (pageSize int64) {
+		b := make([]byte, metaSize)
+		if _, err := f.ReadAt(b, at+header); err != nil && !errors.Is(err, io.EOF) {
+			return 0
+		}
+		le := binary.NativeEndian
+		if le.Uint32(b) != magic {
+			return 0
+		}
+		foreign = false
+		sum := fnv.New64a()
+		sum.Write(b[:metaSize-8])
+		if le.Uint64(b[56:]) != sum.Sum64() || le.Uint32(b[4:]) != 2 {
+			return 0
+		}
+		size := int64(le.Uint32(b[8:]))
+		if txid := le.Uint64(b[48:]); need < 0 || txid > newest {
+			newest, need = txid, int64(le.Uint64(b[40:]))*size
+		}
+		return size
+	}
+	page := look(0)
+	if page > 0 {
+		look(page)
+	} else {
+		for size := int64(1024); size <= 64<<10; size *= 2 { // the first page is lost: the second is at its size
+			if look(size) > 0 {
+				break
+			}
+		}
+	}
+	switch {
+	case foreign:
+		return fmt.Errorf("%w: %s is not a database", ErrForeignFile, name)
+	case need < 0:
+		return &FormatError{What: name, Detail: "neither meta page is valid"}
+	case info.Size() < need:
+		return &FormatError{What: name, Detail: fmt.Sprintf("truncated: %d bytes of %d", info.Size(), need)}
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // directories cannot be synced there
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// guardFaults turns a fault on a mapped file, and bbolt's panics on pages that make no
+// sense, into an error that names what was being done. Use it with defer, and its result too:
+//
+//	defer guardFaults("open", &err)()
+func guardFaults(doing string, err *error) func() {
+	old := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(old)
+		if x := recover(); x != nil {
+			if f, ok := x.(*FormatError); ok {
+				*err = f
+				return
+			}
+			*err = &FormatError{What: "the store, met at " + doing, Detail: fmt.Sprint(x)}
+		}
+	}
+}

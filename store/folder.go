@@ -1,0 +1,127 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// foldRetry is the pause before a checkpoint or fold that found no room is tried again.
+const foldRetry = time.Second
+
+// folder writes each frozen delta as a segment and folds it into the blocks.
+func (s *Store) folder() {
+	for {
+		select {
+		case <-s.frozen:
+		case <-s.stopped.Done():
+			return
+		}
+		for {
+			err := s.foldFrozen()
+			if err == nil {
+				break
+			}
+			if err == errStopped {
+				return
+			}
+			if !noRoom(err) {
+				// After a failed sync nobody knows what is on the disk.
+				err = s.refuseChanges(err)
+				s.foldFail.Store(&err)
+				s.foldNews.tell()
+				return
+			}
+			err = roomError(blocksFile, err)
+			if s.foldFail.Swap(&err) == nil {
+				s.o.Logger.Warn("fanfare: no room to fold; trying again until there is", "error", err)
+			}
+			s.foldNews.tell()
+			select {
+			case <-time.After(foldRetry):
+			case <-s.stopped.Done():
+				return
+			}
+		}
+		s.foldFail.Store(nil)
+		s.foldNews.tell()
+	}
+}
+
+// foldFrozen does what is left to do for the frozen delta. It may be called again after an error.
+func (s *Store) foldFrozen() (err error) {
+	defer guardFaults("fold", &err)()
+	l := s.layers.Load()
+	d := l.frozen
+	if s.cut.Load() < d.position { // not named yet
+		name, err := writeSegment(s.dir, s.id, d)
+		if err != nil {
+			return err
+		}
+		if err := s.writeBlocks(func() error { return nameSegment(s.blocksDB(), name, d.position) }); err != nil {
+			return err
+		}
+		s.cut.Store(d.position)
+	}
+	if err := fold(s.blocksDB, d, s.writeBlocks); err != nil {
+		return err
+	}
+	if err := s.writeBlocks(func() error { return dropSegment(s.blocksDB(), s.dir, segmentName(d.position)) }); err != nil {
+		return err
+	}
+	s.setLayers(func(l *layers) { l.frozen = nil })
+	s.foldedTo.Store(d.position)
+	return nil
+}
+
+// writeBlocks is one write to blocks.db, between which a backup or a compaction may come.
+func (s *Store) writeBlocks(write func() error) error {
+	s.blocksMu.Lock()
+	defer s.blocksMu.Unlock()
+	if s.stopped.Err() != nil {
+		return errStopped
+	}
+	if s.o.foldError != nil {
+		if err := s.o.foldError(); err != nil {
+			return err
+		}
+	}
+	return write()
+}
+
+// Checkpoint folds everything that was applied before the call into the
+// blocks. It returns the error that keeps the fold from writing, if one does.
+func (s *Store) Checkpoint(ctx context.Context) error {
+	need, known := uint64(0), false
+	for {
+		news := s.foldNews.wait()
+		done := false
+		err := s.control(ctx, func() {
+			if !known {
+				need, known = s.st.position, true
+			}
+			if done = s.foldedTo.Load() >= need; !done {
+				s.freezeDelta()
+			}
+		})
+		if err != nil || done {
+			return err
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if p := s.foldFail.Load(); p != nil {
+			return *p
+		}
+	}
+}
+
+// withBlocks calls f with a transaction on blocks.db while nothing is written to it.
+func (s *Store) withBlocks(f func(tx *bbolt.Tx) error) error {
+	s.blocksMu.Lock()
+	defer s.blocksMu.Unlock()
+	return s.blocksDB().View(f)
+}

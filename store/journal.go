@@ -1,0 +1,260 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"go.etcd.io/bbolt"
+)
+
+// Journal is the durable order of records. The committer is its one user; the
+// local one is a bbolt file, a cluster's is a replicated log.
+type Journal interface {
+	// Append makes the record durable at the position, which is one above the
+	// last, and may drop some records up to and including cut.
+	Append(position uint64, record []byte, cut uint64) error
+	// Last returns the position of the last record and the record, or the
+	// position up to which everything was dropped and nil.
+	Last() (position uint64, record []byte, err error)
+	// Records yields the records after a position, in order.
+	Records(after uint64) iter.Seq2[uint64, []byte]
+	// Cut drops all records up to and including the position.
+	Cut(through uint64) error
+}
+
+const (
+	journalFile    = "journal.db"
+	journalVersion = 1
+	// cutPerAppend bounds what a group pays for dropping old records; above one
+	// record a group, so that the journal shrinks while it is written.
+	cutPerAppend = 64
+)
+
+var (
+	bucketMeta    = []byte("meta")
+	bucketRecords = []byte("records")
+	metaFormat    = []byte("format")
+	metaStore     = []byte("store")
+	metaBase      = []byte("base")
+)
+
+// boltJournal keeps the records in a bbolt file of their own, because bbolt
+// has one writer and a fold in the same file would stall every group.
+type boltJournal struct {
+	db   atomic.Pointer[bbolt.DB]
+	last uint64
+}
+
+func journalOptions() *bbolt.Options {
+	return &bbolt.Options{
+		Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
+		InitialMmapSize: mmapSize(journalMap), NoStatistics: true,
+	}
+}
+
+// createJournal makes an empty journal under a temporary name and renames it into place.
+func createJournal(dir string, id storeID) error {
+	return createFile(dir, journalFile, journalOptions(), func(tx *bbolt.Tx) error {
+		meta, err := tx.CreateBucket(bucketMeta)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.CreateBucket(bucketRecords); err != nil {
+			return err
+		}
+		return errors.Join(
+			meta.Put(metaFormat, key32(journalVersion)),
+			meta.Put(metaStore, id[:]),
+			meta.Put(metaBase, key64(0)))
+	})
+}
+
+func openJournal(dir string) (j *boltJournal, id storeID, err error) {
+	db, id, err := openFile(dir, journalFile, journalVersion, journalOptions())
+	if err != nil {
+		return nil, id, err
+	}
+	j = new(boltJournal)
+	j.db.Store(db)
+	if j.last, _, err = j.Last(); err != nil {
+		db.Close()
+		return nil, id, err
+	}
+	return j, id, nil
+}
+
+// base returns the position up to which records have been dropped.
+func (j *boltJournal) base() (base uint64, err error) {
+	err = j.db.Load().View(func(tx *bbolt.Tx) error {
+		base = be64(tx.Bucket(bucketMeta).Get(metaBase))
+		return nil
+	})
+	return base, err
+}
+
+func (j *boltJournal) Append(position uint64, rec []byte, cut uint64) error {
+	err := j.db.Load().Update(func(tx *bbolt.Tx) error {
+		records := tx.Bucket(bucketRecords)
+		records.FillPercent = 1 // keys only ever grow
+		if err := records.Put(key64(position), rec); err != nil {
+			return err
+		}
+		return cutRecords(tx, cut, cutPerAppend)
+	})
+	if err == nil {
+		j.last = position
+	}
+	return err
+}
+
+func cutRecords(tx *bbolt.Tx, through uint64, max int) error {
+	records := tx.Bucket(bucketRecords)
+	c := records.Cursor()
+	var base []byte
+	for k, _ := c.First(); k != nil && be64(k) <= through && max > 0; k, _ = c.First() {
+		base = bytes.Clone(k)
+		if err := c.Delete(); err != nil {
+			return err
+		}
+		max--
+	}
+	if base == nil {
+		return nil
+	}
+	return tx.Bucket(bucketMeta).Put(metaBase, base)
+}
+
+func (j *boltJournal) Cut(through uint64) error {
+	for {
+		more := false
+		err := j.db.Load().Update(func(tx *bbolt.Tx) error {
+			if err := cutRecords(tx, through, 4096); err != nil {
+				return err
+			}
+			k, _ := tx.Bucket(bucketRecords).Cursor().First()
+			more = k != nil && be64(k) <= through
+			return nil
+		})
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+func (j *boltJournal) Last() (position uint64, rec []byte, err error) {
+	err = j.db.Load().View(func(tx *bbolt.Tx) error {
+		k, v := tx.Bucket(bucketRecords).Cursor().Last()
+		if k == nil {
+			position = be64(tx.Bucket(bucketMeta).Get(metaBase))
+			return nil
+		}
+		position, rec = be64(k), bytes.Clone(v)
+		return nil
+	})
+	return position, rec, err
+}
+
+// Records copies a few records at a time, so that no transaction is open while the caller works.
+func (j *boltJournal) Records(after uint64) iter.Seq2[uint64, []byte] {
+	return func(yield func(uint64, []byte) bool) {
+		for {
+			type positioned struct {
+				position uint64
+				rec      []byte
+			}
+			var some []positioned
+			size := 0
+			err := j.db.Load().View(func(tx *bbolt.Tx) error {
+				c := tx.Bucket(bucketRecords).Cursor()
+				for k, v := c.Seek(key64(after + 1)); k != nil && size < 4*maxRecord; k, v = c.Next() {
+					some = append(some, positioned{be64(k), bytes.Clone(v)})
+					size += len(v)
+				}
+				return nil
+			})
+			if err != nil || len(some) == 0 {
+				return
+			}
+			for _, p := range some {
+				if !yield(p.position, p.rec) {
+					return
+				}
+				after = p.position
+			}
+		}
+	}
+}
+
+// compact rewrites the file without its free pages. The committer calls it, so nothing is appended meanwhile.
+func (j *boltJournal) compact(dir string) error {
+	db, err := compactFile(dir, journalFile, j.db.Load(), journalOptions())
+	if err != nil {
+		return err
+	}
+	return j.db.Swap(db).Close()
+}
+
+// noRoom reports whether an error of a bbolt commit came from a lack of room,
+// before the meta page was touched: then the file is as it was. bbolt hides
+// the cause of a failed resize, so its text is looked at too.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EFBIG) || errors.Is(err, syscall.EDQUOT) ||
+		errors.Is(err, ErrNoRoom) || err != nil && strings.HasPrefix(err.Error(), "file resize error")
+}
+
+func roomError(file string, err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrNoRoom, file, err)
+}
+
+// createFile makes a bbolt file by fill, under another name until it is complete and durable.
+func createFile(dir, name string, o *bbolt.Options, fill func(*bbolt.Tx) error) error {
+	path := filepath.Join(dir, name)
+	part := path + ".new"
+	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	o.InitialMmapSize = 0
+	db, err := bbolt.Open(part, 0o600, o)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(db.Update(fill), db.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(part, path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// compactFile copies a file without its free pages, puts the copy in its place and
+// returns it open. The copy is locked before it gets the name, so that no other process gets in between.
+func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, error) {
+	path := filepath.Join(dir, name)
+	part := path + ".new"
+	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	dst, err := bbolt.Open(part, 0o600, o)
+	if err != nil {
+		return nil, err
+	}
+	err = bbolt.Compact(dst, db, 4<<20)
+	if err == nil {
+		err = dst.Sync()
+	}
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, dst.Close(), os.Remove(part))
+	}
+	return dst, syncDir(dir)
+}

@@ -1,0 +1,127 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+)
+
+// bucket names a bucket of blocks.db. The numbers are part of the segment format.
+type bucket byte
+
+const (
+	bucketState    bucket = iota // "state" -> the counters and settings
+	bucketIDs                    // user ID -> ordinal
+	bucketFacts                  // kind, name, value -> fact number
+	bucketNames                  // fact number -> kind, name, value
+	bucketCounts                 // fact number -> how many users it is true of
+	bucketMessages               // sequence -> message, until its task ends
+	bucketTasks                  // sequence -> task, until it is forgotten
+	bucketProgress               // sequence -> progress, as long as the task
+	bucketPhones                 // sequence, platform -> checkpoint, as long as the task
+	bucketRetries                // sequence, platform, ordinal, token -> attempt, due
+	bucketKeys                   // sender, key -> sequence, hash, time
+	bucketDue                    // kind, time, what -> nothing: what is to be done when
+	bucketTokens                 // hash of platform and token -> ordinal
+	bucketBlocks                 // block, kind, rest -> everything of a block
+	buckets
+)
+
+var bucketName = [buckets][]byte{
+	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
+	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
+	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("blocks"),
+}
+
+// The kinds of keys within a block, in key order.
+const (
+	kindDevice  = 'd' // low half -> the user's devices
+	kindFact    = 'f' // fact number -> posting container
+	kindPending = 'p' // sequence -> pending container
+	kindUser    = 'u' // low half -> user record
+)
+
+// The kinds of facts, first byte of a key of bucketFacts.
+const (
+	factTag      = 't'
+	factAttr     = 'a' // followed by the slot
+	factPlatform = 'p'
+)
+
+// existsFact is the number of the fact that is true of every user.
+const existsFact = 0
+
+// The kinds of due entries, first byte of a key of bucketDue.
+const (
+	dueExpire = 'e' // expiry, sequence: the message expires
+	dueForget = 'f' // time, sequence: the ended task is forgotten
+	dueKey    = 'k' // time, key of bucketKeys: the idempotency key is forgotten
+	dueOnline = 'o' // 0, sequence: the outcome of a lifetime 0 push is still to come
+	duePhone  = 'p' // 0, sequence, platform: phones are still to be notified
+)
+
+var stateKey = []byte("state")
+
+func key32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
+func key64(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
+
+func blockKey(block uint16, kind byte) []byte {
+	return []byte{byte(block >> 8), byte(block), kind}
+}
+
+func userKey(block, low uint16) []byte {
+	return []byte{byte(block >> 8), byte(block), kindUser, byte(low >> 8), byte(low)}
+}
+
+func deviceKey(block, low uint16) []byte {
+	return []byte{byte(block >> 8), byte(block), kindDevice, byte(low >> 8), byte(low)}
+}
+
+func factKey(block uint16, fact uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte{byte(block >> 8), byte(block), kindFact}, fact)
+}
+
+func pendingKey(block uint16, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(block >> 8), byte(block), kindPending}, seq)
+}
+
+func tagFactKey(tag string) string { return string(factTag) + tag }
+func attrFactKey(slot uint8, value string) string {
+	return string(factAttr) + string([]byte{slot}) + value
+}
+func platformFactKey(platform string) string { return string(factPlatform) + platform }
+
+func dueKeyOf(kind byte, at int64, what []byte) []byte {
+	k := binary.BigEndian.AppendUint64([]byte{kind}, uint64(at))
+	return append(k, what...)
+}
+
+func phoneKey(seq uint64, platform string) []byte { return append(key64(seq), platform...) }
+
+func retryKey(seq uint64, platform string, p *PhoneRetry) []byte {
+	k := append(key64(seq), byte(len(platform)))
+	k = append(k, platform...)
+	k = binary.BigEndian.AppendUint32(k, p.Ordinal)
+	return append(k, p.Token[:]...)
+}
+
+// keyKey is the key of bucketKeys: a hash, because sender and key may be long.
+func keyKey(sender, key string) []byte {
+	h := sha256.New()
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], uint64(len(sender)))
+	h.Write(n[:])
+	h.Write([]byte(sender))
+	h.Write([]byte(key))
+	return h.Sum(nil)[:20]
+}
+
+// HashToken is the name of a device in keys: the first half of the SHA-256 of
+// platform, a zero byte and token.
+func HashToken(platform, token string) (h [16]byte) {
+	sum := sha256.Sum256([]byte(platform + "\x00" + token))
+	copy(h[:], sum[:])
+	return h
+}
+
+func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
+func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }

@@ -1,0 +1,518 @@
+package store
+
+import (
+	"bytes"
+	"iter"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// User is what the store knows of a user.
+type User struct {
+	Ordinal    uint32
+	ID         string
+	Registered int64 // seconds since 1970
+	Tags       []string
+	Attrs      []AttrValue // in slot order; of slots without a name the name is empty
+	Devices    []Device
+}
+
+// Ordinal returns a user's ordinal, or [ErrUnknownUser].
+func (s *Store) Ordinal(id string) (ord uint32, err error) {
+	err = s.withView(func(v *view) error {
+		n, ok := v.ordinal(id)
+		if !ok {
+			return ErrUnknownUser
+		}
+		ord = n
+		return nil
+	})
+	return ord, err
+}
+
+// User returns everything about a user, or [ErrUnknownUser].
+func (s *Store) User(id string) (u User, err error) {
+	err = s.withView(func(v *view) error {
+		ord, ok := v.ordinal(id)
+		if !ok {
+			return ErrUnknownUser
+		}
+		u.Ordinal = ord
+		return v.user(s, &u)
+	})
+	return u, err
+}
+
+func (v *view) user(s *Store, u *User) error {
+	block, low := s.geo.block(u.Ordinal), s.geo.low(u.Ordinal)
+	raw := v.blockRecord(kindUser, block, low)
+	if raw == nil {
+		return ErrUnknownUser
+	}
+	rec, err := decodeUser(raw)
+	if err != nil {
+		return err
+	}
+	u.ID, u.Registered = rec.id, rec.registered
+	names := s.published.Load().names
+	for _, a := range rec.attrs {
+		if key := v.get(bucketNames, key32(a.fact)); len(key) > 2 {
+			u.Attrs = append(u.Attrs, AttrValue{names[a.slot], string(key[2:])})
+		}
+	}
+	for _, t := range rec.tags {
+		if key := v.get(bucketNames, key32(t)); len(key) > 1 {
+			u.Tags = append(u.Tags, string(key[1:]))
+		}
+	}
+	slices.Sort(u.Tags)
+	u.Devices, err = decodeDevices(v.blockRecord(kindDevice, block, low))
+	return err
+}
+
+// Touch reads what a batch will need, so that a page that is not in memory is
+// read in the caller and not in the one committer.
+func (s *Store) Touch(b *Batch) error {
+	return s.withView(func(v *view) error {
+		for i := range b.Ops {
+			if ord, ok := v.ordinal(b.Ops[i].ID); ok {
+				v.blockRecord(kindUser, s.geo.block(ord), s.geo.low(ord))
+			}
+		}
+		return nil
+	})
+}
+
+// Settings returns the limits and attribute names in force.
+func (s *Store) Settings() (Limits, map[uint8]string) {
+	st := s.published.Load().clone()
+	return st.limits, st.names
+}
+
+// Count returns how many users an audience has. It is exact for each block at the moment the
+// block is read; a change that is made meanwhile may count in one block and not in another.
+func (s *Store) Count(e *Expr) (int64, error) {
+	st := s.published.Load()
+	prog, err := s.compile(e, st)
+	if err != nil {
+		return 0, err
+	}
+	counts := make([]int64, s.geo.blocks(st.nextOrdinal))
+	err = s.eachBlock(len(counts), workers(), func(v *view, block uint16) error {
+		if r := prog.eval(v, s.geo, block); r.set != nil {
+			counts[block] = int64(r.set.GetCardinality())
+		}
+		return nil
+	})
+	total := int64(0)
+	for _, n := range counts {
+		total += n
+	}
+	return total, err
+}
+
+func (s *Store) compile(e *Expr, st *state) (prog *program, err error) {
+	err = s.withView(func(v *view) error {
+		prog, err = compile(e, v, st.slot)
+		return err
+	})
+	return prog, err
+}
+
+// Members yields the users of an audience in ordinal order. No transaction is
+// open while the caller has an ID. What changes behind the iteration is not seen; a user
+// who is unregistered meanwhile is left out.
+func (s *Store) Members(e *Expr) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		st := s.published.Load()
+		prog, err := s.compile(e, st)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		ids := make([]string, 0, 1024)
+		for block := range s.geo.blocks(st.nextOrdinal) {
+			var set *roaring.Bitmap
+			err := s.withView(func(v *view) error {
+				if r := prog.eval(v, s.geo, uint16(block)); r.set != nil {
+					set = r.set.Clone()
+				}
+				return nil
+			})
+			if err != nil {
+				yield("", err)
+				return
+			}
+			if set == nil {
+				continue
+			}
+			for it := set.Iterator(); it.HasNext(); {
+				if ids, err = s.names(uint16(block), it, ids[:0]); err != nil {
+					yield("", err)
+					return
+				}
+				for _, id := range ids {
+					if !yield(id, nil) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// names appends the IDs of the next users of a block, as many as ids has room for.
+func (s *Store) names(block uint16, it roaring.IntPeekable, ids []string) ([]string, error) {
+	err := s.withView(func(v *view) error {
+		for it.HasNext() && len(ids) < cap(ids) {
+			if raw := v.blockRecord(kindUser, block, uint16(it.Next())); raw != nil {
+				ids = append(ids, string(recordID(raw)))
+			}
+		}
+		return nil
+	})
+	return ids, err
+}
+
+// Pending returns who of a block still waits for a message: a set of the caller's own, nil for nobody.
+func (s *Store) Pending(block uint16, seq uint64) (set *roaring.Bitmap, err error) {
+	err = s.withView(func(v *view) error {
+		if p := v.pending(block, seq); p != nil {
+			set = p.Clone()
+		}
+		return nil
+	})
+	return set, err
+}
+
+// PendingOf returns the sequences that a user still waits for, ascending, above after, at most max.
+func (s *Store) PendingOf(ordinal uint32, after uint64, max int) (seqs []uint64, err error) {
+	err = s.withView(func(v *view) error {
+		seqs = v.pendingOf(s.geo.block(ordinal), s.geo.low(ordinal), after, max)
+		return nil
+	})
+	return seqs, err
+}
+
+// Message returns a message, nil once its task has ended.
+func (s *Store) Message(seq uint64) (m *Message, err error) {
+	err = s.withView(func(v *view) error {
+		if b := v.get(bucketMessages, key64(seq)); b != nil {
+			m, err = decodeMessage(seq, b)
+		}
+		return err
+	})
+	return m, err
+}
+
+// TaskState is a task with its progress.
+type TaskState struct {
+	Task
+	Progress Progress
+	Phones   map[string]PhoneStats
+	Notified bool // no phone is left to be notified
+}
+
+// Task returns a task, or [ErrUnknownTask] when there is none or it was forgotten.
+func (s *Store) Task(seq uint64) (t *TaskState, err error) {
+	err = s.withView(func(v *view) error {
+		t, err = v.taskState(seq)
+		return err
+	})
+	return t, err
+}
+
+func (v *view) taskState(seq uint64) (*TaskState, error) {
+	b := v.get(bucketTasks, key64(seq))
+	if b == nil {
+		return nil, ErrUnknownTask
+	}
+	task, err := decodeTask(seq, b)
+	if err != nil {
+		return nil, err
+	}
+	t := &TaskState{Task: *task, Notified: true}
+	if b := v.get(bucketProgress, key64(seq)); b != nil {
+		if t.Progress, err = decodeProgress(b); err != nil {
+			return nil, err
+		}
+	}
+	for _, platform := range t.Platforms {
+		if b := v.get(bucketPhones, phoneKey(seq, platform)); b != nil {
+			rec, err := decodePhone(b)
+			if err != nil {
+				return nil, err
+			}
+			if t.Phones == nil {
+				t.Phones = make(map[string]PhoneStats)
+			}
+			t.Phones[platform] = rec.stats
+			t.Notified = t.Notified && rec.done
+		}
+	}
+	return t, nil
+}
+
+// Tasks yields the tasks, newest first.
+func (s *Store) Tasks() iter.Seq2[*TaskState, error] {
+	return func(yield func(*TaskState, error) bool) {
+		to := key64(1<<64 - 1)
+		for {
+			var some []*TaskState
+			err := s.withView(func(v *view) error {
+				for _, e := range v.scan(bucketTasks, nil, to, 100, true) {
+					t, err := v.taskState(be64(e.key))
+					if err != nil {
+						return err
+					}
+					some = append(some, t)
+				}
+				return nil
+			})
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if len(some) == 0 {
+				return
+			}
+			for _, t := range some {
+				if !yield(t, nil) {
+					return
+				}
+			}
+			to = key64(some[len(some)-1].Seq)
+		}
+	}
+}
+
+// Due is what a store has to have done for it at a time.
+type Due struct {
+	Expired [][2]uint64 // sequence and expiry (ms) of messages past it
+	Forget  [][]byte    // for a [Forget] command
+	Next    int64       // when there is more to do, as far as is known; 0 for nothing
+}
+
+// DueAt returns at most max of each thing that is due at now, in milliseconds since 1970.
+func (s *Store) DueAt(now int64, max int) (d Due, err error) {
+	d = Due{}
+	later := func(at int64) {
+		if d.Next == 0 || at < d.Next {
+			d.Next = at
+		}
+	}
+	err = s.withView(func(v *view) error {
+		for _, kind := range []byte{dueExpire, dueForget, dueKey} {
+			for _, e := range v.scan(bucketDue, []byte{kind}, []byte{kind + 1}, max+1, false) {
+				at := int64(be64(e.key[1:9]))
+				if at > now {
+					later(at)
+					break
+				}
+				if kind == dueExpire {
+					d.Expired = append(d.Expired, [2]uint64{be64(e.key[9:]), uint64(at)})
+				} else {
+					d.Forget = append(d.Forget, e.key)
+				}
+			}
+		}
+		if len(d.Expired) > 0 || len(d.Forget) > 0 {
+			later(now)
+		}
+		return nil
+	})
+	return d, err
+}
+
+// Unfinished returns the sequences of lifetime 0 pushes without an outcome, and the
+// phone work that is not done, oldest first.
+func (s *Store) Unfinished() (online []uint64, phones []PhoneWork, err error) {
+	err = s.withView(func(v *view) error {
+		for _, e := range v.scan(bucketDue, []byte{dueOnline}, []byte{dueOnline + 1}, 1<<20, false) {
+			online = append(online, be64(e.key[9:]))
+		}
+		for _, e := range v.scan(bucketDue, []byte{duePhone}, []byte{duePhone + 1}, 1<<20, false) {
+			seq, platform := be64(e.key[9:]), string(e.key[17:])
+			b := v.get(bucketPhones, phoneKey(seq, platform))
+			if b == nil {
+				return &FormatError{What: "phone checkpoint", Detail: "missing"}
+			}
+			rec, err := decodePhone(b)
+			if err != nil {
+				return err
+			}
+			w := PhoneWork{Seq: seq, Platform: platform, Next: rec.next}
+			from := append(append(key64(seq), byte(len(platform))), platform...)
+			for _, e := range v.scan(bucketRetries, from, after(from), 1<<20, false) {
+				r := reader{b: e.value}
+				p := PhoneRetry{Ordinal: be32(e.key[len(from):])}
+				copy(p.Token[:], e.key[len(from)+4:])
+				p.Attempt, p.Due = uint32(r.uvarint()), r.varint()
+				if err := r.done(); err != nil {
+					return err
+				}
+				w.Retries = append(w.Retries, p)
+			}
+			phones = append(phones, w)
+		}
+		return nil
+	})
+	return online, phones, err
+}
+
+// PhoneWork is where a task stands on a platform.
+type PhoneWork struct {
+	Seq      uint64
+	Platform string
+	Next     uint64
+	Retries  []PhoneRetry
+}
+
+// PhoneTarget is a device to notify.
+type PhoneTarget struct {
+	Ordinal uint32
+	ID      string
+	Device  Device
+}
+
+// PhoneTargets collects the devices on a platform of users who still wait for
+// a message, from the ordinal next on, until there are at least max. It returns
+// the ordinal to go on from; more is false when there are no further users. Connected users are
+// skipped by the caller's word.
+func (s *Store) PhoneTargets(seq uint64, platform string, next uint64, max int, connected func(ordinal uint32) bool) (targets []PhoneTarget, from uint64, more bool, err error) {
+	blocks := s.geo.blocks(s.published.Load().nextOrdinal)
+	for int(next>>s.geo.bits) < blocks {
+		block := uint16(next >> s.geo.bits)
+		end := uint64(block+1) << s.geo.bits
+		if block == 1<<16-1 {
+			end = 1 << 32
+		}
+		err = s.withView(func(v *view) error {
+			fact, ok := v.factNumber(platformFactKey(platform))
+			if !ok {
+				end = 1 << 32
+				return nil
+			}
+			waiting, have := v.pending(block, seq), v.fact(block, fact)
+			if waiting == nil || have == nil {
+				return nil
+			}
+			it := roaring.And(waiting, have).Iterator()
+			it.AdvanceIfNeeded(uint32(s.geo.low(uint32(next))))
+			for it.HasNext() {
+				low := uint16(it.Next())
+				ord := s.geo.ordinal(block, low)
+				if len(targets) >= max {
+					end = uint64(ord)
+					return nil
+				}
+				if connected(ord) {
+					continue
+				}
+				some, err := v.devicesOn(s, ord, platform)
+				if err != nil {
+					return err
+				}
+				targets = append(targets, some...)
+			}
+			return nil
+		})
+		next = end
+		if err != nil || len(targets) >= max {
+			break
+		}
+	}
+	return targets, next, next < uint64(blocks)<<s.geo.bits, err
+}
+
+// devicesOn returns the devices of a user on a platform whose tokens are still this user's.
+func (v *view) devicesOn(s *Store, ord uint32, platform string) ([]PhoneTarget, error) {
+	block, low := s.geo.block(ord), s.geo.low(ord)
+	devices, err := decodeDevices(v.blockRecord(kindDevice, block, low))
+	if err != nil {
+		return nil, err
+	}
+	var targets []PhoneTarget
+	id := string(recordID(v.blockRecord(kindUser, block, low)))
+	for _, d := range devices {
+		if d.Platform != platform {
+			continue
+		}
+		h := HashToken(d.Platform, d.Token)
+		if owner := v.get(bucketTokens, h[:]); owner != nil && be32(owner) == ord {
+			targets = append(targets, PhoneTarget{ord, id, d})
+		}
+	}
+	return targets, nil
+}
+
+// PhoneTarget returns the device of a retry, if its user still waits for the
+// message and still has the token.
+func (s *Store) PhoneTarget(seq uint64, platform string, r *PhoneRetry) (t PhoneTarget, ok bool, err error) {
+	err = s.withView(func(v *view) error {
+		set := v.pending(s.geo.block(r.Ordinal), seq)
+		if set == nil || !set.Contains(uint32(s.geo.low(r.Ordinal))) {
+			return nil
+		}
+		some, err := v.devicesOn(s, r.Ordinal, platform)
+		for _, x := range some {
+			if HashToken(x.Device.Platform, x.Device.Token) == r.Token {
+				t, ok = x, true
+			}
+		}
+		return err
+	})
+	return t, ok, err
+}
+
+// Block returns the block of an ordinal and its place in it.
+func (s *Store) Block(ordinal uint32) (block, low uint16) {
+	return s.geo.block(ordinal), s.geo.low(ordinal)
+}
+
+// OrdinalAt is the reverse of [Store.Block].
+func (s *Store) OrdinalAt(block, low uint16) uint32 { return s.geo.ordinal(block, low) }
+
+// LastSeq returns the sequence of the last accepted push.
+func (s *Store) LastSeq() uint64 { return s.published.Load().nextSeq - 1 }
+
+// Stats are figures about the store.
+type Stats struct {
+	Users        int64
+	Ordinals     int64 // ever given
+	Pushes       int64 // ever accepted
+	Position     uint64
+	DeltaEntries int
+	DeltaBytes   int64
+	Folding      bool
+	BlocksBytes  int64 // of the file
+	JournalBytes int64
+}
+
+// Stats returns figures about the store.
+func (s *Store) Stats() (Stats, error) {
+	st, l := s.published.Load(), s.layers.Load()
+	r := Stats{Users: int64(st.users), Ordinals: int64(st.nextOrdinal), Pushes: int64(st.nextSeq - 1), Position: st.position, Folding: l.frozen != nil}
+	var err error
+	if r.BlocksBytes, err = fileSize(s.dir, blocksFile); err != nil {
+		return r, err
+	}
+	r.JournalBytes, err = fileSize(s.dir, journalFile)
+	return r, err
+}
+
+// prefixed yields the entries of a bucket of the file under a prefix.
+func prefixed(c cursor, prefix []byte, f func(k, v []byte) error) error {
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		if err := f(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type cursor interface {
+	Seek([]byte) ([]byte, []byte)
+	Next() ([]byte, []byte)
+}

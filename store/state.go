@@ -1,0 +1,115 @@
+package store
+
+import (
+	"maps"
+	"slices"
+)
+
+// state is the part of the state that is not kept by user: counters and
+// settings. The committer owns it; others see the copy in Store.published.
+type state struct {
+	now         int64 // milliseconds since 1970: the highest stamp seen
+	users       uint64
+	nextOrdinal uint64
+	nextFact    uint32
+	nextSeq     uint64
+	limits      Limits
+	names       map[uint8]string
+	proposers   []proposer
+	position    uint64 // of the last record applied
+}
+
+// proposer is who puts commands into the log, with the number of its last one
+// that was applied: the log may deliver a record twice.
+type proposer struct {
+	id   uint64
+	last uint64
+}
+
+func newState() state {
+	return state{nextFact: 1, nextSeq: 1, names: map[uint8]string{}, limits: Limits{TagsPerUser: 100, DevicesPerUser: 20}}
+}
+
+func (st *state) clone() *state {
+	c := *st
+	c.names = maps.Clone(st.names)
+	c.proposers = slices.Clone(st.proposers)
+	return &c
+}
+
+func (st *state) last(id uint64) uint64 {
+	for _, p := range st.proposers {
+		if p.id == id {
+			return p.last
+		}
+	}
+	return 0
+}
+
+func (st *state) setLast(id, number uint64) {
+	for i := range st.proposers {
+		if st.proposers[i].id == id {
+			st.proposers[i].last = number
+			return
+		}
+	}
+	st.proposers = append(st.proposers, proposer{id, number})
+}
+
+// slot returns the slot that a name stands for.
+func (st *state) slot(name string) (uint8, bool) {
+	for slot, n := range st.names {
+		if n == name {
+			return slot, true
+		}
+	}
+	return 0, false
+}
+
+// encode leaves the position out: it stands in the meta bucket and names the
+// log, while the state is the same whatever log it came through.
+func (st *state) encode() []byte {
+	var w writer
+	w.varint(st.now)
+	w.uvarint(st.users)
+	w.uvarint(st.nextOrdinal)
+	w.uvarint(uint64(st.nextFact))
+	w.uvarint(st.nextSeq)
+	w.uvarint(uint64(st.limits.TagsPerUser))
+	w.uvarint(uint64(st.limits.DevicesPerUser))
+	w.uvarint(uint64(len(st.names)))
+	for _, slot := range sortedSlots(st.names) {
+		w.byte(slot)
+		w.str(st.names[slot])
+	}
+	w.uvarint(uint64(len(st.proposers)))
+	for _, p := range st.proposers {
+		w.u64(p.id)
+		w.uvarint(p.last)
+	}
+	return w.b
+}
+
+func sortedSlots(names map[uint8]string) []uint8 {
+	return slices.Sorted(maps.Keys(names))
+}
+
+func decodeState(b []byte) (state, error) {
+	r := reader{b: b}
+	st := newState()
+	st.now = r.varint()
+	st.users = r.uvarint()
+	st.nextOrdinal = r.uvarint()
+	st.nextFact = uint32(r.uvarint())
+	st.nextSeq = r.uvarint()
+	st.limits.TagsPerUser = int(r.uvarint())
+	st.limits.DevicesPerUser = int(r.uvarint())
+	for range r.count(2) {
+		slot := r.byte()
+		st.names[slot] = r.str()
+	}
+	for range r.count(9) {
+		st.proposers = append(st.proposers, proposer{r.u64(), r.uvarint()})
+	}
+	return st, r.done()
+}

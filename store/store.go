@@ -1,0 +1,377 @@
+// Package store keeps who the users are and what they still wait for: a
+// journal of commands, a delta of what they changed, and blocks that the delta
+// is folded into. It knows no network and no policy; package fanfare is what
+// people use.
+//
+// Every change is a [Command]. The committer puts the commands of all waiting
+// callers into one journal record, makes it durable, applies it and answers.
+// docs/architecture.md and docs/format.md say how, byte by byte.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// Options adjust a store. The zero value works.
+type Options struct {
+	// DeltaEntries and DeltaBytes bound the delta: at the bound it is frozen
+	// and folded. The heap holds at most three times the bytes. Defaults:
+	// 1,000,000 and 128 MiB.
+	DeltaEntries int
+	DeltaBytes   int64
+	// BlockBits is how many low bits of an ordinal stay within a block, 1 to 16. It counts
+	// only when the directory is created; less than 16 is for tests. Default: 16.
+	BlockBits int
+	// Now is the clock that stamps commands. Default: time.Now.
+	Now func() time.Time
+	// Logger gets what happens in the background. Default: nothing is logged.
+	Logger *slog.Logger
+	// WrapJournal, for tests and for a journal elsewhere, gets the local journal and returns
+	// the one to use. Default: the local one.
+	WrapJournal func(Journal) Journal
+
+	foldError func() error // for tests: asked before each step of a fold
+}
+
+func (o *Options) fill() {
+	if o.DeltaEntries <= 0 {
+		o.DeltaEntries = 1_000_000
+	}
+	if o.DeltaBytes <= 0 {
+		o.DeltaBytes = 128 << 20
+	}
+	if o.BlockBits <= 0 || o.BlockBits > 16 {
+		o.BlockBits = 16
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Store is an open directory. Its methods are safe for concurrent use.
+type Store struct {
+	dir      string
+	o        Options
+	id       storeID
+	geo      geometry
+	proposer uint64
+	local    *boltJournal
+	journal  Journal
+	observer Observer
+
+	layers    atomic.Pointer[layers]
+	published atomic.Pointer[state]
+
+	// The committer's own; nobody else touches them after Open.
+	st     state
+	number uint64 // of the last command proposed
+	cut    atomic.Uint64
+
+	queue   queue
+	stop    context.CancelFunc
+	stopped context.Context // ends when the committer is to leave
+	closing sync.Once
+	running sync.WaitGroup
+
+	refuse   atomic.Pointer[error] // why changes are refused, if they are
+	foldFail atomic.Pointer[error] // why the fold cannot write, while it cannot
+	frozen   chan struct{}         // to the folder: there is a frozen delta
+	foldNews broadcast             // the fold is done, or failed
+	foldedTo atomic.Uint64         // the position that the blocks contain without a segment
+	layersMu sync.Mutex            // held to change layers
+	blocksMu sync.Mutex            // held around each write to blocks.db, and by who needs none
+}
+
+// Open opens the directory, or creates it when it holds none of the store's
+// files, and replays what the last process left in the journal. It returns [ErrLocked]
+// when another process has it open, [ErrMissingFile], [ErrForeignFile], [ErrNewerFormat] or
+// [ErrDamaged] when the files are not as they should be, and then has changed nothing.
+// The observer may be nil.
+func Open(dir string, o Options, observer Observer) (s *Store, err error) {
+	o.fill()
+	defer guardFaults("open", &err)()
+	if err := create(dir, geometry{uint8(o.BlockBits)}); err != nil {
+		return nil, err
+	}
+	db, meta, err := openBlocks(dir)
+	if err != nil {
+		return nil, err
+	}
+	s = &Store{
+		dir: dir, o: o, id: meta.id, geo: meta.geo, proposer: meta.proposer, observer: observer,
+		frozen: make(chan struct{}, 1),
+	}
+	s.stopped, s.stop = context.WithCancel(context.Background())
+	s.queue.wake = make(chan struct{}, 1)
+	ok := false
+	defer func() {
+		if !ok {
+			s.stop()
+			db.Close()
+			if s.local != nil {
+				s.local.db.Load().Close()
+			}
+		}
+	}()
+	if err := walkBolt(filepath.Join(dir, journalFile)); err != nil {
+		return nil, err
+	}
+	local, id, err := openJournal(dir)
+	if err != nil {
+		return nil, err
+	}
+	s.local, s.journal = local, local
+	if o.WrapJournal != nil {
+		s.journal = o.WrapJournal(local)
+	}
+	if id != meta.id {
+		return nil, fmt.Errorf("%w: %s belongs to another %s", ErrForeignFile, journalFile, blocksFile)
+	}
+	l := &layers{db: db, active: newDelta()}
+	if meta.segment != "" {
+		if l.frozen, err = readSegment(dir, meta.segment, s.id); err != nil {
+			return nil, err
+		}
+		if l.frozen.position != meta.position {
+			return nil, &FormatError{What: meta.segment, Detail: "position"}
+		}
+	}
+	s.layers.Store(l)
+	if err := s.replay(meta.position); err != nil {
+		return nil, err
+	}
+	if err := removeStray(dir, meta.segment); err != nil {
+		return nil, err
+	}
+	s.publish()
+	s.cut.Store(meta.position)
+	ok = true
+	s.running.Go(s.commit)
+	s.running.Go(s.folder)
+	if l.frozen != nil {
+		s.frozen <- struct{}{}
+	} else {
+		s.foldedTo.Store(meta.position)
+	}
+	return s, nil
+}
+
+// create makes the files where there are none. The journal comes first, so that an
+// interrupted creation shows as a journal that never held anything, and is finished here;
+// any other missing file is an error.
+func create(dir string, g geometry) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	has := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return !errors.Is(err, os.ErrNotExist)
+	}
+	journal, blocks := has(journalFile), has(blocksFile)
+	switch {
+	case journal && blocks:
+		return nil
+	case blocks:
+		return fmt.Errorf("%w: %s", ErrMissingFile, journalFile)
+	case journal:
+		if err := walkBolt(filepath.Join(dir, journalFile)); err != nil {
+			return err
+		}
+		j, id, err := openJournal(dir)
+		if err != nil {
+			return err
+		}
+		defer func() { j.db.Load().Close() }()
+		base, err := j.base()
+		if err != nil {
+			return err
+		}
+		if base != 0 || j.last != 0 {
+			return fmt.Errorf("%w: %s", ErrMissingFile, blocksFile)
+		}
+		return createBlocks(dir, id, g)
+	}
+	segments, err := filepath.Glob(filepath.Join(dir, "segment-*"))
+	if err != nil {
+		return err
+	}
+	if len(segments) > 0 {
+		return fmt.Errorf("%w: %s and %s", ErrMissingFile, blocksFile, journalFile)
+	}
+	var id storeID
+	rand.Read(id[:])
+	if err := createJournal(dir, id); err != nil {
+		return err
+	}
+	return createBlocks(dir, id, g)
+}
+
+// replay applies the journal behind the position that the blocks and the segment contain.
+func (s *Store) replay(position uint64) error {
+	base, err := s.local.base()
+	if err != nil {
+		return err
+	}
+	if base > position {
+		return fmt.Errorf("%w: %s is at position %d, but %s was cut up to %d: it is older than the journal",
+			ErrForeignFile, blocksFile, position, journalFile, base)
+	}
+	if err := s.withView(func(v *view) error {
+		s.st, err = decodeState(v.get(bucketState, stateKey))
+		return err
+	}); err != nil {
+		return err
+	}
+	s.st.position = position
+	s.layers.Load().active.position = position
+	type decoded struct {
+		position uint64
+		rec      *record
+		commands []Command
+		err      error
+	}
+	ahead := make(chan decoded, 16) // decoding goes on while earlier records are applied
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		defer close(ahead)
+		for at, raw := range s.journal.Records(position) {
+			d := decoded{position: at}
+			if d.rec, d.err = decodeRecord(raw); d.err == nil {
+				d.commands, d.err = decodeCommands(d.rec)
+			}
+			select {
+			case ahead <- d:
+			case <-done:
+				return
+			}
+		}
+	}()
+	for d := range ahead {
+		if d.err != nil {
+			return fmt.Errorf("journal record %d: %w", d.position, d.err)
+		}
+		if d.position != s.st.position+1 {
+			return fmt.Errorf("%w: %s goes on at record %d after %d", ErrForeignFile, journalFile, d.position, s.st.position)
+		}
+		if err := s.replayRecord(d.position, d.rec, d.commands); err != nil {
+			return fmt.Errorf("journal record %d: %w", d.position, err)
+		}
+	}
+	s.number = s.st.last(s.proposer)
+	return nil
+}
+
+func decodeCommands(rec *record) ([]Command, error) {
+	commands := make([]Command, len(rec.commands))
+	for i, b := range rec.commands {
+		c, err := decodeCommand(b)
+		if err != nil {
+			return nil, err
+		}
+		commands[i] = c
+	}
+	return commands, nil
+}
+
+func (s *Store) replayRecord(position uint64, rec *record, commands []Command) error {
+	v, err := s.view()
+	if err != nil {
+		return err
+	}
+	a := &applier{s: s, st: &s.st, d: v.active, v: v}
+	defer func() { a.v.close() }()
+	a.record(position, rec, commands, func(int, any, error) {})
+	return nil
+}
+
+// record applies a record's commands in order and hands on each result.
+func (a *applier) record(position uint64, rec *record, commands []Command, result func(i int, r any, err error)) {
+	a.st.now = max(a.st.now, rec.stamp)
+	last := a.st.last(rec.proposer)
+	for i, c := range commands {
+		if rec.first+uint64(i) <= last { // the log delivered it before
+			result(i, nil, ErrOutcomeUnknown)
+			continue
+		}
+		r, err := a.apply(c)
+		result(i, r, err)
+	}
+	if n := uint64(len(commands)); n > 0 {
+		a.st.setLast(rec.proposer, max(last, rec.first+n-1))
+	}
+	a.st.position, a.d.position = position, position
+	if a.d.entries == 0 {
+		a.d.entries = 1 // the stamp and the numbers are a change too
+	}
+}
+
+func (s *Store) publish() { s.published.Store(s.st.clone()) }
+
+// Close finishes the fold under way, writes a last segment, folds it, and
+// closes the files. When ctx ends first, what is not folded stays in the segment or
+// the journal, the next Open goes on from there, and Close returns the context's error.
+// After it every call returns [ErrClosed].
+func (s *Store) Close(ctx context.Context) error {
+	err := ErrClosed
+	s.closing.Do(func() { err = s.close(ctx) })
+	return err
+}
+
+func (s *Store) close(ctx context.Context) error {
+	s.queue.close()
+	err := s.settle(ctx)
+	s.stop()
+	s.running.Wait()
+	s.queue.failAll(ErrClosed)
+	if err == nil {
+		err = s.journal.Cut(s.st.position)
+	}
+	return errors.Join(err, s.layers.Load().db.Close(), s.local.db.Load().Close())
+}
+
+// settle brings everything into the blocks.
+func (s *Store) settle(ctx context.Context) error {
+	if s.refuse.Load() != nil {
+		return nil // the journal decides at the next Open
+	}
+	return s.Checkpoint(ctx)
+}
+
+// Refused returns why changes are refused until the store is reopened, nil if they are not.
+func (s *Store) Refused() error {
+	if p := s.refuse.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// refuseChanges makes every later change fail: what is on the disk is not known.
+func (s *Store) refuseChanges(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause)
+	if s.refuse.CompareAndSwap(nil, &err) {
+		s.o.Logger.Error("fanfare: changes are refused until the directory is reopened", "cause", cause)
+	}
+	return err
+}
+
+// blocksDB returns the open blocks.db.
+func (s *Store) blocksDB() *bbolt.DB { return s.layers.Load().db }
+
+// workers is how many goroutines evaluate an audience.
+func workers() int { return runtime.GOMAXPROCS(0) }

@@ -1,0 +1,270 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"go.etcd.io/bbolt"
+)
+
+// openViews counts the views that are open in the process. Tests assert that it
+// is zero where a caller's code runs: a read transaction that lives across a
+// call to the outside would keep bbolt from reusing pages.
+var openViews atomic.Int64
+
+// view is a consistent layering of blocks, frozen delta and active delta. It
+// holds a bbolt read transaction, so it lives for one block's work and is
+// never open while its holder proposes, delivers, or calls a caller's code.
+// What it returns aliases mapped memory or a delta, and is read-only and gone after close.
+type view struct {
+	tx     *bbolt.Tx
+	bucket [buckets]*bbolt.Bucket
+	frozen *delta // nil when no fold is under way
+	active *delta
+}
+
+// layers is what a view is made of; the pointer changes when a delta is
+// frozen, when a fold is done, and when the file is replaced by a compacted one.
+type layers struct {
+	db     *bbolt.DB
+	frozen *delta
+	active *delta
+}
+
+// view opens a view. No lock is held over Begin: a transaction newer than the
+// layers is harmless, because delta entries are absolute; an older one would
+// miss a finished fold, so the layers are read again behind it.
+func (s *Store) view() (*view, error) {
+	for {
+		l := s.layers.Load()
+		tx, err := l.db.Begin(false)
+		if s.layers.Load() != l {
+			if err == nil {
+				tx.Rollback()
+			}
+			continue
+		}
+		if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+			return nil, ErrClosed
+		}
+		if err != nil {
+			return nil, err
+		}
+		openViews.Add(1)
+		return &view{tx: tx, frozen: l.frozen, active: l.active}, nil
+	}
+}
+
+func (v *view) close() {
+	if v.tx != nil {
+		v.tx.Rollback()
+		v.tx = nil
+		openViews.Add(-1)
+	}
+}
+
+func (v *view) base(b bucket) *bbolt.Bucket {
+	if v.bucket[b] == nil {
+		v.bucket[b] = v.tx.Bucket(bucketName[b])
+	}
+	return v.bucket[b]
+}
+
+// get returns the value of a key outside the blocks, nil if there is none.
+func (v *view) get(b bucket, key []byte) []byte {
+	if value, found := v.active.get(b, key); found {
+		return value
+	}
+	if v.frozen != nil {
+		if value, found := v.frozen.get(b, key); found {
+			return value
+		}
+	}
+	return v.base(b).Get(key)
+}
+
+// blockRecord returns the record of a user or of its devices.
+func (v *view) blockRecord(kind byte, block, low uint16) []byte {
+	for _, d := range [...]*delta{v.active, v.frozen} {
+		if d == nil {
+			continue
+		}
+		if b := d.block(block); b != nil {
+			m := b.users
+			if kind == kindDevice {
+				m = b.devices
+			}
+			b.mu.RLock()
+			value, found := m[low]
+			b.mu.RUnlock()
+			if found {
+				return value
+			}
+		}
+	}
+	key := [5]byte{byte(block >> 8), byte(block), kind, byte(low >> 8), byte(low)}
+	return v.base(bucketBlocks).Get(key[:])
+}
+
+// container returns the layered set under a fact or pending key, nil if it is
+// empty. It may alias the file: it is never the receiver of an operation in place.
+func (v *view) container(key []byte, entry func(*blockDelta) *bits) *roaring.Bitmap {
+	var bm *roaring.Bitmap
+	if raw := v.base(bucketBlocks).Get(key); raw != nil {
+		bm = roaring.New()
+		if _, err := bm.FromUnsafeBytes(raw); err != nil {
+			panic(&FormatError{What: "posting container", Detail: err.Error()})
+		}
+	}
+	block := binary.BigEndian.Uint16(key)
+	if v.frozen != nil {
+		if b := v.frozen.block(block); b != nil {
+			bm = entry(b).over(bm)
+		}
+	}
+	if b := v.active.block(block); b != nil {
+		b.mu.RLock()
+		bm = entry(b).over(bm)
+		b.mu.RUnlock()
+	}
+	if bm != nil && bm.IsEmpty() {
+		return nil
+	}
+	return bm
+}
+
+func (v *view) fact(block uint16, fact uint32) *roaring.Bitmap {
+	return v.container(factKey(block, fact), func(b *blockDelta) *bits { return b.facts[fact] })
+}
+
+func (v *view) pending(block uint16, seq uint64) *roaring.Bitmap {
+	return v.container(pendingKey(block, seq), func(b *blockDelta) *bits { return b.pending[seq] })
+}
+
+// pendingOf returns the sequences, ascending, that the user of block and low still
+// waits for, after the given one, at most max.
+func (v *view) pendingOf(block, low uint16, after uint64, max int) []uint64 {
+	var found []uint64
+	decided := make(map[uint64]bool)
+	for _, d := range [...]*delta{v.active, v.frozen} {
+		if d == nil {
+			continue
+		}
+		b := d.block(block)
+		if b == nil {
+			continue
+		}
+		b.mu.RLock()
+		for seq, e := range b.pending {
+			if seq <= after {
+				continue
+			}
+			if _, seen := decided[seq]; seen {
+				continue
+			}
+			if is, ok := e.has(low); ok {
+				decided[seq] = is
+				if is {
+					found = append(found, seq)
+				}
+			}
+		}
+		b.mu.RUnlock()
+	}
+
+	prefix := blockKey(block, kindPending)
+	c := v.base(bucketBlocks).Cursor()
+	n := 0
+	for k, raw := c.Seek(pendingKey(block, after+1)); bytes.HasPrefix(k, prefix); k, raw = c.Next() {
+		seq := binary.BigEndian.Uint64(k[len(prefix):])
+		if _, ok := decided[seq]; ok {
+			continue
+		}
+		if !containerHas(raw, low) {
+			continue
+		}
+		found = append(found, seq)
+		if n++; n >= max {
+			break
+		}
+	}
+	slices.Sort(found)
+	if len(found) > max {
+		found = found[:max]
+	}
+	return found
+}
+
+// containerHas says whether a stored container has low.
+func containerHas(raw []byte, low uint16) bool {
+	var bm roaring.Bitmap
+	if _, err := bm.FromUnsafeBytes(raw); err != nil {
+		panic(&FormatError{What: "pending container", Detail: err.Error()})
+	}
+	return bm.Contains(uint32(low))
+}
+
+// entry is a key with its value, a copy of both.
+type entry struct{ key, value []byte }
+
+// scan returns at most max entries of a bucket outside the blocks with
+// from <= key < to, ascending or descending; a nil to is the end.
+func (v *view) scan(b bucket, from, to []byte, max int, descending bool) []entry {
+	over := make(map[string][]byte)
+	for _, d := range [...]*delta{v.frozen, v.active} {
+		if d == nil {
+			continue
+		}
+		d.mu.RLock()
+		for k, value := range d.records[b] {
+			if k >= string(from) && (to == nil || k < string(to)) {
+				over[k] = value
+			}
+		}
+		d.mu.RUnlock()
+	}
+	var out []entry
+	c := v.base(b).Cursor()
+	// Entries of the file that a delta overrides are skipped, so taking max of
+	// the file and all of the deltas and cutting afterwards is enough.
+	if descending {
+		var k, value []byte
+		if to == nil {
+			k, value = c.Last()
+		} else if k, value = c.Seek(to); k == nil {
+			k, value = c.Last()
+		} else {
+			k, value = c.Prev()
+		}
+		for ; k != nil && bytes.Compare(k, from) >= 0 && len(out) < max; k, value = c.Prev() {
+			if _, covered := over[string(k)]; !covered {
+				out = append(out, entry{bytes.Clone(k), bytes.Clone(value)})
+			}
+		}
+	} else {
+		for k, value := c.Seek(from); k != nil && (to == nil || bytes.Compare(k, to) < 0) && len(out) < max; k, value = c.Next() {
+			if _, covered := over[string(k)]; !covered {
+				out = append(out, entry{bytes.Clone(k), bytes.Clone(value)})
+			}
+		}
+	}
+	for k, value := range over {
+		if value != nil {
+			out = append(out, entry{[]byte(k), bytes.Clone(value)})
+		}
+	}
+	slices.SortFunc(out, func(x, y entry) int {
+		if descending {
+			x, y = y, x
+		}
+		return bytes.Compare(x.key, y.key)
+	})
+	if len(out) > max {
+		out = out[:max]
+	}
+	return out
+}

@@ -1,0 +1,178 @@
+// Package transport holds the interfaces through which fanfare reaches people:
+// [Online] for those who are connected to the host, [Mobile] for the phones of
+// those who are not. The interfaces are small; what a transport can do beyond
+// them it says by implementing a further one, found by type assertion.
+//
+// Package transporttest has the suite that every transport passes.
+package transport
+
+import (
+	"context"
+	"time"
+)
+
+// Message is what a user receives. One Message is shared by all deliveries of
+// a push and must not be changed, its Body neither.
+type Message struct {
+	// ID names the message. A duplicate carries the same ID. IDs are 32
+	// characters, and sort in the order in which the pushes were accepted.
+	ID string
+	// Sequence is the order of acceptance: of two messages the later has the
+	// higher one.
+	Sequence uint64
+	// From is the sender as given at the push; it may be empty.
+	From string
+	// Body is opaque to fanfare.
+	Body []byte
+	// Accepted is when the push was accepted, to the millisecond.
+	Accepted time.Time
+	// Expires is when the lifetime ends. For a message to users online now it
+	// equals Accepted.
+	Expires time.Time
+}
+
+// Online delivers messages to connected users.
+//
+// Deliver hands m to the user on all of the user's connections. It returns nil
+// when at least one of them has it, and an error when none has; then the
+// message stays pending and is tried again after a pause.
+//
+// Deliver is called from several goroutines at once, never twice at the same
+// time for one user, and for one user in ascending order of m.Sequence. It
+// should only hand over (to a socket's buffer, say) and return: a call that
+// takes longer than Options.DeliverTimeout is left behind, and until it returns that
+// user gets nothing more. ctx ends when the Pusher closes; it has no deadline.
+// A panic counts as an error of that delivery. Deliver may call the Pusher,
+// except what waits for deliveries.
+type Online interface {
+	Deliver(ctx context.Context, userID string, m *Message) error
+}
+
+// OnlineFunc makes a function an [Online] transport.
+type OnlineFunc func(ctx context.Context, userID string, m *Message) error
+
+// Deliver calls f.
+func (f OnlineFunc) Deliver(ctx context.Context, userID string, m *Message) error {
+	return f(ctx, userID, m)
+}
+
+// Batcher is an extra power of an [Online] transport: one message to many users
+// in one call, for hosts whose users are connected to other machines.
+//
+// DeliverBatch returns one error for each user, in the order of userIDs, or nil
+// for "all have it". A slice of another length counts as failed for all.
+// It keeps the promises of Deliver for each of the users and may not keep the
+// slice userIDs after it returns. MaxBatch is asked once, at Open, for the most users in a
+// call; below 1 means 256.
+type Batcher interface {
+	DeliverBatch(ctx context.Context, userIDs []string, m *Message) []error
+	MaxBatch() int
+}
+
+// ClientAcker is an extra power of an [Online] transport: the client
+// acknowledges each message. Where ClientAcks returns true, a Deliver that
+// returns nil means only "on its way": the message stays pending until
+// Pusher.Ack is called for it, and is sent again after Options.AckTimeout on
+// the same connection, or at the next one. ClientAcks is asked once, at Open.
+type ClientAcker interface {
+	ClientAcks() bool
+}
+
+// Platform names a phone notification service, such as "apns" or "fcm".
+type Platform = string
+
+// Device is where a notification goes.
+type Device struct {
+	Platform Platform
+	Token    string // given by the service to the app on this phone
+	Topic    string // the app, for services that want to know; APNs calls it so
+	Locale   string // BCP 47, such as "zh-Hant-TW"; may be empty
+	TimeZone string // IANA name, such as "Asia/Shanghai"; may be empty
+}
+
+// Content is what a phone shows. It says nothing of a service's own format.
+type Content struct {
+	Title    string            `json:"title,omitempty"`
+	Body     string            `json:"body,omitempty"`
+	Sound    string            `json:"sound,omitempty"`
+	Badge    *int              `json:"badge,omitempty"`
+	Image    string            `json:"image,omitempty"`
+	Link     string            `json:"link,omitempty"`
+	Collapse string            `json:"collapse,omitempty"` // a later one with the same replaces an earlier
+	Data     map[string]string `json:"data,omitempty"`
+}
+
+// Notification is one phone notification to one device.
+type Notification struct {
+	UserID  string
+	Device  Device
+	Message *Message // shared; its Body is the in-app message, not the notification
+	Content *Content // shared by the task; must not be changed
+	Attempt int      // 1 for the first try
+}
+
+// Outcome is what became of a notification.
+type Outcome int
+
+const (
+	// Accepted: the service took it.
+	Accepted Outcome = iota + 1
+	// Unregistered: the token is dead. It is removed, unless it was registered
+	// again after the notification was sent.
+	Unregistered
+	// Rejected: the service will never take this notification; the token stays.
+	Rejected
+	// Retry: worth another try after Result.RetryAfter, or after a growing
+	// pause where that is zero.
+	Retry
+)
+
+// String returns the outcome's name in lower case.
+func (o Outcome) String() string {
+	switch o {
+	case Accepted:
+		return "accepted"
+	case Unregistered:
+		return "unregistered"
+	case Rejected:
+		return "rejected"
+	case Retry:
+		return "retry"
+	}
+	return "unknown"
+}
+
+// Result is the outcome of one notification.
+type Result struct {
+	Outcome    Outcome
+	Reason     string        // the service's own word, for statistics and logs
+	RetryAfter time.Duration // with Retry: not before; 0 means the library chooses
+	// Since, with Unregistered and where the service says it, is when the token
+	// died: one registered after it stays.
+	Since time.Time
+}
+
+// Mobile sends phone notifications on one platform.
+//
+// Send sends the batch and returns one result for each notification, in order.
+// A slice of another length, and a panic, count as Retry for those without a
+// result. It is called by one goroutine at a time. ctx ends when the Pusher
+// closes or the send time-out is over. The batch may not be kept or changed.
+//
+// Platform is asked once, at Open; two transports of one platform are an error there.
+type Mobile interface {
+	Platform() Platform
+	Send(ctx context.Context, batch []Notification) []Result
+}
+
+// Sizer is an extra power of a [Mobile] transport: the most notifications it
+// wants in one batch. It is asked once, at Open; below 1 means 500.
+type Sizer interface {
+	BatchSize() int
+}
+
+// Closer is an extra power of any transport: Close is called once, when the
+// Pusher has closed.
+type Closer interface {
+	Close() error
+}
