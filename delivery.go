@@ -1,0 +1,468 @@
+package fanfare
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/fanfare-im/fanfare/store"
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+// delivery brings accepted messages to connected users. It is the store's observer.
+type delivery struct {
+	o          *Options
+	store      *store.Store
+	online     transport.Online
+	batcher    transport.Batcher // nil: one user a call
+	maxBatch   int
+	clientAcks bool
+	ctx        context.Context // ends when the Pusher closes; every Deliver gets it
+
+	lanesMu  sync.RWMutex
+	lanes    map[uint16]*lane
+	lastSeq  uint64 // of the last push accepted; lanes made later have started up to it
+	pool     pool
+	messages messages
+	phones   *phones
+	present  atomic.Int64 // connected users
+	dueSoon  func(at int64)
+
+	flightsMu sync.Mutex
+	flights   map[uint64]*flight
+
+	hasUnsaved atomic.Bool
+}
+
+func newDelivery(ctx context.Context, o *Options) *delivery {
+	d := &delivery{o: o, ctx: ctx, online: o.Online, lanes: make(map[uint16]*lane), flights: make(map[uint64]*flight)}
+	d.messages.d = d
+	d.messages.cached = make(map[uint64]*message)
+	if b, ok := o.Online.(transport.Batcher); ok {
+		d.batcher, d.maxBatch = b, b.MaxBatch()
+		if d.maxBatch < 1 {
+			d.maxBatch = chunkUsers
+		}
+	}
+	if a, ok := o.Online.(transport.ClientAcker); ok {
+		d.clientAcks = a.ClientAcks()
+	}
+	d.pool.init(d, o.Workers)
+	return d
+}
+
+func (d *delivery) lane(block uint16) *lane {
+	d.lanesMu.RLock()
+	l := d.lanes[block]
+	d.lanesMu.RUnlock()
+	if l != nil {
+		return l
+	}
+	d.lanesMu.Lock()
+	defer d.lanesMu.Unlock()
+	if l = d.lanes[block]; l == nil {
+		l = newLane(d, block, d.lastSeq)
+		d.lanes[block] = l
+	}
+	return l
+}
+
+func (d *delivery) eachLane(f func(*lane)) {
+	d.lanesMu.RLock()
+	lanes := make([]*lane, 0, len(d.lanes))
+	for _, l := range d.lanes {
+		lanes = append(lanes, l)
+	}
+	d.lanesMu.RUnlock()
+	for _, l := range lanes {
+		f(l)
+	}
+}
+
+// flight is the fan-out of one task in this process.
+type flight struct {
+	d    *delivery
+	seq  uint64
+	left atomic.Int32 // lanes that have not had it, users it is queued on, platforms not done
+	done chan struct{}
+
+	// Of a message without retention, which lives here alone.
+	message           *message
+	blocks            map[uint16]*roaring.Bitmap
+	delivered, failed atomic.Int64
+}
+
+func (f *flight) fleeting() bool { return f.message != nil }
+
+func (f *flight) audience(block uint16) *roaring.Bitmap { return f.blocks[block] }
+
+func (f *flight) retain() { f.left.Add(1) }
+
+// release ends one part of the fan-out; the last one ends it all. It may be called under a lane's lock.
+func (f *flight) release() {
+	if f.left.Add(-1) == 0 {
+		f.d.land(f)
+	}
+}
+
+// land ends a fan-out. The outcome of a push without retention is made durable first.
+func (d *delivery) land(f *flight) {
+	over := func(any, error) {
+		d.flightsMu.Lock()
+		delete(d.flights, f.seq)
+		d.flightsMu.Unlock()
+		close(f.done)
+	}
+	if f.fleeting() {
+		if d.store.Go(f.outcome(), over) == nil {
+			return
+		}
+	}
+	over(nil, nil)
+}
+
+func (f *flight) outcome() *store.OnlineDone {
+	return &store.OnlineDone{Seq: f.seq, Delivered: uint64(f.delivered.Load()), Failed: uint64(f.failed.Load())}
+}
+
+func (d *delivery) flight(seq uint64) *flight {
+	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	return d.flights[seq]
+}
+
+// Accepted starts the fan-out of a push.
+func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.BlockSet) {
+	f := &flight{d: d, seq: t.Seq, done: make(chan struct{})}
+	if t.Expires == t.Accepted {
+		f.message = newMessage(m)
+		f.message.f = f
+		f.blocks = make(map[uint16]*roaring.Bitmap, len(audience))
+		for _, b := range audience {
+			f.blocks[b.Block] = b.Low
+		}
+	} else {
+		d.dueSoon(t.Expires)
+	}
+	d.flightsMu.Lock()
+	d.flights[t.Seq] = f
+	d.flightsMu.Unlock()
+	f.left.Store(1)
+	for _, platform := range t.Platforms {
+		if d.phones.start(f, platform, m.Accepted) {
+			f.retain()
+		}
+	}
+	d.lanesMu.Lock()
+	d.lastSeq = t.Seq
+	lanes := make([]*lane, 0, len(audience))
+	for _, b := range audience {
+		if l := d.lanes[b.Block]; l != nil {
+			lanes = append(lanes, l)
+		}
+	}
+	d.lanesMu.Unlock()
+	for _, l := range lanes {
+		f.retain()
+		l.accept(f)
+	}
+	f.release()
+}
+
+// Received takes users who have a message out of what is under way.
+func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
+	d.lanesMu.RLock()
+	l := d.lanes[block]
+	d.lanesMu.RUnlock()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cancel(seq, low)
+	for b := range l.busy {
+		if low.Contains(uint32(b)) {
+			l.gone[goneKey{b, seq}] = struct{}{}
+		}
+	}
+	if !d.clientAcks {
+		return
+	}
+	for it := low.Iterator(); it.HasNext(); {
+		if p := l.users[uint16(it.Next())]; p != nil {
+			p.acked(seq)
+		}
+	}
+}
+
+// CaughtUp does the same for one user and several messages.
+func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64) {
+	block, low := d.store.Block(ordinal)
+	bit := roaring.BitmapOf(uint32(low))
+	for _, seq := range seqs {
+		d.Received(seq, block, bit)
+	}
+}
+
+// Ended stops a message wherever it is under way.
+func (d *delivery) Ended(seq uint64, _ store.Reason) {
+	d.messages.end(seq)
+	if f := d.flight(seq); f != nil && f.fleeting() {
+		f.message.ended.Store(true)
+	}
+	d.phones.end(seq)
+	if d.hasUnsaved.Load() {
+		d.eachLane(func(l *lane) {
+			l.mu.Lock()
+			delete(l.unsaved, seq)
+			l.mu.Unlock()
+		})
+	}
+}
+
+// Unregistered takes a user offline who is not known any more.
+func (d *delivery) Unregistered(ordinal uint32) {
+	block, low := d.store.Block(ordinal)
+	d.lanesMu.RLock()
+	l := d.lanes[block]
+	d.lanesMu.RUnlock()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.users[low]; p != nil {
+		p.leave()
+	}
+	bit := roaring.BitmapOf(uint32(low))
+	for _, r := range l.runs {
+		if !r.finished {
+			l.cancel(r.f.seq, bit)
+		}
+	}
+}
+
+// failed reports a delivery that failed.
+func (d *delivery) failed(p *presence, m *message, err error) {
+	d.o.Logger.Debug("fanfare: delivery failed", "user", p.id, "message", m.m.ID, "error", err)
+	if d.o.Hooks.Failed != nil {
+		d.o.Hooks.Failed(p.id, m.m.ID, err)
+	}
+}
+
+// connected says whether the user of an ordinal is online.
+func (d *delivery) connected(ordinal uint32) bool {
+	block, low := d.store.Block(ordinal)
+	d.lanesMu.RLock()
+	l := d.lanes[block]
+	d.lanesMu.RUnlock()
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.users[low] != nil
+}
+
+// retryUnsaved commits deliveries whose commit failed.
+func (d *delivery) retryUnsaved() {
+	if !d.hasUnsaved.Load() || d.store.Refused() != nil {
+		return
+	}
+	d.hasUnsaved.Store(false)
+	d.eachLane(func(l *lane) {
+		l.mu.Lock()
+		again := make(map[uint64]*roaring.Bitmap, len(l.unsaved))
+		for seq, low := range l.unsaved {
+			again[seq] = low.Clone()
+		}
+		l.mu.Unlock()
+		for seq, low := range again {
+			done := func(_ any, err error) {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				if err != nil {
+					d.hasUnsaved.Store(true)
+				} else if u := l.unsaved[seq]; u != nil {
+					if u.AndNot(low); u.IsEmpty() {
+						delete(l.unsaved, seq)
+					}
+				}
+			}
+			if err := d.store.Go(&store.Received{Seq: seq, Block: l.block, Bits: low}, done); err != nil {
+				done(nil, err)
+			}
+		}
+	})
+}
+
+// checkAcks puts users back to catching up whose clients have not
+// acknowledged in time, from the lowest message that is pending.
+func (d *delivery) checkAcks(now time.Time) {
+	if !d.clientAcks {
+		return
+	}
+	d.eachLane(func(l *lane) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, p := range l.users {
+			if len(p.unacked) == 0 || p.stuck || p.queued || l.inflight(p.low) {
+				continue
+			}
+			if now.Sub(p.unacked[0].at) < d.o.AckTimeout<<p.timeouts {
+				continue
+			}
+			p.timeouts = min(p.timeouts+1, 4)
+			p.live, p.full, p.sent, p.unacked = false, false, 0, nil
+			p.schedule()
+		}
+	})
+}
+
+// abort ends pushes without retention when the Pusher closes: their tasks end with what they had.
+func (d *delivery) abort() {
+	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	for _, f := range d.flights {
+		if f.fleeting() {
+			d.store.Go(f.outcome(), func(any, error) {})
+		}
+	}
+}
+
+// messages are the messages under way, and some that were lately.
+type messages struct {
+	d      *delivery
+	mu     sync.Mutex
+	cached map[uint64]*message
+}
+
+// maxMessages is how many messages are kept when nothing uses them.
+const maxMessages = 1024
+
+// message is a message under way.
+type message struct {
+	seq     uint64
+	m       *transport.Message
+	note    []byte
+	expires int64
+	ended   atomic.Bool
+	now     func() time.Time
+	f       *flight // of a message without retention
+	refs    int     // under messages.mu
+	loaded  chan struct{}
+}
+
+func newMessage(m *store.Message) *message {
+	return &message{seq: m.Seq, m: transportMessage(m), note: m.Note, expires: m.Expires}
+}
+
+func transportMessage(m *store.Message) *transport.Message {
+	return &transport.Message{
+		ID: store.MessageID(m.Seq, m.Random), Sequence: m.Seq, From: m.From, Body: m.Body,
+		Accepted: time.UnixMilli(m.Accepted), Expires: time.UnixMilli(m.Expires),
+	}
+}
+
+// deliverable says whether a Deliver may begin.
+func (m *message) deliverable() bool {
+	return !m.ended.Load() && (m.f != nil || m.now().UnixMilli() < m.expires)
+}
+
+// acquire returns a message for use, nil if its task has ended. The flight is
+// given where the message may be one without retention. Each acquired message is released once.
+func (c *messages) acquire(seq uint64, f *flight) *message {
+	if f != nil && f.fleeting() {
+		return f.message
+	}
+	c.mu.Lock()
+	m := c.cached[seq]
+	load := m == nil
+	if load {
+		if len(c.cached) >= maxMessages {
+			c.evict()
+		}
+		// The entry is there before the message is read, so that an end that comes in between marks it.
+		m = &message{seq: seq, now: c.d.o.now, loaded: make(chan struct{})}
+		c.cached[seq] = m
+	}
+	m.refs++
+	c.mu.Unlock()
+	if load {
+		s, err := c.d.store.Message(seq)
+		if err != nil {
+			c.d.o.Logger.Error("fanfare: read message", "sequence", seq, "error", err)
+		}
+		if s != nil {
+			m.m, m.note, m.expires = transportMessage(s), s.Note, s.Expires
+		}
+		close(m.loaded)
+	} else {
+		<-m.loaded
+	}
+	if m.m == nil {
+		c.mu.Lock()
+		if c.cached[seq] == m { // not kept: the next one asks the store again
+			delete(c.cached, seq)
+		}
+		c.mu.Unlock()
+		return nil
+	}
+	return m
+}
+
+func (c *messages) evict() {
+	for seq, m := range c.cached {
+		if m.refs == 0 {
+			delete(c.cached, seq)
+			return
+		}
+	}
+}
+
+func (c *messages) retain(m *message) {
+	if m.f == nil {
+		c.mu.Lock()
+		m.refs++
+		c.mu.Unlock()
+	}
+}
+
+func (c *messages) release(m *message) {
+	if m.f == nil {
+		c.mu.Lock()
+		m.refs--
+		c.mu.Unlock()
+	}
+}
+
+func (c *messages) end(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.cached[seq]; m != nil {
+		m.ended.Store(true)
+		delete(c.cached, seq)
+	}
+}
+
+// panicError is what a transport's panic becomes.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("fanfare: transport panicked: %v", e.value) }
+
+// stopTimers ends the pauses of users whose deliveries failed.
+func (d *delivery) stopTimers() {
+	d.eachLane(func(l *lane) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, p := range l.users {
+			if p.retry != nil {
+				p.retry.Stop()
+			}
+		}
+	})
+}

@@ -1,0 +1,54 @@
+package fanfare
+
+import (
+	"errors"
+
+	"github.com/fanfare-im/fanfare/store"
+)
+
+// Sentinel errors, for errors.Is.
+var (
+	// ErrClosed: the Pusher has been closed, or is closing.
+	ErrClosed = store.ErrClosed
+	// ErrUnknownUser: the user was never registered or imported and has never connected, or was unregistered.
+	ErrUnknownUser = store.ErrUnknownUser
+	// ErrUnnamedAttribute: no slot has this attribute name.
+	ErrUnnamedAttribute = store.ErrUnnamedAttribute
+	// ErrNoAudience: the zero Audience, or one made from it. Nobody is pushed by accident.
+	ErrNoAudience = store.ErrNoAudience
+	// ErrInvalidText: an ID, tag, name or value is not valid UTF-8.
+	ErrInvalidText = errors.New("not valid UTF-8")
+	// ErrUnknownTask: no task has this ID, or it was forgotten, 30 days after its end.
+	ErrUnknownTask = store.ErrUnknownTask
+	// ErrKeyReused: the idempotency key belongs to a push with other content.
+	ErrKeyReused = store.ErrKeyReused
+	// ErrOutcomeUnknown: the change may or may not have been made. Either the
+	// context ended while it was being written; or the disk failed in a way that says
+	// nothing of what is on it, and then the Pusher refuses changes until it is reopened, while reads and
+	// delivery go on. Doing the call again is safe; for a push, with the same Key.
+	ErrOutcomeUnknown = store.ErrOutcomeUnknown
+	// ErrLocked: another process, or another Pusher of this one, has the directory open.
+	ErrLocked = store.ErrLocked
+	// ErrMissingFile: one of the directory's files is not there.
+	ErrMissingFile = store.ErrMissingFile
+	// ErrForeignFile: a file is not one of this store.
+	ErrForeignFile = store.ErrForeignFile
+	// ErrDamaged: a file is truncated or does not make sense.
+	ErrDamaged = store.ErrDamaged
+	// ErrNewerFormat: a file was written by a newer version of the library.
+	ErrNewerFormat = store.ErrNewerFormat
+	// ErrNoRoom: there is no room to write. Nothing of the call was applied;
+	// the Pusher goes on when there is room again.
+	ErrNoRoom = store.ErrNoRoom
+)
+
+// LimitError says that something given is larger than its limit: what, the
+// limit, and what was given. Nothing of the call was applied.
+type LimitError = store.LimitError
+
+// BatchError says which operation of a [Batch] was refused, by its index, and why.
+// Nothing of the batch was applied.
+type BatchError = store.OpError
+
+// DuplicateNameError says that an attribute name would stand for two slots.
+type DuplicateNameError = store.DuplicateNameError

@@ -1,0 +1,91 @@
+package fanfare
+
+import (
+	"context"
+	"iter"
+
+	"github.com/fanfare-im/fanfare/store"
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+// Ack says that a user has a message: it is not delivered to the user again.
+// Acks of one user may come in any order, twice, and for messages that have
+// ended; each counts once. It is durable when it returns. An ID that is none, or is
+// of no task, is [ErrUnknownTask].
+func (p *Pusher) Ack(ctx context.Context, user, messageID string) error {
+	ord, seq, err := p.acked(user, messageID)
+	if err != nil {
+		return err
+	}
+	_, err = p.store.Ack(ctx, ord, seq)
+	return err
+}
+
+// AckThrough says that a user has a message and everything sent before it. It is for
+// clients that keep messages in order themselves: a frame that was lost before
+// the last one counts as received too. Otherwise it is as [Pusher.Ack].
+func (p *Pusher) AckThrough(ctx context.Context, user, messageID string) error {
+	ord, seq, err := p.acked(user, messageID)
+	if err != nil {
+		return err
+	}
+	_, err = p.store.Propose(ctx, &store.CaughtUp{Ordinal: ord, Through: seq})
+	return err
+}
+
+func (p *Pusher) acked(user, messageID string) (ord uint32, seq uint64, err error) {
+	if err := p.open(); err != nil {
+		return 0, 0, err
+	}
+	if err := checkID(user); err != nil {
+		return 0, 0, err
+	}
+	t, err := p.task(messageID)
+	if err != nil {
+		return 0, 0, err
+	}
+	ord, err = p.store.Ordinal(user)
+	return ord, t.seq, err
+}
+
+// Pending yields the messages that a user still waits for, in order. It delivers
+// nothing: a host that wants to hand them over itself calls Ack for each. It returns
+// [ErrUnknownUser] for a user who is not known.
+func (p *Pusher) Pending(ctx context.Context, user string) iter.Seq2[*transport.Message, error] {
+	return func(yield func(*transport.Message, error) bool) {
+		err := p.open()
+		if err == nil {
+			err = checkID(user)
+		}
+		var ord uint32
+		if err == nil {
+			ord, err = p.store.Ordinal(user)
+		}
+		for after := uint64(0); err == nil; {
+			var seqs []uint64
+			seqs, err = p.store.PendingOf(ord, after, maxUnacked)
+			if err != nil || len(seqs) == 0 {
+				break
+			}
+			for _, seq := range seqs {
+				after = seq
+				var m *store.Message
+				if m, err = p.store.Message(seq); err == nil {
+					err = ctx.Err()
+				}
+				if err != nil {
+					break
+				}
+				if m == nil || m.Expires <= p.o.now().UnixMilli() {
+					continue
+				}
+				if !yield(transportMessage(m), nil) {
+					return
+				}
+			}
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package fanfare
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/fanfare-im/fanfare/store"
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+// Options adjust a Pusher. The zero value works: it keeps users and messages,
+// and those who connect get nothing until there is an Online transport.
+type Options struct {
+	// Online delivers to connected users. Default: none; Connect then only registers.
+	Online transport.Online
+	// Mobile notifies phones, one transport a platform. Default: none.
+	Mobile []transport.Mobile
+	// Limits bound what is accepted. Default: the limits described there.
+	Limits Limits
+	// Logger gets what happens in the background. Default: nothing is logged.
+	Logger *slog.Logger
+	// Hooks are called when something happens. Default: none.
+	Hooks Hooks
+
+	// Workers is how many deliveries run at the same time. Default: 32.
+	Workers int
+	// DeliverTimeout is how long a Deliver may take before its worker is replaced
+	// and its user passed over until it returns. Default: 5 s.
+	DeliverTimeout time.Duration
+	// AckTimeout, with a transport whose clients acknowledge, is how long a
+	// message may stay unacknowledged before it is sent again on the same connection;
+	// it doubles with each time in a row, up to 16 times. Default: 30 s.
+	AckTimeout time.Duration
+	// Grace is how long after a push phones are notified, so that those who are
+	// just connecting are not. Default: 10 s. Negative: none.
+	Grace time.Duration
+	// SendTimeout ends the context of a batch of phone notifications. Default: 1 min.
+	SendTimeout time.Duration
+
+	// DeltaEntries and DeltaBytes bound the changes that are held in memory
+	// before they are folded into the blocks. The heap holds at most three times as many.
+	// Default: 1,000,000 entries, 128 MiB.
+	DeltaEntries int
+	DeltaBytes   int64
+
+	blockBits  int                               // for tests: a smaller block; counts at creation
+	now        func() time.Time                  // for tests: the clock of commands
+	hook       func(point, user string)          // for tests: called at interleaving points, without locks
+	wrap       func(store.Journal) store.Journal // for tests: a journal that fails
+	retryPause func(attempt int) time.Duration   // for tests
+}
+
+// Hooks are functions that a Pusher calls when something happens. They are called from
+// its own goroutines, several at once, and must not block. A nil one is not called.
+type Hooks struct {
+	// Stuck: a Deliver has taken longer than DeliverTimeout and was left behind.
+	// The user gets nothing more until it returns.
+	Stuck func(user, messageID string)
+	// Failed: a Deliver returned an error, or panicked. It will be tried again, unless
+	// the message has lifetime 0.
+	Failed func(user, messageID string, err error)
+}
+
+func (o *Options) fill() {
+	o.Limits.fill()
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Workers <= 0 {
+		o.Workers = 32
+	}
+	dur := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	dur(&o.DeliverTimeout, 5*time.Second)
+	dur(&o.AckTimeout, 30*time.Second)
+	dur(&o.Grace, 10*time.Second)
+	dur(&o.SendTimeout, time.Minute)
+	if o.now == nil {
+		o.now = time.Now
+	}
+	if o.hook == nil {
+		o.hook = func(string, string) {}
+	}
+	if o.retryPause == nil {
+		o.retryPause = pause
+	}
+}

@@ -1,0 +1,391 @@
+package fanfare
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fanfare-im/fanfare/store"
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+const (
+	phoneBatch = 500 // notifications in a batch, unless the transport says otherwise
+	// maxRetries bounds the notifications of a task that wait for another try; at the
+	// bound the task goes no further until some are settled, so that a service that is down does
+	// not fill the store with them.
+	maxRetries  = 2000
+	maxAttempts = 10
+)
+
+// phones is the fan-out to phones: one runner a platform, so that one service does not
+// hold up another.
+type phones struct {
+	d       *delivery
+	runners map[string]*phoneRunner
+	running sync.WaitGroup
+}
+
+// phoneRunner works on the tasks of its platform, the oldest that has something due first.
+type phoneRunner struct {
+	d        *delivery
+	platform string
+	mobile   transport.Mobile
+	batch    int
+
+	mu    sync.Mutex
+	tasks []*phoneTask // by sequence
+	wake  chan struct{}
+}
+
+// phoneTask is a task on a platform, as its last checkpoint has it.
+type phoneTask struct {
+	f        *flight
+	seq      uint64
+	from     time.Time // after the grace
+	next     uint64
+	scanned  bool // there is nobody after next
+	retries  []store.PhoneRetry
+	finished bool // by the end of the task
+}
+
+func newPhones(d *delivery, mobile []transport.Mobile) (*phones, error) {
+	p := &phones{d: d, runners: make(map[string]*phoneRunner, len(mobile))}
+	for _, m := range mobile {
+		platform := m.Platform()
+		if platform == "" || len(platform) > maxPlatformBytes {
+			return nil, fmt.Errorf("fanfare: mobile transport with platform %q: 1 to %d bytes", platform, maxPlatformBytes)
+		}
+		if p.runners[platform] != nil {
+			return nil, fmt.Errorf("fanfare: two mobile transports for platform %q", platform)
+		}
+		r := &phoneRunner{d: d, platform: platform, mobile: m, batch: phoneBatch, wake: make(chan struct{}, 1)}
+		if s, ok := m.(transport.Sizer); ok && s.BatchSize() > 0 {
+			r.batch = s.BatchSize()
+		}
+		p.runners[platform] = r
+	}
+	return p, nil
+}
+
+// platforms returns where notifications can go, sorted.
+func (p *phones) platforms() []string {
+	list := make([]string, 0, len(p.runners))
+	for platform := range p.runners {
+		list = append(list, platform)
+	}
+	slices.Sort(list)
+	return list
+}
+
+func (p *phones) run() {
+	for _, r := range p.runners {
+		p.running.Go(r.run)
+	}
+}
+
+// start begins a task's work on a platform, if there is a transport for it.
+func (p *phones) start(f *flight, platform string, accepted int64) bool {
+	r := p.runners[platform]
+	if r == nil {
+		return false
+	}
+	r.add(&phoneTask{f: f, seq: f.seq, from: time.UnixMilli(accepted).Add(max(p.d.o.Grace, 0))})
+	return true
+}
+
+func (p *phones) end(seq uint64) {
+	for _, r := range p.runners {
+		r.mu.Lock()
+		for _, t := range r.tasks {
+			if t.seq == seq {
+				t.finished = true
+			}
+		}
+		r.mu.Unlock()
+		r.poke()
+	}
+}
+
+func (r *phoneRunner) add(t *phoneTask) {
+	r.mu.Lock()
+	r.tasks = append(r.tasks, t)
+	slices.SortFunc(r.tasks, func(x, y *phoneTask) int { return cmp.Compare(x.seq, y.seq) })
+	r.mu.Unlock()
+	r.poke()
+}
+
+func (r *phoneRunner) poke() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *phoneRunner) run() {
+	for r.d.ctx.Err() == nil {
+		t, wait := r.pick()
+		if t == nil {
+			r.sleep(wait)
+			continue
+		}
+		done, err := r.step(t)
+		if err != nil {
+			r.d.o.Logger.Error("fanfare: notify phones", "platform", r.platform, "error", err)
+			r.sleep(time.Second)
+		}
+		if done {
+			r.remove(t)
+		}
+	}
+}
+
+// sleep waits for the time given, or without end if it is 0, or until something changes.
+func (r *phoneRunner) sleep(wait time.Duration) {
+	var timer <-chan time.Time
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-timer:
+	case <-r.wake:
+	case <-r.d.ctx.Done():
+	}
+}
+
+func (r *phoneRunner) remove(t *phoneTask) {
+	r.mu.Lock()
+	if i := slices.Index(r.tasks, t); i >= 0 {
+		r.tasks = slices.Delete(r.tasks, i, i+1)
+	}
+	r.mu.Unlock()
+	t.f.release()
+}
+
+// pick returns the oldest task that has something to do now, else how long until one has.
+func (r *phoneRunner) pick() (*phoneTask, time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.d.o.now()
+	wait := time.Duration(0)
+	for _, t := range r.tasks {
+		at := t.due()
+		if t.finished || !at.After(now) {
+			return t, 0
+		}
+		if w := at.Sub(now); wait == 0 || w < wait {
+			wait = w
+		}
+	}
+	return nil, wait
+}
+
+// due returns when the task next has something to do.
+func (t *phoneTask) due() time.Time {
+	if !t.scanned && len(t.retries) < maxRetries || len(t.retries) == 0 {
+		return t.from
+	}
+	first := t.retries[0].Due
+	for _, x := range t.retries {
+		first = min(first, x.Due)
+	}
+	if at := time.UnixMilli(first); at.After(t.from) {
+		return at
+	}
+	return t.from
+}
+
+// sending is a notification of a batch, with the retry that it is, if it is one.
+type sending struct {
+	target store.PhoneTarget
+	retry  *store.PhoneRetry
+}
+
+// step sends one batch and makes its outcome durable. Done means that the task is over on this platform.
+func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
+	r.mu.Lock()
+	finished := t.finished
+	r.mu.Unlock()
+	m := r.d.messages.acquire(t.seq, nil)
+	if m == nil || finished {
+		if m != nil {
+			r.d.messages.release(m)
+		}
+		return true, nil // the end of the task closed the checkpoint
+	}
+	defer r.d.messages.release(m)
+	if !m.deliverable() {
+		r.mu.Lock()
+		t.from = r.d.o.now().Add(time.Second) // its end is near
+		r.mu.Unlock()
+		return false, nil
+	}
+	cp := store.Checkpoint{Seq: t.seq, Platform: r.platform, Next: t.next}
+	batch, scanned, err := r.collect(t, &cp)
+	if err != nil {
+		return false, err
+	}
+	var dead []store.UserOp
+	for part := range slices.Chunk(batch, r.batch) {
+		if !m.deliverable() || r.d.ctx.Err() != nil {
+			return false, nil // nothing recorded: after a restart the checkpoint is where it was
+		}
+		dead = append(dead, r.send(m, part, &cp)...)
+	}
+	cp.Done = scanned && len(cp.Retry)+len(t.retries)-len(cp.Settled) == 0
+	// The context of the Pusher ends while this is under way; what was sent must be recorded all the same.
+	ctx := context.WithoutCancel(r.d.ctx)
+	for ops := range slices.Chunk(dead, 100) {
+		if _, err := r.d.store.Propose(ctx, &store.Batch{Ops: ops}); err != nil {
+			return false, err
+		}
+	}
+	if _, err := r.d.store.Propose(ctx, &cp); err != nil {
+		return false, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.next, t.scanned = cp.Next, scanned
+	t.retries = slices.DeleteFunc(t.retries, func(x store.PhoneRetry) bool {
+		return slices.ContainsFunc(cp.Settled, func(s store.PhoneRetry) bool { return s.Ordinal == x.Ordinal && s.Token == x.Token })
+	})
+	t.retries = append(t.retries, cp.Retry...)
+	return cp.Done, nil
+}
+
+// collect takes the retries that are due, and then users who have not had their turn.
+func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sending, scanned bool, err error) {
+	now := r.d.o.now().UnixMilli()
+	for _, x := range t.retries {
+		if x.Due > now || len(batch) >= r.batch {
+			continue
+		}
+		cp.Settled = append(cp.Settled, x)
+		target, ok, err := r.d.store.PhoneTarget(t.seq, r.platform, &x)
+		if err != nil {
+			return nil, false, err
+		}
+		if ok && !r.d.connected(x.Ordinal) {
+			batch = append(batch, sending{target, &x})
+		}
+	}
+	scanned = t.scanned
+	if room := r.batch - len(batch); !scanned && room > 0 && len(t.retries) < maxRetries {
+		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, t.next, room, r.d.connected)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, target := range targets {
+			batch = append(batch, sending{target: target})
+		}
+		cp.Next, scanned = next, !more
+	}
+	return batch, scanned, nil
+}
+
+// send sends one batch, counts its outcomes and returns the commands that remove dead tokens.
+func (r *phoneRunner) send(m *message, batch []sending, cp *store.Checkpoint) (dead []store.UserOp) {
+	content := m.content()
+	list := make([]transport.Notification, len(batch))
+	for i, s := range batch {
+		d := s.target.Device
+		list[i] = transport.Notification{
+			UserID: s.target.ID, Message: m.m, Content: content, Attempt: 1 + s.attempts(),
+			Device: transport.Device{Platform: d.Platform, Token: d.Token, Topic: d.Topic, Locale: d.Locale, TimeZone: d.TimeZone},
+		}
+	}
+	results := r.call(list)
+	now := r.d.o.now()
+	cp.Stats.Sent += int64(len(batch))
+	for i, s := range batch {
+		res := transport.Result{Outcome: transport.Retry, Reason: "no result"}
+		if i < len(results) {
+			res = results[i]
+		}
+		switch res.Outcome {
+		case transport.Accepted:
+			cp.Stats.Accepted++
+		case transport.Unregistered:
+			cp.Stats.Unregistered++
+			if op, ok := s.drop(res); ok {
+				dead = append(dead, op)
+			}
+		case transport.Rejected:
+			cp.Stats.Rejected++
+			r.d.o.Logger.Debug("fanfare: notification rejected", "platform", r.platform, "user", s.target.ID, "reason", res.Reason)
+		default:
+			cp.Stats.Retried++
+			if next, ok := s.again(now, res.RetryAfter, m.expires); ok {
+				cp.Retry = append(cp.Retry, next)
+			} else {
+				cp.Stats.GaveUp++
+			}
+		}
+	}
+	return dead
+}
+
+func (s *sending) attempts() int {
+	if s.retry == nil {
+		return 0
+	}
+	return int(s.retry.Attempt)
+}
+
+// drop is the command that removes a dead token, unless it was registered after its death, or
+// is registered again before the command is applied.
+func (s *sending) drop(res transport.Result) (op store.UserOp, ok bool) {
+	d := s.target.Device
+	if !res.Since.IsZero() && res.Since.UnixMilli() < d.Registered {
+		return op, false
+	}
+	d.Registered++ // a bound: what was registered before it goes
+	return store.UserOp{Kind: store.OpDropDevices, ID: s.target.ID, Devices: []store.Device{d}}, true
+}
+
+// again is the next try, unless there were too many, or the message ends before it.
+func (s *sending) again(now time.Time, after time.Duration, expires int64) (p store.PhoneRetry, ok bool) {
+	attempt := s.attempts() + 1
+	if after <= 0 {
+		after = min(time.Second<<attempt, 10*time.Minute)
+		after += time.Duration(rand.Int64N(int64(after/4) + 1)) // so that a service that comes back is not hit by all at once
+	}
+	p = store.PhoneRetry{
+		Ordinal: s.target.Ordinal, Token: store.HashToken(s.target.Device.Platform, s.target.Device.Token),
+		Attempt: uint32(attempt), Due: now.Add(after).UnixMilli(),
+	}
+	return p, attempt < maxAttempts && p.Due < expires
+}
+
+// call is Send with its promises made good.
+func (r *phoneRunner) call(list []transport.Notification) (results []transport.Result) {
+	ctx, cancel := context.WithTimeout(r.d.ctx, r.d.o.SendTimeout)
+	defer cancel()
+	defer func() {
+		if x := recover(); x != nil {
+			r.d.o.Logger.Error("fanfare: mobile transport panicked", "platform", r.platform, "panic", x)
+			results = nil
+		}
+	}()
+	results = r.mobile.Send(ctx, list)
+	if len(results) > len(list) {
+		results = nil // whose is whose?
+	}
+	return results
+}
+
+// content decodes the notification once for all batches of a step.
+func (m *message) content() *transport.Content {
+	c := new(transport.Content)
+	if err := json.Unmarshal(m.note, c); err != nil {
+		panic(err) // Push encoded it
+	}
+	return c
+}

@@ -1,0 +1,295 @@
+package fanfare
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fanfare-im/fanfare/store"
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+// Pusher is an open directory of users, tags, attributes and pending messages, and the
+// deliveries to those who are connected. Its methods are safe for concurrent
+// use. After Close each returns [ErrClosed].
+type Pusher struct {
+	o        Options
+	store    *store.Store
+	delivery *delivery
+	closed   atomic.Bool
+	stop     context.CancelFunc
+	sweeping sync.WaitGroup
+	nextDue  atomic.Int64 // when the sweep has something to do, in milliseconds since 1970
+}
+
+// sweepEvery is how often the sweep looks whether something is due.
+const sweepEvery = time.Second
+
+// Open opens the directory and starts deliveries. A directory that holds no
+// store yet, or does not exist, gets an empty one. Pushes that were in progress when the last
+// process ended go on.
+//
+// It returns [ErrLocked] if the directory is open elsewhere, [ErrMissingFile],
+// [ErrForeignFile], [ErrNewerFormat] or [ErrDamaged] if its files are not as they
+// should be, and then has changed nothing. Opening is instant after a complete Close; after a crash it
+// replays at most two deltas' worth of changes.
+func Open(dir string, o Options) (*Pusher, error) {
+	o.fill()
+	ctx, cancel := context.WithCancel(context.Background())
+	d := newDelivery(ctx, &o)
+	p := &Pusher{o: o, delivery: d, stop: cancel}
+	d.o, d.dueSoon = &p.o, p.dueSoon
+	var err error
+	if d.phones, err = newPhones(d, o.Mobile); err != nil {
+		cancel()
+		return nil, err
+	}
+	p.store, err = store.Open(dir, store.Options{
+		DeltaEntries: o.DeltaEntries, DeltaBytes: o.DeltaBytes, BlockBits: o.blockBits,
+		Now: o.now, Logger: o.Logger, WrapJournal: o.wrap,
+	}, d)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	d.store, d.lastSeq = p.store, p.store.LastSeq()
+	if err := p.resume(ctx); err != nil {
+		cancel()
+		return nil, errors.Join(err, p.store.Close(context.Background()))
+	}
+	if d.online != nil {
+		d.pool.start(o.Workers)
+	}
+	d.phones.run()
+	p.sweeping.Go(func() { p.sweep(ctx) })
+	return p, nil
+}
+
+// resume brings the limits up to date and takes up what the last process left unfinished.
+func (p *Pusher) resume(ctx context.Context) error {
+	want := store.Limits{TagsPerUser: p.o.Limits.TagsPerUser, DevicesPerUser: p.o.Limits.DevicesPerUser}
+	if have, _ := p.store.Settings(); have != want {
+		if _, err := p.store.Propose(ctx, &store.SetLimits{Limits: want}); err != nil {
+			return err
+		}
+	}
+	online, phones, err := p.store.Unfinished()
+	if err != nil {
+		return err
+	}
+	for _, seq := range online {
+		if _, err := p.store.Propose(ctx, &store.OnlineDone{Seq: seq}); err != nil {
+			return err
+		}
+	}
+	d := p.delivery
+	for _, w := range phones {
+		r := d.phones.runners[w.Platform]
+		if r == nil {
+			continue // waits for a process that has the transport, or for the task's end
+		}
+		t, err := p.store.Task(w.Seq)
+		if err != nil {
+			return err
+		}
+		f := d.flights[w.Seq]
+		if f == nil {
+			f = &flight{d: d, seq: w.Seq, done: make(chan struct{})}
+			d.flights[w.Seq] = f
+		}
+		f.retain()
+		r.add(&phoneTask{
+			f: f, seq: w.Seq, next: w.Next, retries: w.Retries,
+			from: time.UnixMilli(t.Accepted).Add(max(p.o.Grace, 0)),
+		})
+	}
+	return nil
+}
+
+// open returns ErrClosed once the Pusher is closing.
+func (p *Pusher) open() error {
+	if p.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Close stops deliveries, folds what is in memory into the blocks, and closes
+// the files; after a complete Close opening is instant. Messages that have not
+// been delivered stay pending. A Deliver that hangs is left behind. If ctx ends first, Close
+// returns its error, everything accepted is safe in the journal, and the next
+// Open replays it. Transports that are closers are closed last.
+func (p *Pusher) Close(ctx context.Context) error {
+	if p.closed.Swap(true) {
+		return ErrClosed
+	}
+	p.delivery.abort()
+	p.stop()
+	var errs []error
+	if p.delivery.online != nil {
+		errs = append(errs, p.delivery.pool.close(ctx))
+	}
+	idle := make(chan struct{})
+	go func() {
+		p.sweeping.Wait()
+		p.delivery.phones.running.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		errs = append(errs, ctx.Err())
+	}
+	p.delivery.stopTimers()
+	p.delivery.retryUnsaved()
+	errs = append(errs, p.store.Close(ctx))
+	for _, t := range append([]any{p.o.Online}, anys(p.o.Mobile)...) {
+		if c, ok := t.(transport.Closer); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func anys(list []transport.Mobile) []any {
+	out := make([]any, len(list))
+	for i, m := range list {
+		out[i] = m
+	}
+	return out
+}
+
+func (p *Pusher) dueSoon(at int64) {
+	for {
+		next := p.nextDue.Load()
+		if next <= at && next != 0 || p.nextDue.CompareAndSwap(next, at) {
+			return
+		}
+	}
+}
+
+// sweep expires messages, forgets old tasks and keys, and looks after
+// deliveries that need another try.
+func (p *Pusher) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	p.dueSoon(1) // whatever is due since the last process
+	for {
+		now := p.o.now()
+		if next := p.nextDue.Load(); next != 0 && next <= now.UnixMilli() {
+			if err := p.sweepDue(ctx, now.UnixMilli()); err != nil && ctx.Err() == nil {
+				p.o.Logger.Error("fanfare: sweep", "error", err)
+			}
+		}
+		p.delivery.retryUnsaved()
+		p.delivery.checkAcks(time.Now())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sweepDue does what is due, in small steps.
+func (p *Pusher) sweepDue(ctx context.Context, now int64) error {
+	for ctx.Err() == nil {
+		p.nextDue.Store(0)
+		due, err := p.store.DueAt(now, 100)
+		if err == nil {
+			err = p.carryOut(ctx, due)
+		}
+		if err != nil {
+			p.dueSoon(now) // at the next tick again
+			return err
+		}
+		if due.Next != 0 {
+			p.dueSoon(due.Next)
+		}
+		if due.Next == 0 || due.Next > now {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (p *Pusher) carryOut(ctx context.Context, due store.Due) error {
+	for _, e := range due.Expired {
+		if _, err := p.store.Propose(ctx, &store.End{Seq: e[0], Reason: store.Expired}); err != nil {
+			return err
+		}
+	}
+	if len(due.Forget) == 0 {
+		return nil
+	}
+	_, err := p.store.Propose(ctx, &store.Forget{Due: due.Forget})
+	return err
+}
+
+// Check folds what is in memory into the blocks and verifies every invariant of the
+// files: that postings agree with the user records, pending bits belong to
+// known users and live tasks, indexes agree both ways, and counters count
+// what is there. It returns the first violation, which matches [ErrDamaged]. It
+// reads everything, so it takes seconds for millions of users; other calls go on meanwhile.
+func (p *Pusher) Check(ctx context.Context) error {
+	if err := p.open(); err != nil {
+		return err
+	}
+	return p.store.Check(ctx)
+}
+
+// Backup writes a copy of everything at one position to w, as a tar archive, while the
+// Pusher goes on. It first makes a copy in the directory, which needs as
+// much free space as the files take, so that a slow w holds nothing up. [Restore] makes a directory of it.
+func (p *Pusher) Backup(ctx context.Context, w io.Writer) error {
+	if err := p.open(); err != nil {
+		return err
+	}
+	return p.store.Backup(ctx, w)
+}
+
+// Restore makes a directory from what [Pusher.Backup] wrote. The directory must be
+// empty or not exist; after an error it is as it was.
+func Restore(ctx context.Context, dir string, r io.Reader) error {
+	return store.Restore(ctx, dir, r)
+}
+
+// Compact rewrites the files without the space that is free in them, while the Pusher
+// goes on. It needs room for a second copy of them.
+func (p *Pusher) Compact(ctx context.Context) error {
+	if err := p.open(); err != nil {
+		return err
+	}
+	return p.store.Compact(ctx)
+}
+
+// Stats are figures about a Pusher at a moment.
+type Stats struct {
+	Users        int64  // known
+	Online       int64  // connected
+	Pushes       int64  // ever accepted
+	Position     uint64 // of the journal: durable steps ever made
+	Folding      bool   // changes are being folded into the blocks
+	BlocksBytes  int64  // size of blocks.db
+	JournalBytes int64  // size of journal.db
+	// Stuck counts Deliver calls that were left behind and have not returned.
+	Stuck int64
+	// Refused says why changes are refused until the directory is reopened; nil normally.
+	Refused error
+}
+
+// Stats returns figures about the Pusher.
+func (p *Pusher) Stats(ctx context.Context) (Stats, error) {
+	if err := p.open(); err != nil {
+		return Stats{}, err
+	}
+	s, err := p.store.Stats()
+	return Stats{
+		Users: s.Users, Online: p.delivery.present.Load(), Pushes: s.Pushes, Position: s.Position, Folding: s.Folding,
+		BlocksBytes: s.BlocksBytes, JournalBytes: s.JournalBytes,
+		Stuck: int64(p.delivery.pool.abandoned.Load()), Refused: p.store.Refused(),
+	}, err
+}

@@ -1,0 +1,178 @@
+package fanfare
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/fanfare-im/fanfare/store"
+)
+
+// Task is the push of one message to one audience. It is kept, with its
+// statistics, for 30 days after its end. Its methods are safe for concurrent use.
+type Task struct {
+	// ID names the task, and the message that users receive.
+	ID string
+	// Duplicate says that Push found the key of an earlier push, and this is its task.
+	Duplicate bool
+
+	p    *Pusher
+	seq  uint64
+	info TaskInfo
+}
+
+// TaskInfo is what does not change of a task.
+type TaskInfo struct {
+	From     string
+	To       Audience
+	Key      string
+	Accepted time.Time
+	Expires  time.Time // equals Accepted for lifetime 0
+}
+
+// Info returns what does not change of the task.
+func (t *Task) Info() TaskInfo { return t.info }
+
+// Progress is how far a task has come. Total is the sum of Delivered, Failed, Pending,
+// Expired, Withdrawn and Gone; while a push with lifetime 0 goes out, all but Total are 0.
+type Progress struct {
+	Total     int64 // users of the frozen audience
+	Delivered int64 // have the message; with client acks, have acknowledged it
+	Failed    int64 // with lifetime 0: the transport failed for them
+	Pending   int64 // wait for it
+	Expired   int64 // did not come in time
+	Withdrawn int64 // waited for it when it was withdrawn
+	Gone      int64 // were unregistered while waiting
+	// Ended is when the last user had it, it expired, or it was withdrawn; zero before.
+	Ended time.Time
+	// Phones counts notifications by platform.
+	Phones map[string]PhoneStats
+}
+
+// PhoneStats counts the notifications of a task on a platform.
+type PhoneStats struct {
+	Sent         int64 // tries: handed to the transport
+	Accepted     int64 // taken by the service
+	Unregistered int64 // dead tokens
+	Rejected     int64 // refused for good
+	Retried      int64 // answered "try again"
+	GaveUp       int64 // tried too often, or the message's end came before the next try
+}
+
+// Progress returns how far the task has come. It returns [ErrUnknownTask] once the task is forgotten.
+func (t *Task) Progress() (Progress, error) {
+	if err := t.p.open(); err != nil {
+		return Progress{}, err
+	}
+	s, err := t.p.store.Task(t.seq)
+	if err != nil {
+		return Progress{}, err
+	}
+	g := s.Progress
+	out := Progress{
+		Total: g.Total, Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending,
+		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone,
+	}
+	if g.Ended != 0 {
+		out.Ended = time.UnixMilli(g.Ended)
+	}
+	for platform, n := range s.Phones {
+		if out.Phones == nil {
+			out.Phones = make(map[string]PhoneStats, len(s.Phones))
+		}
+		out.Phones[platform] = PhoneStats(n)
+	}
+	return out, nil
+}
+
+// Wait returns when the fan-out of this process is finished: everyone who was online has been
+// tried, and every phone has been notified, or the task has ended. Users who
+// come later are not waited for. It returns the context's error if that ends first, and
+// [ErrClosed] if the Pusher closes.
+func (t *Task) Wait(ctx context.Context) error {
+	if err := t.p.open(); err != nil {
+		return err
+	}
+	f := t.p.delivery.flight(t.seq)
+	if f == nil {
+		return nil
+	}
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.p.delivery.ctx.Done():
+		return ErrClosed
+	}
+}
+
+// Task returns a task by its ID, or [ErrUnknownTask].
+func (p *Pusher) Task(ctx context.Context, id string) (*Task, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	return p.task(id)
+}
+
+func (p *Pusher) task(id string) (*Task, error) {
+	seq, random, ok := store.ParseMessageID(id)
+	if !ok {
+		return nil, ErrUnknownTask
+	}
+	s, err := p.store.Task(seq)
+	if err != nil {
+		return nil, err
+	}
+	if s.Random != random {
+		return nil, ErrUnknownTask
+	}
+	return p.taskOf(s), nil
+}
+
+func (p *Pusher) taskOf(s *store.TaskState) *Task {
+	return &Task{
+		ID: store.MessageID(s.Seq, s.Random), p: p, seq: s.Seq,
+		info: TaskInfo{
+			From: s.From, To: Audience{s.To}, Key: s.Key,
+			Accepted: time.UnixMilli(s.Accepted), Expires: time.UnixMilli(s.Expires),
+		},
+	}
+}
+
+// Tasks yields the tasks, newest first. Nothing is held open between two of them.
+func (p *Pusher) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
+	return func(yield func(*Task, error) bool) {
+		if err := p.open(); err != nil {
+			yield(nil, err)
+			return
+		}
+		for s, err := range p.store.Tasks() {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(p.taskOf(s), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Withdraw ends a task: nobody gets its message from a delivery that begins after it
+// returns, and what is pending is dropped. Users who have it keep it. A task that has ended
+// stays as it is, without an error. It returns [ErrUnknownTask] for one that is not known.
+func (p *Pusher) Withdraw(ctx context.Context, taskID string) error {
+	if err := p.open(); err != nil {
+		return err
+	}
+	t, err := p.task(taskID)
+	if err != nil {
+		return err
+	}
+	_, err = p.store.Propose(ctx, &store.End{Seq: t.seq, Reason: store.Withdrawn})
+	return err
+}
