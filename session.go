@@ -255,9 +255,8 @@ func (p *presence) catchUp(w *worker) {
 			}
 			return
 		}
-		if !p.deliver(w, todo) {
-			return
-		}
+		p.deliver(w, todo)
+		return // when the round is durable its commit goes on
 	}
 }
 
@@ -341,8 +340,8 @@ type caughtUp struct {
 	delivered []uint64
 }
 
-// deliver sends a round's messages in order. It returns false when the worker was abandoned in it.
-func (p *presence) deliver(w *worker, todo []*message) bool {
+// deliver sends a round's messages in order.
+func (p *presence) deliver(w *worker, todo []*message) {
 	l, d := p.lane, p.lane.d
 	c := &caughtUp{todo: todo}
 	var failed *message
@@ -382,7 +381,7 @@ func (p *presence) deliver(w *worker, todo []*message) bool {
 		}
 		err, abandoned := w.deliver(call{lane: l, users: []*presence{p}, m: m, catchUp: c})
 		if abandoned {
-			return false
+			return
 		}
 		switch {
 		case m.f != nil:
@@ -419,7 +418,6 @@ func (p *presence) deliver(w *worker, todo []*message) bool {
 	}
 	l.mu.Unlock()
 	p.commit(c.delivered, failed == nil && !p.isFull())
-	return true
 }
 
 func (p *presence) isFull() bool {

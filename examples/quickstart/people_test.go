@@ -93,7 +93,7 @@ func TestReadPeopleRefuses(t *testing.T) {
 		"too few fields":      {"id,tags,city\nalice,\n", "record on line 2: wrong number of fields", 0},
 		"too many fields":     {"id,tags\nalice,,,\n", "record on line 2: wrong number of fields", 0},
 		"bare quote":          {"id,tags\nalice,\nb\"ob,\n", "line 3, column 2: bare \"", 1},
-		"quote not closed":    {"id,tags\nalice,\n\"bob,\n", "record on line 3; parse error", 1},
+		"quote not closed":    {"id,tags\nalice,\n\"bob,\n", "parse error on line 3, column 7", 1},
 		"line of a field in a long record": {
 			"id,note,city\nalice,\"one\ntwo\",Shenzhen\nbob,\"one\ntwo\"," + long + "\n", "line 5: the value of city", 1,
 		},

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+// hub stands for the application's own server, the one that holds its users'
+// connections: it implements transport.Online. Here a connection is a list of
+// what came over it.
+type hub struct {
+	mu      sync.Mutex
+	clients map[string]*client
+	before  func(user string, m *transport.Message) error // if set, called before each delivery
+}
+
+type client struct {
+	session  *fanfare.Session
+	received []*transport.Message
+}
+
+func newHub() *hub { return &hub{clients: make(map[string]*client)} }
+
+// Deliver is what fanfare calls with a message for a connected user. A real hub
+// would write it to the user's sockets here.
+func (h *hub) Deliver(_ context.Context, user string, m *transport.Message) error {
+	if h.before != nil {
+		if err := h.before(user, m); err != nil {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := h.clients[user]
+	if c == nil {
+		return errors.New("not connected")
+	}
+	c.received = append(c.received, m)
+	return nil
+}
+
+// connect is the users coming online. The hub knows them first, for what waits
+// for them comes at once.
+func (h *hub) connect(ctx context.Context, p *fanfare.Pusher, users ...string) error {
+	for _, user := range users {
+		h.mu.Lock()
+		c := h.clients[user]
+		if c == nil {
+			c = new(client)
+			h.clients[user] = c
+		}
+		h.mu.Unlock()
+		if c.session != nil {
+			continue
+		}
+		var err error
+		if c.session, err = p.Connect(ctx, user); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// disconnect is the users going away.
+func (h *hub) disconnect(users ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, user := range users {
+		if c := h.clients[user]; c != nil {
+			c.session.Close()
+			delete(h.clients, user)
+		}
+	}
+}
+
+func (h *hub) connected(user string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.clients[user] != nil
+}
+
+// received returns what has come over the user's connection.
+func (h *hub) received(user string) []*transport.Message {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c := h.clients[user]; c != nil {
+		return c.received[:len(c.received):len(c.received)]
+	}
+	return nil
+}
+
+// times returns how often the message has come over the user's connection.
+func (h *hub) times(user, messageID string) int {
+	n := 0
+	for _, m := range h.received(user) {
+		if m.ID == messageID {
+			n++
+		}
+	}
+	return n
+}
