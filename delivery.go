@@ -184,9 +184,17 @@ func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cancel(seq, low)
-	for b := range l.busy {
-		if low.Contains(uint32(b)) {
-			l.gone[goneKey{b, seq}] = struct{}{}
+	if uint64(len(l.busy)) < low.GetCardinality() {
+		for b := range l.busy {
+			if low.Contains(uint32(b)) {
+				l.gone[b] = append(l.gone[b], seq)
+			}
+		}
+	} else {
+		for it := low.Iterator(); it.HasNext(); {
+			if b := uint16(it.Next()); l.busy[b] > 0 {
+				l.gone[b] = append(l.gone[b], seq)
+			}
 		}
 	}
 	if !d.clientAcks {

@@ -36,21 +36,15 @@ type lane struct {
 	runs      []*run                     // whose outcome is not all applied, the current one too
 	busy      map[uint16]int             // users with an outcome of their own not applied: a catch-up, a late call
 	waiters   map[uint16]struct{}        // users whose catch-up waits for an outcome to be applied
-	gone      map[goneKey]struct{}       // acknowledged while the user was busy
+	gone      map[uint16][]uint64        // acknowledged while the user was busy
 	unsaved   map[uint64]*roaring.Bitmap // delivered, but the commit failed: never sent again, committed when it can be
 }
 
 func newLane(d *delivery, block uint16, started uint64) *lane {
 	return &lane{
 		d: d, block: block, started: started, connected: roaring.New(), users: make(map[uint16]*presence),
-		busy: make(map[uint16]int), gone: make(map[goneKey]struct{}), waiters: make(map[uint16]struct{}), unsaved: make(map[uint64]*roaring.Bitmap),
+		busy: make(map[uint16]int), gone: make(map[uint16][]uint64), waiters: make(map[uint16]struct{}), unsaved: make(map[uint64]*roaring.Bitmap),
 	}
-}
-
-// goneKey is a user and a message that the user does not wait for any more.
-type goneKey struct {
-	low uint16
-	seq uint64
 }
 
 // run is one message going out in one lane.
@@ -373,6 +367,7 @@ func (l *lane) commit(r *run) {
 	l.mu.Lock()
 	r.unapplied++
 	l.mu.Unlock()
+	r.f.retain() // who waits for the task finds its deliveries counted
 	done := func(_ any, err error) {
 		l.mu.Lock()
 		r.unapplied--
@@ -381,6 +376,7 @@ func (l *lane) commit(r *run) {
 		}
 		l.mu.Unlock()
 		l.applied(r, low)
+		r.f.release()
 	}
 	if err := l.d.store.Go(&store.Received{Seq: r.f.seq, Block: l.block, Bits: low}, done); err != nil {
 		done(nil, err)

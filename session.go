@@ -431,8 +431,7 @@ func (p *presence) alreadyAcked(m *message) bool {
 	if m.f != nil {
 		return false
 	}
-	_, gone := p.lane.gone[goneKey{p.low, m.seq}]
-	return gone
+	return slices.Contains(p.lane.gone[p.low], m.seq)
 }
 
 // drop lets go of the messages of a round that were not sent.
@@ -478,11 +477,7 @@ func (p *presence) commit(seqs []uint64, more bool) {
 func (l *lane) settleBusy(low uint16) {
 	if l.busy[low]--; l.busy[low] == 0 {
 		delete(l.busy, low)
-		for k := range l.gone {
-			if k.low == low {
-				delete(l.gone, k)
-			}
-		}
+		delete(l.gone, low)
 	}
 	l.wake(low)
 }

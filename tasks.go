@@ -85,9 +85,9 @@ func (t *Task) Progress() (Progress, error) {
 	return out, nil
 }
 
-// Wait returns when the fan-out of this process is finished: everyone who was online has been
-// tried, and every phone has been notified, or the task has ended. Users who
-// come later are not waited for. It returns the context's error if that ends first, and
+// Wait returns when the fan-out of this process is finished: everyone who was online and up to date has
+// been tried and counted, and every phone has been notified, or the task has ended. Users who
+// come later, or are still catching up with earlier messages, are not waited for. It returns the context's error if that ends first, and
 // [ErrClosed] if the Pusher closes.
 func (t *Task) Wait(ctx context.Context) error {
 	if err := t.p.open(); err != nil {

@@ -188,7 +188,7 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 		cleared = append(cleared, seq)
 	}
 	for _, seq := range c.Seqs {
-		if set := a.v.pending(block, seq); set != nil && set.Contains(uint32(low)) {
+		if a.v.waits(block, low, seq) {
 			clear(seq)
 		}
 	}

@@ -66,20 +66,22 @@ func createBlocks(dir string, id storeID, g geometry) error {
 }
 
 func openBlocks(dir string) (db *bbolt.DB, m blocksMeta, err error) {
-	db, m.id, err = openFile(dir, blocksFile, blocksVersion, blocksOptions())
+	kind := &fileKind{name: blocksFile, version: blocksVersion, buckets: bucketName[:], walk: walkBranches}
+	db, m.id, err = openFile(dir, kind, blocksOptions())
 	if err != nil {
 		return nil, m, err
 	}
+	ok := false
+	defer func() {
+		if !ok {
+			db.Close()
+		}
+	}()
 	err = db.View(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		position, bits, proposer := meta.Get(metaPosition), meta.Get(metaBits), meta.Get(metaProposer)
-		if len(position) != 8 || len(bits) != 1 || bits[0] > 16 || len(proposer) != 8 {
+		if len(position) != 8 || len(bits) != 1 || bits[0] < 1 || bits[0] > 16 || len(proposer) != 8 {
 			return &FormatError{What: blocksFile, Detail: "meta bucket"}
-		}
-		for _, name := range bucketName {
-			if tx.Bucket(name) == nil {
-				return &FormatError{What: blocksFile, Detail: "no bucket " + string(name)}
-			}
 		}
 		m.position, m.geo.bits, m.proposer = be64(position), bits[0], be64(proposer)
 		m.segment = string(meta.Get(metaSegment))
@@ -88,11 +90,8 @@ func openBlocks(dir string) (db *bbolt.DB, m blocksMeta, err error) {
 		}
 		return nil
 	})
-	if err != nil {
-		db.Close()
-		return nil, m, err
-	}
-	return db, m, nil
+	ok = err == nil
+	return db, m, err
 }
 
 // foldStep bounds a transaction of the fold: keys, and bytes of values.

@@ -32,13 +32,14 @@ type ackOf struct {
 type queue struct {
 	mu     sync.Mutex
 	items  []*proposal
-	closed bool
+	closed bool // takes no more commands
+	ended  bool // takes nothing at all
 	wake   chan struct{}
 }
 
 func (q *queue) push(p *proposal) error {
 	q.mu.Lock()
-	if q.closed && p.control == nil {
+	if q.ended || q.closed && p.control == nil {
 		q.mu.Unlock()
 		return ErrClosed
 	}
@@ -104,7 +105,7 @@ func (q *queue) take() []*proposal {
 func (q *queue) failAll(err error) {
 	q.mu.Lock()
 	items := q.items
-	q.items, q.closed = nil, true
+	q.items, q.closed, q.ended = nil, true, true
 	q.mu.Unlock()
 	for _, p := range items {
 		if p.done != nil {
@@ -221,7 +222,7 @@ func (s *Store) commitGroup(group []*proposal) {
 	}
 	g := s.form(group)
 	position := s.st.position + 1
-	if err := s.journal.Append(position, g.rec.encode(), s.cut.Load()); err != nil {
+	if err := s.append(position, g.rec.encode()); err != nil {
 		fail(s.journalError(position, err))
 		return
 	}
@@ -243,6 +244,11 @@ func (s *Store) commitGroup(group []*proposal) {
 	if d := s.layers.Load().active; d.entries >= s.o.DeltaEntries || d.bytes >= s.o.DeltaBytes {
 		s.freezeDelta()
 	}
+}
+
+func (s *Store) append(position uint64, rec []byte) (err error) {
+	defer guardFaults(journalFile, &err)()
+	return s.journal.Append(position, rec, s.cut.Load())
 }
 
 // formed is a group laid out as a record.
@@ -316,11 +322,17 @@ func (s *Store) applyGroup(position uint64, g *formed) (events []func(Observer),
 // failed command: after an error in its second sync the record can be there
 // all the same. So the last record is read back.
 func (s *Store) journalError(position uint64, cause error) error {
-	last, _, err := s.journal.Last()
+	last, err := s.lastRecord()
 	if err == nil && last < position && noRoom(cause) {
 		return roomError(journalFile, cause)
 	}
 	return s.refuseChanges(cause)
+}
+
+func (s *Store) lastRecord() (last uint64, err error) {
+	defer guardFaults(journalFile, &err)()
+	last, _, err = s.journal.Last()
+	return last, err
 }
 
 // waitForRoom slows callers down while the fold is behind: when the active

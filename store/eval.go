@@ -284,25 +284,14 @@ func (s *Store) eachBlock(blocks, workers int, f func(v *view, block uint16) err
 	return first
 }
 
-// withView calls f with a view and closes it. A fault or malformed page under
-// f becomes an error; another panic goes on.
+// withView calls f with a view and closes it. A fault on the file, or a panic of bbolt, roaring or
+// a decoder that met damage under f, becomes an error.
 func (s *Store) withView(f func(*view) error) (err error) {
+	defer guardFaults("read", &err)()
 	v, err := s.view()
 	if err != nil {
 		return err
 	}
 	defer v.close()
-	defer recoverFormat(&err)
 	return f(v)
-}
-
-// recoverFormat turns the panic of a decoder that met damage into the error.
-func recoverFormat(err *error) {
-	switch x := recover().(type) {
-	case nil:
-	case *FormatError:
-		*err = x
-	default:
-		panic(x)
-	}
 }

@@ -36,42 +36,73 @@ func mmapSize(size int64) int {
 	return int(size)
 }
 
-// openFile opens a bbolt file that must be there. It looks at the file first, because
-// bbolt maps what it is given: a short file would fault, and a foreign one be written to.
-func openFile(dir, name string, version uint32, o *bbolt.Options) (db *bbolt.DB, id storeID, err error) {
-	path := filepath.Join(dir, name)
+// fileKind is what a file of the store must be.
+type fileKind struct {
+	name    string
+	version uint32
+	buckets [][]byte
+	walk    func(path string) error
+}
+
+// openFile opens a bbolt file that must be there. It looks at the file first, under a shared
+// lock and reading only, because bbolt maps what it is given and trusts it: a short file would fault,
+// and a foreign one be written to.
+func openFile(dir string, k *fileKind, o *bbolt.Options) (db *bbolt.DB, id storeID, err error) {
+	path := filepath.Join(dir, k.name)
 	if err := inspectBolt(path); err != nil {
 		return nil, id, err
 	}
-	db, err = bbolt.Open(path, 0o600, o)
+	if db, err = lockFile(path, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout, NoStatistics: true}); err != nil {
+		return nil, id, err
+	}
+	id, err = k.identify(db)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return nil, id, err
+	}
+	db, err = lockFile(path, o)
+	return db, id, err
+}
+
+func lockFile(path string, o *bbolt.Options) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, 0o600, o)
 	switch {
 	case errors.Is(err, bbolt.ErrTimeout):
-		return nil, id, fmt.Errorf("%w: %s", ErrLocked, name)
+		return nil, fmt.Errorf("%w: %s", ErrLocked, filepath.Base(path))
+	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, filepath.Base(path), err)
 	case err != nil:
-		return nil, id, fmt.Errorf("%w: %s: %w", ErrDamaged, name, err)
+		return nil, fmt.Errorf("fanfare: open %s: %w", filepath.Base(path), err)
 	}
-	defer func() {
-		if err != nil {
-			db.Close()
-			db = nil
-		}
-	}()
+	return db, nil
+}
+
+// identify checks that a file is sound and of the kind, and returns the store that it belongs to.
+func (k *fileKind) identify(db *bbolt.DB) (id storeID, err error) {
+	defer guardFaults(k.name, &err)()
+	if err := k.walk(db.Path()); err != nil {
+		return id, err
+	}
 	err = db.View(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if meta == nil {
-			return fmt.Errorf("%w: %s has no meta bucket", ErrForeignFile, name)
+			return fmt.Errorf("%w: %s has no meta bucket", ErrForeignFile, k.name)
 		}
 		format, store := meta.Get(metaFormat), meta.Get(metaStore)
 		if len(format) != 4 || len(store) != len(id) {
-			return fmt.Errorf("%w: %s has no format or store ID", ErrForeignFile, name)
+			return fmt.Errorf("%w: %s has no format or store ID", ErrForeignFile, k.name)
 		}
-		if v := be32(format); v > version {
-			return fmt.Errorf("%w: %s has format %d, this version knows %d", ErrNewerFormat, name, v, version)
+		if v := be32(format); v > k.version {
+			return fmt.Errorf("%w: %s has format %d, this version knows %d", ErrNewerFormat, k.name, v, k.version)
+		}
+		for _, name := range k.buckets {
+			if tx.Bucket(name) == nil {
+				return fmt.Errorf("%w: %s has no bucket %q", ErrForeignFile, k.name, name)
+			}
 		}
 		copy(id[:], store)
 		return nil
 	})
-	return db, id, err
+	return id, err
 }
 
 // inspectBolt checks, reading only, that a file is a complete bbolt file: one
@@ -100,7 +131,7 @@ func inspectBolt(path string) error {
 		magic    = 0xED0CDAED
 	)
 	newest, need := uint64(0), int64(-1)
-	foreign := true
+	foreign := info.Size() >= header+metaSize
 	look := func(at int64) (pageSize int64) {
 		b := make([]byte, metaSize)
 		if _, err := f.ReadAt(b, at+header); err != nil && !errors.Is(err, io.EOF) {
@@ -117,8 +148,12 @@ func inspectBolt(path string) error {
 			return 0
 		}
 		size := int64(le.Uint32(b[8:]))
+		pages := le.Uint64(b[40:])
+		if size < 1<<10 || pages > 1<<40 {
+			return 0
+		}
 		if txid := le.Uint64(b[48:]); need < 0 || txid > newest {
-			newest, need = txid, int64(le.Uint64(b[40:]))*size
+			newest, need = txid, int64(pages)*size
 		}
 		return size
 	}

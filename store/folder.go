@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -108,10 +109,15 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 		if err != nil || done {
 			return err
 		}
+		if p := s.foldFail.Load(); p != nil && errors.Is(*p, ErrOutcomeUnknown) {
+			return *p // there is no folder any more
+		}
 		select {
 		case <-news:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-s.stopped.Done():
+			return ErrClosed
 		}
 		if p := s.foldFail.Load(); p != nil {
 			return *p

@@ -77,17 +77,40 @@ func createJournal(dir string, id storeID) error {
 }
 
 func openJournal(dir string) (j *boltJournal, id storeID, err error) {
-	db, id, err := openFile(dir, journalFile, journalVersion, journalOptions())
+	kind := &fileKind{name: journalFile, version: journalVersion, buckets: [][]byte{bucketRecords}, walk: walkBolt}
+	db, id, err := openFile(dir, kind, journalOptions())
 	if err != nil {
 		return nil, id, err
 	}
+	ok := false
+	defer func() {
+		if !ok {
+			db.Close()
+		}
+	}()
 	j = new(boltJournal)
 	j.db.Store(db)
-	if j.last, _, err = j.Last(); err != nil {
-		db.Close()
-		return nil, id, err
+	if err = j.check(); err == nil {
+		j.last, _, err = j.Last()
 	}
-	return j, id, nil
+	ok = err == nil
+	return j, id, err
+}
+
+// check looks at the sizes that the other methods take for granted.
+func (j *boltJournal) check() error {
+	return j.db.Load().View(func(tx *bbolt.Tx) error {
+		if len(tx.Bucket(bucketMeta).Get(metaBase)) != 8 {
+			return &FormatError{What: journalFile, Detail: "meta bucket"}
+		}
+		c := tx.Bucket(bucketRecords).Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			if len(k) != 8 || v == nil {
+				return &FormatError{What: journalFile, Detail: fmt.Sprintf("key %x", k)}
+			}
+		}
+		return nil
+	})
 }
 
 // base returns the position up to which records have been dropped.

@@ -451,8 +451,7 @@ func (v *view) devicesOn(s *Store, ord uint32, platform string) ([]PhoneTarget, 
 // message and still has the token.
 func (s *Store) PhoneTarget(seq uint64, platform string, r *PhoneRetry) (t PhoneTarget, ok bool, err error) {
 	err = s.withView(func(v *view) error {
-		set := v.pending(s.geo.block(r.Ordinal), seq)
-		if set == nil || !set.Contains(uint32(s.geo.low(r.Ordinal))) {
+		if !v.waits(s.geo.block(r.Ordinal), s.geo.low(r.Ordinal), seq) {
 			return nil
 		}
 		some, err := v.devicesOn(s, r.Ordinal, platform)

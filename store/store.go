@@ -119,7 +119,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.queue.wake = make(chan struct{}, 1)
 	ok := false
-	defer func() {
+	defer func(s *Store) { // the result is nil by then
 		if !ok {
 			s.stop()
 			db.Close()
@@ -127,10 +127,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 				s.local.db.Load().Close()
 			}
 		}
-	}()
-	if err := walkBolt(filepath.Join(dir, journalFile)); err != nil {
-		return nil, err
-	}
+	}(s)
 	local, id, err := openJournal(dir)
 	if err != nil {
 		return nil, err
@@ -189,9 +186,6 @@ func create(dir string, g geometry) error {
 	case blocks:
 		return fmt.Errorf("%w: %s", ErrMissingFile, journalFile)
 	case journal:
-		if err := walkBolt(filepath.Join(dir, journalFile)); err != nil {
-			return err
-		}
 		j, id, err := openJournal(dir)
 		if err != nil {
 			return err
@@ -231,6 +225,10 @@ func (s *Store) replay(position uint64) error {
 		return fmt.Errorf("%w: %s is at position %d, but %s was cut up to %d: it is older than the journal",
 			ErrForeignFile, blocksFile, position, journalFile, base)
 	}
+	if s.local.last < position {
+		return fmt.Errorf("%w: %s ends at position %d, but %s is at %d: it is older than the blocks",
+			ErrForeignFile, journalFile, s.local.last, blocksFile, position)
+	}
 	if err := s.withView(func(v *view) error {
 		s.st, err = decodeState(v.get(bucketState, stateKey))
 		return err
@@ -247,7 +245,11 @@ func (s *Store) replay(position uint64) error {
 	}
 	ahead := make(chan decoded, 16) // decoding goes on while earlier records are applied
 	done := make(chan struct{})
-	defer close(done)
+	defer func() {
+		close(done)
+		for range ahead { // until it has left the journal, which may be closed next
+		}
+	}()
 	go func() {
 		defer close(ahead)
 		for at, raw := range s.journal.Records(position) {
@@ -339,8 +341,8 @@ func (s *Store) close(ctx context.Context) error {
 	s.stop()
 	s.running.Wait()
 	s.queue.failAll(ErrClosed)
-	if err == nil {
-		err = s.journal.Cut(s.st.position)
+	if err == nil && s.refuse.Load() == nil { // else the next Open needs the journal
+		err = s.journal.Cut(s.foldedTo.Load())
 	}
 	return errors.Join(err, s.layers.Load().db.Close(), s.local.db.Load().Close())
 }

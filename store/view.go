@@ -145,6 +145,28 @@ func (v *view) pending(block uint16, seq uint64) *roaring.Bitmap {
 	return v.container(pendingKey(block, seq), func(b *blockDelta) *bits { return b.pending[seq] })
 }
 
+// waits says whether a user waits for a message.
+func (v *view) waits(block, low uint16, seq uint64) bool {
+	for _, d := range [...]*delta{v.active, v.frozen} {
+		if d == nil {
+			continue
+		}
+		if b := d.block(block); b != nil {
+			b.mu.RLock()
+			is, decided := false, false
+			if e := b.pending[seq]; e != nil {
+				is, decided = e.has(low)
+			}
+			b.mu.RUnlock()
+			if decided {
+				return is
+			}
+		}
+	}
+	raw := v.base(bucketBlocks).Get(pendingKey(block, seq))
+	return raw != nil && containerHas(raw, low)
+}
+
 // pendingOf returns the sequences, ascending, that the user of block and low still
 // waits for, after the given one, at most max.
 func (v *view) pendingOf(block, low uint16, after uint64, max int) []uint64 {

@@ -41,9 +41,9 @@ type Message struct {
 // time for one user, and for one user in ascending order of m.Sequence. It
 // should only hand over (to a socket's buffer, say) and return: a call that
 // takes longer than Options.DeliverTimeout is left behind, and until it returns that
-// user gets nothing more. ctx ends when the Pusher closes; it has no deadline.
-// A panic counts as an error of that delivery. Deliver may call the Pusher,
-// except what waits for deliveries.
+// user gets nothing more. ctx ends when the Pusher closes, and Deliver should return
+// then; it has no deadline. A panic counts as an error of that delivery. Deliver may call the
+// Pusher, except what waits for deliveries.
 type Online interface {
 	Deliver(ctx context.Context, userID string, m *Message) error
 }
@@ -61,9 +61,11 @@ func (f OnlineFunc) Deliver(ctx context.Context, userID string, m *Message) erro
 //
 // DeliverBatch returns one error for each user, in the order of userIDs, or nil
 // for "all have it". A slice of another length counts as failed for all.
-// It keeps the promises of Deliver for each of the users and may not keep the
-// slice userIDs after it returns. MaxBatch is asked once, at Open, for the most users in a
-// call; below 1 means 256.
+// It keeps the promises of Deliver for each of the users, and a panic or a time-out
+// is one of all of them. It may not keep the slice userIDs after it returns. Every delivery goes
+// through it, that to a single user as a batch of one; Deliver is not called. With
+// client acks, nil means "on its way" here too. MaxBatch is asked once, at Open, for the most
+// users in a call; below 1 means 256.
 type Batcher interface {
 	DeliverBatch(ctx context.Context, userIDs []string, m *Message) []error
 	MaxBatch() int
@@ -154,10 +156,11 @@ type Result struct {
 
 // Mobile sends phone notifications on one platform.
 //
-// Send sends the batch and returns one result for each notification, in order.
-// A slice of another length, and a panic, count as Retry for those without a
-// result. It is called by one goroutine at a time. ctx ends when the Pusher
-// closes or the send time-out is over. The batch may not be kept or changed.
+// Send sends the batch, which is never empty and all of the transport's platform, and
+// returns one result for each notification, in order. Missing results, and a panic, count as
+// Retry for those without one; more results than notifications count as none. It is called by one
+// goroutine at a time. ctx ends when the Pusher closes or the send time-out is over, and Send
+// should return then, with Retry for what it did not send. The batch may not be kept or changed.
 //
 // Platform is asked once, at Open; two transports of one platform are an error there.
 type Mobile interface {
@@ -171,8 +174,9 @@ type Sizer interface {
 	BatchSize() int
 }
 
-// Closer is an extra power of any transport: Close is called once, when the
-// Pusher has closed.
+// Closer is an extra power of any transport: Close is called when the Pusher has
+// closed, once for each place in Options where the transport stands. A call that was left behind
+// may still be under way.
 type Closer interface {
 	Close() error
 }

@@ -166,7 +166,7 @@ func (d *doomed) pushAndDie(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	m := d.message()
-	s.hub.before = slowly(log, m.From, len(users))
+	s.hub.precede(slowly(log, m.From, len(users)))
 	task, err := s.p.Push(ctx, m)
 	if err != nil {
 		return err

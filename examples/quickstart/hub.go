@@ -28,8 +28,11 @@ func newHub() *hub { return &hub{clients: make(map[string]*client)} }
 // Deliver is what fanfare calls with a message for a connected user. A real hub
 // would write it to the user's sockets here.
 func (h *hub) Deliver(_ context.Context, user string, m *transport.Message) error {
-	if h.before != nil {
-		if err := h.before(user, m); err != nil {
+	h.mu.Lock()
+	before := h.before
+	h.mu.Unlock()
+	if before != nil {
+		if err := before(user, m); err != nil {
 			return err
 		}
 	}
@@ -44,7 +47,7 @@ func (h *hub) Deliver(_ context.Context, user string, m *transport.Message) erro
 }
 
 // connect is the users coming online. The hub knows them first, for what waits
-// for them comes at once.
+// for them comes at once. It and disconnect are called from one goroutine.
 func (h *hub) connect(ctx context.Context, p *fanfare.Pusher, users ...string) error {
 	for _, user := range users {
 		h.mu.Lock()
@@ -75,6 +78,13 @@ func (h *hub) disconnect(users ...string) {
 			delete(h.clients, user)
 		}
 	}
+}
+
+// precede calls f before each delivery from now on.
+func (h *hub) precede(f func(user string, m *transport.Message) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.before = f
 }
 
 func (h *hub) connected(user string) bool {

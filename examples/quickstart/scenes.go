@@ -34,7 +34,7 @@ func (s *show) christmas(ctx context.Context) error {
 	offer, err := s.push(ctx, fanfare.Message{
 		From: "shop", Body: []byte("Merry Christmas! Everything at half price."),
 		To: fanfare.All(), Lifetime: week, Key: "christmas-2026",
-	})
+	}, len(connected))
 	if err != nil {
 		return err
 	}
@@ -79,13 +79,13 @@ func (s *show) livestream(ctx context.Context) error {
 	if _, err := s.push(ctx, fanfare.Message{
 		From: "live", Body: []byte("Livestream on Saturday, 20:00."),
 		To: fanfare.All(), Lifetime: week, Key: "livestream-announcement",
-	}); err != nil {
+	}, s.p.Online()); err != nil {
 		return err
 	}
 	start, err := s.push(ctx, fanfare.Message{
 		From: "live", Body: []byte("The livestream starts now!"),
 		To: fanfare.All(), // no lifetime: online now, or not at all
-	})
+	}, s.p.Online())
 	if err != nil {
 		return err
 	}
@@ -127,19 +127,22 @@ func (s *show) stocks(ctx context.Context) error {
 			return err
 		}
 		s.say("%s follows stock A.", user)
+		if err := s.count(ctx, followers); err != nil {
+			return err
+		}
 	}
 	for _, user := range leaver {
 		if err := s.p.RemoveTags(ctx, user, "stock A", "stock B"); err != nil {
 			return err
 		}
 		s.say("%s follows neither any more.", user)
-	}
-	if err := s.count(ctx, followers); err != nil {
-		return err
+		if err := s.count(ctx, followers); err != nil {
+			return err
+		}
 	}
 	plan, err := s.push(ctx, fanfare.Message{
 		From: "bank", Body: []byte("Your plan for stock A and stock B."), To: followers, Lifetime: week,
-	})
+	}, 0)
 	if err != nil {
 		return err
 	}
@@ -188,7 +191,7 @@ func (s *show) platinum(ctx context.Context) error {
 	if err := s.count(ctx, guests); err != nil {
 		return err
 	}
-	first, err := s.push(ctx, fanfare.Message{From: "game", Body: []byte("Platinum night in Shenzhen."), To: guests, Lifetime: week})
+	first, err := s.push(ctx, fanfare.Message{From: "game", Body: []byte("Platinum night in Shenzhen."), To: guests, Lifetime: week}, 0)
 	if err != nil {
 		return err
 	}
@@ -201,7 +204,7 @@ func (s *show) platinum(ctx context.Context) error {
 	if err := s.count(ctx, guests); err != nil {
 		return err
 	}
-	second, err := s.push(ctx, fanfare.Message{From: "game", Body: []byte("Platinum night: bring a friend."), To: guests, Lifetime: week})
+	second, err := s.push(ctx, fanfare.Message{From: "game", Body: []byte("Platinum night: bring a friend."), To: guests, Lifetime: week}, 0)
 	if err != nil {
 		return err
 	}
@@ -216,8 +219,10 @@ func (s *show) platinum(ctx context.Context) error {
 	return nil
 }
 
-// push pushes a message and shows it going out to those who are connected.
-func (s *show) push(ctx context.Context, m fanfare.Message) (*fanfare.Task, error) {
+// push pushes a message and shows it going out to those who are connected, so
+// many at least: some may have come just now and be catching up, which Wait does
+// not wait for.
+func (s *show) push(ctx context.Context, m fanfare.Message, connected int) (*fanfare.Task, error) {
 	began := time.Now()
 	task, err := s.p.Push(ctx, m)
 	if err != nil {
@@ -226,7 +231,8 @@ func (s *show) push(ctx context.Context, m fanfare.Message) (*fanfare.Task, erro
 	s.say("%q to %s: accepted and durable in %s.", m.Body, m.To, took(began))
 	done := make(chan error, 1)
 	go func() { done <- task.Wait(ctx) }()
-	if err := s.follow(ctx, task, "delivering", func(fanfare.Progress) bool { return len(done) > 0 }); err != nil {
+	out := func(p fanfare.Progress) bool { return len(done) > 0 && p.Delivered >= int64(connected) }
+	if err := s.follow(ctx, task, "delivering", out); err != nil {
 		return nil, err
 	}
 	return task, <-done

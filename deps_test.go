@@ -1,0 +1,74 @@
+package fanfare
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const modulePath = "github.com/fanfare-im/fanfare"
+
+// goList returns the lines that go list prints for the arguments, sorted.
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v\n%s", args, err, stderr.String())
+	}
+	lines := strings.Fields(string(out))
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}
+
+// within says whether a package is one of the trees, or beneath one.
+func within(pkg string, trees ...string) bool {
+	return slices.ContainsFunc(trees, func(tree string) bool {
+		return pkg == tree || strings.HasPrefix(pkg, tree+"/")
+	})
+}
+
+// TestDependencies holds what is compiled into every program that imports the
+// package to two libraries and what these need themselves.
+func TestDependencies(t *testing.T) {
+	t.Parallel()
+	const notStandard = "{{if not .Standard}}{{.ImportPath}}{{end}}"
+	direct := []string{"go.etcd.io/bbolt", "github.com/RoaringBitmap/roaring/v2"}
+	theirs := []string{"github.com/bits-and-blooms/bitset", "golang.org/x/sys"}
+	for _, pkg := range goList(t, "-deps", "-f", notStandard, ".") {
+		if !within(pkg, modulePath) && !within(pkg, direct...) && !within(pkg, theirs...) {
+			t.Errorf("the root package reaches %s", pkg)
+		}
+	}
+	for _, own := range []string{".", "./store", "./transport"} {
+		for _, pkg := range goList(t, "-f", `{{join .Imports "\n"}}`, own) {
+			if strings.Contains(pkg, ".") && !within(pkg, modulePath) && !within(pkg, direct...) {
+				t.Errorf("%s imports %s itself", own, pkg)
+			}
+		}
+	}
+}
+
+// TestImportsPointDownward holds the packages to their order: the root package
+// stands on store and transport, and these know nothing of it nor of each other.
+func TestImportsPointDownward(t *testing.T) {
+	t.Parallel()
+	allowed := map[string][]string{
+		".":                         {"store", "transport"},
+		"./store":                   {},
+		"./transport":               {},
+		"./transport/transporttest": {"transport"},
+		"./examples/quickstart":     {"", "transport"},
+	}
+	for pkg, may := range allowed {
+		for _, imported := range goList(t, "-f", `{{join .Imports "\n"}}`, pkg) {
+			rest, ours := strings.CutPrefix(imported, modulePath)
+			if ours && !slices.Contains(may, strings.TrimPrefix(rest, "/")) {
+				t.Errorf("%s imports %s", pkg, imported)
+			}
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package fanfare_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/transport"
+	"github.com/fanfare-im/fanfare/transport/transporttest"
+)
+
+// Who comes back gets what was missed, in order, and then what comes.
+func ExamplePusher_Connect() {
+	online := new(transporttest.Recorder) // stands for the host's connections
+	p, done := temporary(fanfare.Options{Online: online})
+	defer done()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	push := func(text string) {
+		_, err := p.Push(ctx, fanfare.Message{Body: []byte(text), To: fanfare.All(), Lifetime: week})
+		check(err)
+	}
+	check(p.Register(ctx, "alice"))
+	push("one")
+	push("two")
+
+	session, err := p.Connect(ctx, "alice")
+	check(err)
+	push("three")
+	check(online.Wait(ctx, "alice", 3))
+	check(session.Close())
+	for _, m := range online.Received("alice") {
+		fmt.Printf("%s ", m.Body)
+	}
+	// Output:
+	// one two three
+}
+
+// Where clients acknowledge, a message stays pending until they do.
+func ExamplePusher_Ack() {
+	online := new(transporttest.AckRecorder) // a transport.ClientAcker
+	p, done := temporary(fanfare.Options{Online: online})
+	defer done()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	check(p.Register(ctx, "alice"))
+	session, err := p.Connect(ctx, "alice")
+	check(err)
+	defer session.Close()
+	task, err := p.Push(ctx, fanfare.Message{Body: []byte("Hello"), To: fanfare.All(), Lifetime: week})
+	check(err)
+	check(online.Wait(ctx, "alice", 1))
+
+	show := func(when string) {
+		progress, err := task.Progress()
+		check(err)
+		fmt.Println(when, progress.Delivered, "delivered,", progress.Pending, "pending")
+	}
+	show("before:")
+	check(p.Ack(ctx, "alice", online.Received("alice")[0].ID))
+	show("after:")
+	// Output:
+	// before: 0 delivered, 1 pending
+	// after: 1 delivered, 0 pending
+}
+
+// Clients that keep messages in order may acknowledge all up to one.
+func ExamplePusher_AckThrough() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice"))
+	var tasks []*fanfare.Task
+	for _, text := range []string{"one", "two", "three"} {
+		task, err := p.Push(ctx, fanfare.Message{Body: []byte(text), To: fanfare.All(), Lifetime: week})
+		check(err)
+		tasks = append(tasks, task)
+	}
+
+	check(p.AckThrough(ctx, "alice", tasks[1].ID)) // a message has the ID of its task
+	for m, err := range p.Pending(ctx, "alice") {
+		check(err)
+		fmt.Printf("%s\n", m.Body)
+	}
+	// Output:
+	// three
+}
+
+// Without a transport the host may fetch what waits, at a login say, and
+// acknowledge what it has handed over.
+func ExamplePusher_Pending() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice"))
+	for _, text := range []string{"one", "two"} {
+		_, err := p.Push(ctx, fanfare.Message{From: "shop", Body: []byte(text), To: fanfare.Users("alice"), Lifetime: week})
+		check(err)
+	}
+
+	for range 2 {
+		n := 0
+		for m, err := range p.Pending(ctx, "alice") {
+			check(err)
+			fmt.Printf("%s: %s\n", m.From, m.Body)
+			check(p.Ack(ctx, "alice", m.ID))
+			n++
+		}
+		fmt.Println(n, "messages")
+	}
+	// Output:
+	// shop: one
+	// shop: two
+	// 2 messages
+	// 0 messages
+}
+
+// A delivery that fails is tried again, in order.
+func ExampleHooks() {
+	online := new(transporttest.Recorder)
+	online.FailNext("alice", 1, fmt.Errorf("connection reset"))
+	p, done := temporary(fanfare.Options{
+		Online: online,
+		Hooks: fanfare.Hooks{Failed: func(user, messageID string, err error) {
+			fmt.Println("failed for", user+":", err)
+		}},
+	})
+	defer done()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	check(p.Register(ctx, "alice"))
+	session, err := p.Connect(ctx, "alice")
+	check(err)
+	defer session.Close()
+	_, err = p.Push(ctx, fanfare.Message{Body: []byte("Hello"), To: fanfare.All(), Lifetime: week})
+	check(err)
+
+	check(online.Wait(ctx, "alice", 1))
+	fmt.Printf("received: %s\n", online.Received("alice")[0].Body)
+	// Output:
+	// failed for alice: connection reset
+	// received: Hello
+}
+
+// A function is a transport.
+func ExampleOptions() {
+	p, done := temporary(fanfare.Options{
+		Online: transport.OnlineFunc(func(ctx context.Context, user string, m *transport.Message) error {
+			return nil // write m.Body to the user's connections here
+		}),
+		Workers:        64,
+		DeliverTimeout: 2 * time.Second,
+		Limits:         fanfare.Limits{TagsPerUser: 200},
+	})
+	defer done()
+	fmt.Println(p.Online(), "users connected")
+	// Output:
+	// 0 users connected
+}
