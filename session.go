@@ -236,6 +236,8 @@ func (p *presence) catchUp(w *worker) {
 			return
 		}
 		limit, after := l.started, p.sent
+		// From before the read on, so that what is acknowledged behind it is noted in gone.
+		l.busy[p.low]++
 		l.mu.Unlock()
 		d.o.hook("catchup:limit", p.id)
 		seqs, err := d.store.PendingOf(d.store.OrdinalAt(l.block, p.low), after, maxUnacked)
@@ -243,6 +245,7 @@ func (p *presence) catchUp(w *worker) {
 			d.o.Logger.Error("fanfare: read what a user waits for", "error", err)
 			l.mu.Lock()
 			p.queued = false
+			l.settleBusy(p.low)
 			p.retryFrom(after + 1)
 			l.mu.Unlock()
 			return
@@ -298,18 +301,19 @@ func (p *presence) plan(seqs []uint64, limit uint64) (todo []*message, again boo
 	d.o.hook("catchup:plan", p.id)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !p.mayCatchUp() {
-		for _, m := range found {
-			d.messages.release(m)
-		}
-		return nil, false
-	}
+	here := l.users[p.low] == p
 	for _, m := range found {
-		if u := l.unsaved[m.seq]; u != nil && u.Contains(uint32(p.low)) {
+		u := l.unsaved[m.seq]
+		if !here || u != nil && u.Contains(uint32(p.low)) {
 			d.messages.release(m)
 			continue
 		}
 		todo = append(todo, m)
+	}
+	if !here {
+		p.queued = false
+		l.settleBusy(p.low)
+		return nil, false
 	}
 	for len(p.fleeting) > 0 && p.fleeting[0].seq <= upTo {
 		todo = append(todo, p.fleeting[0])
@@ -322,9 +326,9 @@ func (p *presence) plan(seqs []uint64, limit uint64) (todo []*message, again boo
 		return 1
 	})
 	if len(todo) > 0 {
-		l.busy[p.low]++
 		return todo, false
 	}
+	l.settleBusy(p.low)
 	p.sent = max(p.sent, upTo)
 	if full || l.started != limit || len(p.fleeting) > 0 {
 		return nil, true
@@ -426,7 +430,7 @@ func (p *presence) isFull() bool {
 	return p.full
 }
 
-// alreadyAcked says whether an acknowledgement came between planning and sending.
+// alreadyAcked says whether an acknowledgement came since the round began.
 func (p *presence) alreadyAcked(m *message) bool {
 	if m.f != nil {
 		return false
