@@ -45,7 +45,8 @@ const (
 // registered, and what is not mentioned stays; so importing again is harmless.
 //
 // It goes in durable steps of a few hundred users, and memory does not
-// grow with their number. It is not atomic as a whole: at an error, from the iterator
+// grow with their number. What a yielded User refers to, its tags say, is read until the call
+// returns, so the iterator must not use it again. It is not atomic as a whole: at an error, from the iterator
 // or of a user (an [*ImportError] says which), the steps before stay, and the
 // stats say how many users those were. Other calls go on meanwhile.
 func (p *Pusher) Import(ctx context.Context, users iter.Seq2[User, error], o *ImportOptions) (ImportStats, error) {

@@ -9,10 +9,10 @@ import (
 
 // PushResult is the result of a [Push].
 type PushResult struct {
-	Seq, Random       uint64
-	Accepted, Expires int64
-	Total             int64
-	Duplicate         bool // the key was known: this is the earlier task
+	Seq, Random       uint64 // see [MessageID]
+	Accepted, Expires int64  // milliseconds since 1970
+	Total             int64  // users of the audience
+	Duplicate         bool   // the key was known: this is the earlier task
 }
 
 // push accepts a message: the audience is evaluated here, in the one place that sees

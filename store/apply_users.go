@@ -27,6 +27,8 @@ type OpError struct {
 }
 
 func (e *OpError) Error() string { return fmt.Sprintf("user %q: %v", e.ID, e.Err) }
+
+// Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
 // BatchResult is what a batch did.

@@ -210,7 +210,7 @@ func removeStray(dir, segment string) error {
 	for _, e := range entries {
 		name := e.Name()
 		stray := strings.HasPrefix(name, "segment-") && name != segment ||
-			name == blocksFile+".new" || name == journalFile+".new" || strings.HasPrefix(name, "backup-")
+			strings.HasPrefix(name, blocksFile+partSuffix) || strings.HasPrefix(name, journalFile+partSuffix) || strings.HasPrefix(name, "backup-")
 		if stray {
 			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 				return fmt.Errorf("fanfare: remove what was left behind: %w", err)

@@ -19,12 +19,11 @@ import (
 // failingJournal is the local journal with mistakes made on request.
 type failingJournal struct {
 	Journal
-	mu     sync.Mutex
-	fail   error // of the next Append
-	write  bool  // the record gets there all the same
-	hold   chan struct{}
-	held   chan struct{}
-	double bool // Records yields each record twice... by position of the second copy, see below
+	mu    sync.Mutex
+	fail  error // of the next Append
+	write bool  // the record gets there all the same
+	hold  chan struct{}
+	held  chan struct{}
 }
 
 // next makes the next Append fail.
@@ -49,7 +48,7 @@ func (j *failingJournal) Append(position uint64, rec []byte, cut uint64) error {
 	return errors.Join(err, j.Journal.Append(position, rec, cut))
 }
 
-// Wait makes the next Append wait; it returns when the Append is there.
+// stall makes the next Append wait for release; held is closed when it does.
 func (j *failingJournal) stall() (held <-chan struct{}, release func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -82,9 +81,9 @@ func TestNoRoomInTheJournal(t *testing.T) {
 		dir := t.TempDir()
 		s := open(t, dir, Options{WrapJournal: wrapInto(j)})
 		register(t, s, "before")
-		before, position := s.Stats()
-		if position != nil {
-			t.Fatal(position)
+		before, err := s.Stats()
+		if err != nil {
+			t.Fatal(err)
 		}
 		j.next(cause, false)
 		if err := registerErr(s, "lost"); !errors.Is(err, ErrNoRoom) || errors.Is(err, ErrOutcomeUnknown) {

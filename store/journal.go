@@ -32,6 +32,7 @@ type Journal interface {
 const (
 	journalFile    = "journal.db"
 	journalVersion = 1
+	partSuffix     = ".new" // and more behind it: a file that is being made
 	// cutPerAppend bounds what a group pays for dropping old records; above one
 	// record a group, so that the journal shrinks while it is written.
 	cutPerAppend = 64
@@ -236,11 +237,17 @@ func roomError(file string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrNoRoom, file, err)
 }
 
-// createFile makes a bbolt file by fill, under another name until it is complete and durable.
+// createFile makes a bbolt file by fill, under another name until it is complete and durable. A file
+// that another process made meanwhile stays, and is no error.
 func createFile(dir, name string, o *bbolt.Options, fill func(*bbolt.Tx) error) error {
 	path := filepath.Join(dir, name)
-	part := path + ".new"
-	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
+	f, err := os.CreateTemp(dir, name+partSuffix+"*")
+	if err != nil {
+		return err
+	}
+	part := f.Name()
+	defer os.Remove(part)
+	if err := f.Close(); err != nil {
 		return err
 	}
 	o.InitialMmapSize = 0
@@ -251,8 +258,13 @@ func createFile(dir, name string, o *bbolt.Options, fill func(*bbolt.Tx) error) 
 	if err := errors.Join(db.Update(fill), db.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(part, path); err != nil {
-		return err
+	if err := os.Link(part, path); err != nil { // unlike a rename it replaces nothing
+		if _, there := os.Stat(path); there == nil {
+			return nil
+		}
+		if err := os.Rename(part, path); err != nil { // a file system without links
+			return err
+		}
 	}
 	return syncDir(dir)
 }
@@ -261,7 +273,7 @@ func createFile(dir, name string, o *bbolt.Options, fill func(*bbolt.Tx) error) 
 // returns it open. The copy is locked before it gets the name, so that no other process gets in between.
 func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, error) {
 	path := filepath.Join(dir, name)
-	part := path + ".new"
+	part := path + partSuffix
 	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}

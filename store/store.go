@@ -185,32 +185,32 @@ func create(dir string, g geometry) error {
 		return nil
 	case blocks:
 		return fmt.Errorf("%w: %s", ErrMissingFile, journalFile)
-	case journal:
-		j, id, err := openJournal(dir)
+	case !journal:
+		segments, err := filepath.Glob(filepath.Join(dir, "segment-*"))
 		if err != nil {
 			return err
 		}
-		defer func() { j.db.Load().Close() }()
-		base, err := j.base()
-		if err != nil {
+		if len(segments) > 0 {
+			return fmt.Errorf("%w: %s and %s", ErrMissingFile, blocksFile, journalFile)
+		}
+		var id storeID
+		rand.Read(id[:])
+		if err := createJournal(dir, id); err != nil {
 			return err
 		}
-		if base != 0 || j.last != 0 {
-			return fmt.Errorf("%w: %s", ErrMissingFile, blocksFile)
-		}
-		return createBlocks(dir, id, g)
 	}
-	segments, err := filepath.Glob(filepath.Join(dir, "segment-*"))
+	// Under the journal's lock, so that of two processes that create the directory one makes the blocks.
+	j, id, err := openJournal(dir)
 	if err != nil {
 		return err
 	}
-	if len(segments) > 0 {
-		return fmt.Errorf("%w: %s and %s", ErrMissingFile, blocksFile, journalFile)
-	}
-	var id storeID
-	rand.Read(id[:])
-	if err := createJournal(dir, id); err != nil {
+	defer func() { j.db.Load().Close() }()
+	base, err := j.base()
+	if err != nil || has(blocksFile) {
 		return err
+	}
+	if base != 0 || j.last != 0 {
+		return fmt.Errorf("%w: %s", ErrMissingFile, blocksFile)
 	}
 	return createBlocks(dir, id, g)
 }
