@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if child := children[os.Getenv("FANFARE_CHILD")]; child != nil {
+		child()
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
