@@ -277,13 +277,15 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 		}
 	}
 	scanned = t.scanned
-	if room := r.batch - len(batch); !scanned && room > 0 && len(t.retries) < maxRetries {
-		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, t.next, room, r.d.connected)
+	for !scanned && len(batch) < r.batch && len(t.retries) < maxRetries && r.d.ctx.Err() == nil {
+		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, cp.Next, r.batch-len(batch))
 		if err != nil {
 			return nil, false, err
 		}
 		for _, target := range targets {
-			batch = append(batch, sending{target: target})
+			if !r.d.connected(target.Ordinal) {
+				batch = append(batch, sending{target: target})
+			}
 		}
 		cp.Next, scanned = next, !more
 	}

@@ -56,6 +56,12 @@ func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
 		return nil, err
 	}
 	res := r.(store.PushResult)
+	// Whatever else happens, from then on the task or its key may be there to be forgotten.
+	if m.Key != "" {
+		p.dueSoon(res.Accepted + store.KeyRetention.Milliseconds())
+	} else {
+		p.dueSoon(res.Accepted + store.TaskRetention.Milliseconds())
+	}
 	return &Task{
 		ID: store.MessageID(res.Seq, res.Random), Duplicate: res.Duplicate, p: p, seq: res.Seq,
 		info: TaskInfo{

@@ -112,6 +112,9 @@ type importStep struct {
 	ops   []store.UserOp
 	order []int // of each op, its place in the iterator
 	bytes int
+	// owners are the ops that give a user a token, by token: the op of a later user takes it from them
+	// here, because the sort does not keep who of two different users comes last.
+	owners map[[16]byte][]int
 }
 
 func (s *importStep) add(u *User) error {
@@ -129,10 +132,32 @@ func (s *importStep) add(u *User) error {
 	if op.Devices, err = s.p.o.Limits.devices(u.Devices); err != nil {
 		return err
 	}
+	s.takeTokens(&op)
 	s.order = append(s.order, len(s.ops))
 	s.ops = append(s.ops, op)
 	s.bytes += opBytes(&op)
 	return nil
+}
+
+// takeTokens takes the tokens of an op, which will be the next one, from those before it that are of other users.
+func (s *importStep) takeTokens(op *store.UserOp) {
+	for i := range op.Devices {
+		h := store.HashToken(op.Devices[i].Platform, op.Devices[i].Token)
+		for _, at := range s.owners[h] {
+			if at == len(s.ops) {
+				continue // the op itself, which names the token twice
+			}
+			if before := &s.ops[at]; before.ID != op.ID {
+				before.Devices = slices.DeleteFunc(before.Devices, func(d store.Device) bool {
+					return store.HashToken(d.Platform, d.Token) == h
+				})
+			}
+		}
+		if s.owners == nil {
+			s.owners = make(map[[16]byte][]int)
+		}
+		s.owners[h] = append(s.owners[h], len(s.ops))
+	}
 }
 
 func opBytes(o *store.UserOp) int {
@@ -180,6 +205,7 @@ func (s *importStep) apply(ctx context.Context, before int64) (r store.BatchResu
 		return r, err
 	}
 	s.ops, s.order, s.bytes = nil, s.order[:0], 0
+	clear(s.owners)
 	return res.(store.BatchResult), nil
 }
 

@@ -377,38 +377,30 @@ type PhoneTarget struct {
 }
 
 // PhoneTargets collects the devices on a platform of users who still wait for
-// a message, from the ordinal next on, until there are at least max. It returns
-// the ordinal to go on from; more is false when there are no further users. Connected users are
-// skipped by the caller's word.
-func (s *Store) PhoneTargets(seq uint64, platform string, next uint64, max int, connected func(ordinal uint32) bool) (targets []PhoneTarget, from uint64, more bool, err error) {
-	blocks := s.geo.blocks(s.published.Load().nextOrdinal)
-	for int(next>>s.geo.bits) < blocks {
-		block := uint16(next >> s.geo.bits)
-		end := uint64(block+1) << s.geo.bits
-		if block == 1<<16-1 {
-			end = 1 << 32
-		}
+// a message, from the ordinal next on, until there are at least max. It returns the ordinal to
+// go on from; more is false when there are no further users.
+func (s *Store) PhoneTargets(seq uint64, platform string, next uint64, max int) (targets []PhoneTarget, from uint64, more bool, err error) {
+	end := uint64(s.geo.blocks(s.published.Load().nextOrdinal)) << s.geo.bits
+	for next < end && len(targets) < max && err == nil {
 		err = s.withView(func(v *view) error {
 			fact, ok := v.factNumber(platformFactKey(platform))
 			if !ok {
-				end = 1 << 32
+				next = end
 				return nil
 			}
+			block := uint16(next >> s.geo.bits)
+			low := uint32(s.geo.low(uint32(next)))
+			next = uint64(block)<<s.geo.bits + 1<<s.geo.bits
 			waiting, have := v.pending(block, seq), v.fact(block, fact)
 			if waiting == nil || have == nil {
 				return nil
 			}
 			it := roaring.And(waiting, have).Iterator()
-			it.AdvanceIfNeeded(uint32(s.geo.low(uint32(next))))
-			for it.HasNext() {
-				low := uint16(it.Next())
-				ord := s.geo.ordinal(block, low)
+			for it.AdvanceIfNeeded(low); it.HasNext(); {
+				ord := s.geo.ordinal(block, uint16(it.Next()))
 				if len(targets) >= max {
-					end = uint64(ord)
+					next = uint64(ord)
 					return nil
-				}
-				if connected(ord) {
-					continue
 				}
 				some, err := v.devicesOn(s, ord, platform)
 				if err != nil {
@@ -418,12 +410,8 @@ func (s *Store) PhoneTargets(seq uint64, platform string, next uint64, max int, 
 			}
 			return nil
 		})
-		next = end
-		if err != nil || len(targets) >= max {
-			break
-		}
 	}
-	return targets, next, next < uint64(blocks)<<s.geo.bits, err
+	return targets, next, next < end, err
 }
 
 // devicesOn returns the devices of a user on a platform whose tokens are still this user's.
@@ -464,6 +452,9 @@ func (s *Store) PhoneTarget(seq uint64, platform string, r *PhoneRetry) (t Phone
 	})
 	return t, ok, err
 }
+
+// Views returns how many read transactions are open.
+func (s *Store) Views() int64 { return s.views.Load() }
 
 // Block returns the block of an ordinal and its place in it.
 func (s *Store) Block(ordinal uint32) (block, low uint16) {

@@ -75,6 +75,7 @@ type Store struct {
 	observer Observer
 
 	layers    atomic.Pointer[layers]
+	views     atomic.Int64 // open now
 	published atomic.Pointer[state]
 
 	// The committer's own; nobody else touches them after Open.
@@ -104,6 +105,11 @@ type Store struct {
 // The observer may be nil.
 func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	o.fill()
+	defer func() {
+		if err != nil {
+			s = nil // a panic that became the error has left it
+		}
+	}()
 	defer guardFaults("open", &err)()
 	if err := create(dir, geometry{uint8(o.BlockBits)}); err != nil {
 		return nil, err

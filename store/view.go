@@ -11,16 +11,12 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// openViews counts the views that are open in the process. Tests assert that it
-// is zero where a caller's code runs: a read transaction that lives across a
-// call to the outside would keep bbolt from reusing pages.
-var openViews atomic.Int64
-
 // view is a consistent layering of blocks, frozen delta and active delta. It
 // holds a bbolt read transaction, so it lives for one block's work and is
-// never open while its holder proposes, delivers, or calls a caller's code.
+// never open while its holder proposes, delivers, or calls a caller's code; Store.Views counts them, so that tests can tell.
 // What it returns aliases mapped memory or a delta, and is read-only and gone after close.
 type view struct {
+	open   *atomic.Int64
 	tx     *bbolt.Tx
 	bucket [buckets]*bbolt.Bucket
 	frozen *delta // nil when no fold is under way
@@ -54,8 +50,8 @@ func (s *Store) view() (*view, error) {
 		if err != nil {
 			return nil, err
 		}
-		openViews.Add(1)
-		return &view{tx: tx, frozen: l.frozen, active: l.active}, nil
+		s.views.Add(1)
+		return &view{open: &s.views, tx: tx, frozen: l.frozen, active: l.active}, nil
 	}
 }
 
@@ -63,7 +59,7 @@ func (v *view) close() {
 	if v.tx != nil {
 		v.tx.Rollback()
 		v.tx = nil
-		openViews.Add(-1)
+		v.open.Add(-1)
 	}
 }
 
