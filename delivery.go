@@ -36,6 +36,9 @@ type delivery struct {
 	flights   map[uint64]*flight
 
 	hasUnsaved atomic.Bool
+
+	endedMu sync.Mutex
+	ended   map[uint64]struct{} // with client acks: tasks that ended lately, whose acks nobody waits for
 }
 
 func newDelivery(ctx context.Context, o *Options) *delivery {
@@ -223,6 +226,14 @@ func (d *delivery) Ended(seq uint64, _ store.Reason) {
 		f.message.ended.Store(true)
 	}
 	d.phones.end(seq)
+	if d.clientAcks {
+		d.endedMu.Lock()
+		if d.ended == nil {
+			d.ended = make(map[uint64]struct{})
+		}
+		d.ended[seq] = struct{}{}
+		d.endedMu.Unlock()
+	}
 	if d.hasUnsaved.Load() {
 		d.eachLane(func(l *lane) {
 			l.mu.Lock()
@@ -309,15 +320,21 @@ func (d *delivery) retryUnsaved() {
 }
 
 // checkAcks puts users back to catching up whose clients have not
-// acknowledged in time, from the lowest message that is pending.
+// acknowledged in time, from the lowest message that is pending. What ended unacknowledged
+// is not waited for, nor does it keep others from being sent.
 func (d *delivery) checkAcks(now time.Time) {
 	if !d.clientAcks {
 		return
 	}
+	d.endedMu.Lock()
+	ended := d.ended
+	d.ended = nil
+	d.endedMu.Unlock()
 	d.eachLane(func(l *lane) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for _, p := range l.users {
+			p.forgetEnded(ended)
 			if len(p.unacked) == 0 || p.stuck || p.queued || l.inflight(p.low) {
 				continue
 			}

@@ -62,6 +62,7 @@ type run struct {
 	// The worker's own, handed on with the lane.
 	chunk     []*presence
 	pos       int
+	seen      uint32   // cancels when the chunk was taken
 	delivered []uint32 // not yet committed
 	since     time.Time
 }
@@ -135,6 +136,10 @@ func (l *lane) next() *run {
 // start computes whom the message reaches now. Setting started and choosing
 // the live users is one step under the lock, so each user gets the message either here or in a catch-up.
 func (l *lane) start(f *flight) *run {
+	r := &run{f: f, targets: roaring.New(), released: roaring.New()}
+	l.mu.Lock()
+	l.runs = append(l.runs, r) // from before the read on, so that what is acknowledged behind it is cancelled
+	l.mu.Unlock()
 	var audience *roaring.Bitmap
 	m := l.d.messages.acquire(f.seq, f)
 	if m != nil {
@@ -152,7 +157,7 @@ func (l *lane) start(f *flight) *run {
 	l.waiting[0] = nil
 	l.waiting = l.waiting[1:]
 	l.started = f.seq
-	r := &run{f: f, m: m, targets: roaring.New(), released: roaring.New(), since: time.Now()}
+	r.m, r.since = m, time.Now()
 	if audience != nil {
 		reach := roaring.And(audience, l.connected)
 		if u := l.unsaved[f.seq]; u != nil {
@@ -173,7 +178,6 @@ func (l *lane) start(f *flight) *run {
 	}
 	r.it = r.targets.Iterator()
 	l.current = r
-	l.runs = append(l.runs, r)
 	l.mu.Unlock()
 	l.d.o.hook("lane:started", "")
 	return r
@@ -210,6 +214,7 @@ func (l *lane) nextChunk(r *run) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	r.seen = r.cancels.Load()
 	for r.it.HasNext() && len(r.chunk) < size {
 		low := r.it.Next()
 		p := l.users[uint16(low)]
@@ -249,7 +254,6 @@ func (l *lane) wake(low uint16) {
 }
 
 func (l *lane) deliverEach(w *worker, r *run) bool {
-	cancels := r.cancels.Load()
 	for r.pos < len(r.chunk) {
 		p := r.chunk[r.pos]
 		r.pos++
@@ -257,11 +261,8 @@ func (l *lane) deliverEach(w *worker, r *run) bool {
 			l.undo(r, p)
 			continue
 		}
-		if c := r.cancels.Load(); c != cancels || !r.m.deliverable() {
-			cancels = c
-			if l.skip(r, p) {
-				continue
-			}
+		if (r.cancels.Load() != r.seen || !r.m.deliverable()) && l.skip(r, p) {
+			continue
 		}
 		err, abandoned := w.deliver(call{lane: l, run: r, users: r.chunk[r.pos-1 : r.pos], m: r.m})
 		if abandoned {

@@ -7,8 +7,8 @@ import (
 )
 
 // Limits bound what is accepted; what is beyond one is a [LimitError]. Zero fields take
-// the default. They are part of the stored state: a limit given here that differs from the stored
-// one becomes a durable change at Open.
+// the default. TagsPerUser and DevicesPerUser are part of the stored state: one given here that
+// differs from the stored one becomes a durable change at Open. What is beyond a lowered limit already stays.
 type Limits struct {
 	Lifetime       time.Duration // of a message; default: 7 days
 	Attributes     int           // attribute slots, at most 64; default: 10

@@ -123,6 +123,7 @@ type modelRun struct {
 	stale  []*Session // of users who are gone, and of Pushers that are closed
 	paused map[string]bool
 	calm   bool       // nothing is under way
+	ended  bool       // a message has been withdrawn or has expired since the last rest
 	exact  *naiveTask // a push without retention, made in the calm and the last thing that happened
 	pushes int
 	taken  int // keys of messages, to be used again
@@ -230,7 +231,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		"health":     do(m.setHealth),
 		"ack":        do(m.ack),
 		"ack 2":      do(m.ack),
-		"time":       do(m.pass),
+		"time":       do(func() { m.pass(); m.settle() }),
 		"checkpoint": do(func() { m.must(m.p.store.Checkpoint(m.ctx), "checkpoint") }),
 		"check":      do(m.check),
 		"compact":    do(func() { m.must(m.p.Compact(m.ctx), "compact") }),
@@ -598,6 +599,7 @@ func (m *modelRun) withdraw() {
 	}
 	m.must(err, "withdraw")
 	moment := m.log.mark()
+	m.ended = true
 	racing := !m.calm || !t.expires.After(m.now())
 	for _, g := range t.audience {
 		if g.closed == 0 {
@@ -746,6 +748,7 @@ func (m *modelRun) restore() {
 	m.must(Restore(m.ctx, dir, bytes.NewReader(m.backup)), "restore")
 	m.n = m.backupState.clone()
 	m.reopenAt(dir)
+	m.settle()
 }
 
 // reopen closes in good order, perhaps in the middle of deliveries.
@@ -913,6 +916,7 @@ func (m *modelRun) die() {
 	m.reopenAt(k.to)
 	synctest.Wait()
 	m.findOut()
+	m.settle()
 }
 
 func (m *modelRun) ackAny() {
@@ -946,7 +950,7 @@ func (m *modelRun) findOut() {
 // settle waits until nothing is under way any more but retries to users whose transport fails.
 func (m *modelRun) settle() {
 	m.Helper()
-	for range 40 {
+	for range 400 {
 		synctest.Wait()
 		if !m.log.idle() {
 			time.Sleep(100 * time.Millisecond)
@@ -955,12 +959,9 @@ func (m *modelRun) settle() {
 		m.drain()
 		wait := time.Duration(0)
 		for id := range m.paused {
-			h, once := m.log.of(id)
-			if m.conns[id] == nil || h == healthy && once == 0 || h == slow && once == 0 {
-				wait = 31 * time.Second
+			if h, _ := m.log.of(id); m.conns[id] == nil || h == healthy || h == slow {
+				wait = 31 * time.Second // the longest pause; who fails again is paused again
 				delete(m.paused, id)
-			} else if h == healthy || h == slow {
-				wait = 31 * time.Second
 			}
 		}
 		for _, t := range m.n.tasks {
@@ -969,14 +970,19 @@ func (m *modelRun) settle() {
 				wait = max(wait, 3*sweepEvery)
 			}
 		}
+		if m.v.acks && m.ended { // an ended message leaves the window of unacknowledged ones at the next sweep
+			m.ended, wait = false, max(wait, 2*sweepEvery)
+		}
 		if wait == 0 {
-			m.expire()
-			m.calm = true
+			if m.expire(); m.v.acks && m.ended {
+				continue
+			}
+			m.ended, m.calm = false, true
 			return
 		}
 		time.Sleep(wait)
 	}
-	m.Fatalf("it does not come to rest")
+	m.Fatalf("it does not come to rest: deliveries at rest %v, paused %v, ended %v", m.log.idle(), m.paused, m.ended)
 }
 
 // expire does what time does.
@@ -989,7 +995,7 @@ func (m *modelRun) expire() {
 		past := !t.fleeting() && !t.expires.After(m.now())
 		for _, g := range t.audience {
 			if past && g.pending {
-				g.pending = false
+				g.pending, m.ended = false, true
 				t.expired++
 			}
 			if past && g.closed == 0 {

@@ -28,7 +28,10 @@ func TestNothingIsHeldWhileOutside(t *testing.T) {
 		rec := new(transporttest.Recorder)
 		phones := transporttest.NewPhones("apns")
 		rec.OnDeliver(func(context.Context, string, *transport.Message) error { check("Deliver"); return nil })
-		phones.OnSend(func(context.Context, []transport.Notification) ([]transport.Result, bool) { check("Send"); return nil, false })
+		phones.OnSend(func(context.Context, []transport.Notification) ([]transport.Result, bool) {
+			check("Send")
+			return nil, false
+		})
 		p = testPusher(t, t.TempDir(), Options{Online: rec, Mobile: []transport.Mobile{phones}})
 		users := func(yield func(User, error) bool) {
 			for _, id := range []string{"a", "b", "c"} {

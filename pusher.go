@@ -258,7 +258,8 @@ func Restore(ctx context.Context, dir string, r io.Reader) error {
 }
 
 // Compact rewrites the files without the space that is free in them, while the Pusher
-// goes on. It needs room for a second copy of them.
+// goes on. It needs room for a second copy of them, and a system that can replace an open
+// file: on Windows it returns an error and changes nothing.
 func (p *Pusher) Compact(ctx context.Context) error {
 	if err := p.open(); err != nil {
 		return err

@@ -208,6 +208,26 @@ func (p *presence) forgetUnacked(seq uint64) {
 	}
 }
 
+// forgetEnded stops waiting for acknowledgements of messages that have ended.
+func (p *presence) forgetEnded(ended map[uint64]struct{}) {
+	if len(ended) == 0 || len(p.unacked) == 0 {
+		return
+	}
+	p.unacked = slices.DeleteFunc(p.unacked, func(u unacked) bool {
+		_, gone := ended[u.seq]
+		return gone
+	})
+	p.drained()
+}
+
+// drained goes on with a user who had too many unacknowledged messages and has not any more.
+func (p *presence) drained() {
+	if p.full && len(p.unacked) < maxUnacked {
+		p.full = false
+		p.schedule()
+	}
+}
+
 // acked notes that messages are not waited for any more.
 func (p *presence) acked(seqs ...uint64) {
 	before := len(p.unacked)
@@ -218,10 +238,7 @@ func (p *presence) acked(seqs ...uint64) {
 		return
 	}
 	p.timeouts = 0
-	if p.full && len(p.unacked) < maxUnacked {
-		p.full = false
-		p.schedule()
-	}
+	p.drained()
 }
 
 // catchUp delivers what is pending for a user, up to what the user's lane has

@@ -55,6 +55,11 @@ func (a *applier) push(c *Push) (any, error) {
 	r := PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total}
 	id := key64(seq)
 	if key != nil {
+		if b := a.v.get(bucketKeys, key); b != nil { // past its time: this push has the key from now on
+			old, err := decodeKey(b)
+			must(err)
+			a.removeDue(dueKey, old.at+KeyRetention.Milliseconds(), key)
+		}
 		a.put(bucketKeys, key, (&keyRecord{seq: seq, at: now, hash: c.Hash}).encode())
 		a.addDue(dueKey, now+KeyRetention.Milliseconds(), key)
 	}
@@ -85,8 +90,7 @@ func (a *applier) known(key []byte, c *Push) (r PushResult, dup bool, err error)
 	k, err := decodeKey(b)
 	must(err)
 	if k.at+KeyRetention.Milliseconds() <= a.st.now {
-		a.removeDue(dueKey, k.at+KeyRetention.Milliseconds(), key)
-		return r, false, nil
+		return r, false, nil // past its time, and not yet forgotten
 	}
 	if k.hash != c.Hash {
 		return r, false, ErrKeyReused
@@ -213,7 +217,7 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 // onlineDone ends a push with lifetime 0. Whoever it did not reach was not there in time.
 func (a *applier) onlineDone(c *OnlineDone) error {
 	p, ok := a.live(c.Seq)
-	if !ok {
+	if !ok || p.Pending > 0 { // a retained one ends otherwise
 		return nil
 	}
 	p.Delivered = min(int64(c.Delivered), p.Total)

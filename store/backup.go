@@ -22,6 +22,8 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	if s.stopped.Err() != nil {
 		return ErrClosed
 	}
+	ctx, over := s.untilClose(ctx)
+	defer over(&err)
 	spool, err := os.MkdirTemp(s.dir, "backup-")
 	if err != nil {
 		return err
@@ -46,6 +48,8 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 // spool copies the files while nothing is written to the blocks. The journal goes on, and is
 // copied last: it has every record behind the position of the others.
 func (s *Store) spool(ctx context.Context, spool string) (names []string, err error) {
+	s.copying.Lock()
+	defer s.copying.Unlock()
 	s.blocksMu.Lock()
 	defer s.blocksMu.Unlock()
 	segment := ""
@@ -205,6 +209,8 @@ func (s *Store) Compact(ctx context.Context) error {
 	if err := s.Checkpoint(ctx); err != nil {
 		return err
 	}
+	s.copying.Lock()
+	defer s.copying.Unlock()
 	if err := s.compactBlocks(); err != nil {
 		if noRoom(err) {
 			return roomError("a copy beside the store", err)

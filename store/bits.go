@@ -125,8 +125,6 @@ const (
 	bitCost    = 4
 )
 
-func (d *delta) empty() bool { return d.entries == 0 }
-
 func (d *delta) put(b bucket, key string, value []byte) {
 	d.mu.Lock()
 	old, had := d.records[b][key]

@@ -19,6 +19,8 @@ import (
 // tasks, not of users. The fold waits meanwhile; everything else goes on.
 func (s *Store) Check(ctx context.Context) (err error) {
 	defer guardFaults("check", &err)()
+	ctx, over := s.untilClose(ctx)
+	defer over(&err)
 	if err := s.Checkpoint(ctx); err != nil {
 		return err
 	}

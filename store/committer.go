@@ -335,16 +335,15 @@ func (s *Store) lastRecord() (last uint64, err error) {
 	return last, err
 }
 
-// waitForRoom slows callers down while the fold is behind: when the active
-// delta is at twice its bound, until the fold is done or cannot write.
+// waitForRoom slows callers down while the fold is behind, until it is done or
+// cannot write: when the active delta is at twice its bound, or with the frozen one at three times.
 func (s *Store) waitForRoom() error {
 	for {
 		if p := s.refuse.Load(); p != nil {
 			return *p
 		}
 		news := s.foldNews.wait()
-		l := s.layers.Load()
-		if l.active.entries < 2*s.o.DeltaEntries && l.active.bytes < 2*s.o.DeltaBytes || l.frozen == nil {
+		if l := s.layers.Load(); l.frozen == nil || s.fits(l.active, l.frozen) {
 			return nil
 		}
 		if p := s.foldFail.Load(); p != nil {
@@ -356,6 +355,12 @@ func (s *Store) waitForRoom() error {
 			return ErrClosed
 		}
 	}
+}
+
+func (s *Store) fits(active, frozen *delta) bool {
+	entries, bytes := s.o.DeltaEntries, s.o.DeltaBytes
+	return active.entries < 2*entries && active.bytes < 2*bytes &&
+		active.entries+frozen.entries < 3*entries && active.bytes+frozen.bytes < 3*bytes
 }
 
 // freezeDelta starts a checkpoint, unless one is under way. Only the committer calls it, between records.

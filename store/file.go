@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // storeID ties the files of a directory together.
@@ -66,9 +67,9 @@ func openFile(dir string, k *fileKind, o *bbolt.Options) (db *bbolt.DB, id store
 func lockFile(path string, o *bbolt.Options) (*bbolt.DB, error) {
 	db, err := bbolt.Open(path, 0o600, o)
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("%w: %s", ErrLocked, filepath.Base(path))
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, filepath.Base(path), err)
 	case err != nil:
 		return nil, fmt.Errorf("fanfare: open %s: %w", filepath.Base(path), err)

@@ -95,6 +95,7 @@ type Store struct {
 	foldNews broadcast             // the fold is done, or failed
 	foldedTo atomic.Uint64         // the position that the blocks contain without a segment
 	layersMu sync.Mutex            // held to change layers
+	copying  sync.Mutex            // held by a backup's copy and by a compaction
 	blocksMu sync.Mutex            // held around each write to blocks.db, and by who needs none
 }
 
@@ -376,6 +377,20 @@ func (s *Store) refuseChanges(cause error) error {
 		s.o.Logger.Error("fanfare: changes are refused until the directory is reopened", "cause", cause)
 	}
 	return err
+}
+
+// untilClose returns a context that also ends when the store closes. Over, called when the work is
+// done, makes an error that came of that ErrClosed.
+func (s *Store) untilClose(outer context.Context) (ctx context.Context, over func(*error)) {
+	ctx, cancel := context.WithCancel(outer)
+	stop := context.AfterFunc(s.stopped, cancel)
+	return ctx, func(err *error) {
+		stop()
+		cancel()
+		if errors.Is(*err, context.Canceled) && outer.Err() == nil {
+			*err = ErrClosed
+		}
+	}
 }
 
 // blocksDB returns the open blocks.db.

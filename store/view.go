@@ -9,6 +9,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // view is a consistent layering of blocks, frozen delta and active delta. It
@@ -44,7 +45,7 @@ func (s *Store) view() (*view, error) {
 			}
 			continue
 		}
-		if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+		if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
 			return nil, ErrClosed
 		}
 		if err != nil {
@@ -250,13 +251,13 @@ func (v *view) scan(b bucket, from, to []byte, max int, descending bool) []entry
 	// Entries of the file that a delta overrides are skipped, so taking max of
 	// the file and all of the deltas and cutting afterwards is enough.
 	if descending {
-		var k, value []byte
-		if to == nil {
-			k, value = c.Last()
-		} else if k, value = c.Seek(to); k == nil {
-			k, value = c.Last()
-		} else {
-			k, value = c.Prev()
+		k, value := c.Last()
+		if to != nil {
+			if at, _ := c.Seek(to); at != nil {
+				k, value = c.Prev()
+			} else {
+				k, value = c.Last()
+			}
 		}
 		for ; k != nil && bytes.Compare(k, from) >= 0 && len(out) < max; k, value = c.Prev() {
 			if _, covered := over[string(k)]; !covered {
