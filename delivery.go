@@ -2,7 +2,6 @@ package fanfare
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,58 +83,6 @@ func (d *delivery) eachLane(f func(*lane)) {
 	for _, l := range lanes {
 		f(l)
 	}
-}
-
-// flight is the fan-out of one task in this process.
-type flight struct {
-	d    *delivery
-	seq  uint64
-	left atomic.Int32 // lanes that have not had it, users it is queued on, platforms not done
-	done chan struct{}
-
-	// Of a message without retention, which lives here alone.
-	message           *message
-	blocks            map[uint16]*roaring.Bitmap
-	delivered, failed atomic.Int64
-}
-
-func (f *flight) fleeting() bool { return f.message != nil }
-
-func (f *flight) audience(block uint16) *roaring.Bitmap { return f.blocks[block] }
-
-func (f *flight) retain() { f.left.Add(1) }
-
-// release ends one part of the fan-out; the last one ends it all. It may be called under a lane's lock.
-func (f *flight) release() {
-	if f.left.Add(-1) == 0 {
-		f.d.land(f)
-	}
-}
-
-// land ends a fan-out. The outcome of a push without retention is made durable first.
-func (d *delivery) land(f *flight) {
-	over := func(any, error) {
-		d.flightsMu.Lock()
-		delete(d.flights, f.seq)
-		d.flightsMu.Unlock()
-		close(f.done)
-	}
-	if f.fleeting() {
-		if d.store.Go(f.outcome(), over) == nil {
-			return
-		}
-	}
-	over(nil, nil)
-}
-
-func (f *flight) outcome() *store.OnlineDone {
-	return &store.OnlineDone{Seq: f.seq, Delivered: uint64(f.delivered.Load()), Failed: uint64(f.failed.Load())}
-}
-
-func (d *delivery) flight(seq uint64) *flight {
-	d.flightsMu.Lock()
-	defer d.flightsMu.Unlock()
-	return d.flights[seq]
 }
 
 // Accepted starts the fan-out of a push.
@@ -358,126 +305,6 @@ func (d *delivery) abort() {
 		}
 	}
 }
-
-// messages are the messages under way, and some that were lately.
-type messages struct {
-	d      *delivery
-	mu     sync.Mutex
-	cached map[uint64]*message
-}
-
-// maxMessages is how many messages are kept when nothing uses them.
-const maxMessages = 1024
-
-// message is a message under way.
-type message struct {
-	seq     uint64
-	m       *transport.Message
-	note    []byte
-	expires int64
-	ended   atomic.Bool
-	now     func() time.Time
-	f       *flight // of a message without retention
-	refs    int     // under messages.mu
-	loaded  chan struct{}
-}
-
-func newMessage(m *store.Message) *message {
-	return &message{seq: m.Seq, m: transportMessage(m), note: m.Note, expires: m.Expires}
-}
-
-func transportMessage(m *store.Message) *transport.Message {
-	return &transport.Message{
-		ID: store.MessageID(m.Seq, m.Random), Sequence: m.Seq, From: m.From, Body: m.Body,
-		Accepted: time.UnixMilli(m.Accepted), Expires: time.UnixMilli(m.Expires),
-	}
-}
-
-// deliverable says whether a Deliver may begin.
-func (m *message) deliverable() bool {
-	return !m.ended.Load() && (m.f != nil || m.now().UnixMilli() < m.expires)
-}
-
-// acquire returns a message for use, nil if its task has ended. The flight is
-// given where the message may be one without retention. Each acquired message is released once.
-func (c *messages) acquire(seq uint64, f *flight) *message {
-	if f != nil && f.fleeting() {
-		return f.message
-	}
-	c.mu.Lock()
-	m := c.cached[seq]
-	load := m == nil
-	if load {
-		if len(c.cached) >= maxMessages {
-			c.evict()
-		}
-		// The entry is there before the message is read, so that an end that comes in between marks it.
-		m = &message{seq: seq, now: c.d.o.now, loaded: make(chan struct{})}
-		c.cached[seq] = m
-	}
-	m.refs++
-	c.mu.Unlock()
-	if load {
-		s, err := c.d.store.Message(seq)
-		if err != nil {
-			c.d.o.Logger.Error("fanfare: read message", "sequence", seq, "error", err)
-		}
-		if s != nil {
-			m.m, m.note, m.expires = transportMessage(s), s.Note, s.Expires
-		}
-		close(m.loaded)
-	} else {
-		<-m.loaded
-	}
-	if m.m == nil {
-		c.mu.Lock()
-		if c.cached[seq] == m { // not kept: the next one asks the store again
-			delete(c.cached, seq)
-		}
-		c.mu.Unlock()
-		return nil
-	}
-	return m
-}
-
-func (c *messages) evict() {
-	for seq, m := range c.cached {
-		if m.refs == 0 {
-			delete(c.cached, seq)
-			return
-		}
-	}
-}
-
-func (c *messages) retain(m *message) {
-	if m.f == nil {
-		c.mu.Lock()
-		m.refs++
-		c.mu.Unlock()
-	}
-}
-
-func (c *messages) release(m *message) {
-	if m.f == nil {
-		c.mu.Lock()
-		m.refs--
-		c.mu.Unlock()
-	}
-}
-
-func (c *messages) end(seq uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if m := c.cached[seq]; m != nil {
-		m.ended.Store(true)
-		delete(c.cached, seq)
-	}
-}
-
-// panicError is what a transport's panic becomes.
-type panicError struct{ value any }
-
-func (e *panicError) Error() string { return fmt.Sprintf("fanfare: transport panicked: %v", e.value) }
 
 // stopTimers ends the pauses of users whose deliveries failed.
 func (d *delivery) stopTimers() {

@@ -56,6 +56,7 @@ type naiveTarget struct {
 	pending bool
 	unsure  bool // delivered, and killed before it is known whether that was committed
 	got     int  // deliveries that succeeded
+	failed  bool // one did not
 	closed  int  // when, in the transport's count, no further delivery may begin; 0 while one may
 	late    bool // one delivery that began beside the closing has been seen
 }

@@ -326,3 +326,8 @@ func (p *presence) strand(c call) {
 		p.commit(c.catchUp.delivered, false)
 	}
 }
+
+// panicError is what a transport's panic becomes.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("fanfare: transport panicked: %v", e.value) }

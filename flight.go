@@ -1,0 +1,61 @@
+package fanfare
+
+import (
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"github.com/fanfare-im/fanfare/store"
+)
+
+// flight is the fan-out of one task in this process.
+type flight struct {
+	d    *delivery
+	seq  uint64
+	left atomic.Int32 // lanes that have not had it, users it is queued on, platforms not done
+	done chan struct{}
+
+	// Of a message without retention, which lives here alone.
+	message           *message
+	blocks            map[uint16]*roaring.Bitmap
+	delivered, failed atomic.Int64
+}
+
+func (f *flight) fleeting() bool { return f.message != nil }
+
+func (f *flight) audience(block uint16) *roaring.Bitmap { return f.blocks[block] }
+
+func (f *flight) retain() { f.left.Add(1) }
+
+// release ends one part of the fan-out; the last one ends it all. It may be called under a lane's lock.
+func (f *flight) release() {
+	if f.left.Add(-1) == 0 {
+		f.d.land(f)
+	}
+}
+
+// land ends a fan-out. The outcome of a push without retention is made durable first.
+func (d *delivery) land(f *flight) {
+	over := func(any, error) {
+		d.flightsMu.Lock()
+		delete(d.flights, f.seq)
+		d.flightsMu.Unlock()
+		close(f.done)
+	}
+	if f.fleeting() {
+		if d.store.Go(f.outcome(), over) == nil {
+			return
+		}
+	}
+	over(nil, nil)
+}
+
+func (f *flight) outcome() *store.OnlineDone {
+	return &store.OnlineDone{Seq: f.seq, Delivered: uint64(f.delivered.Load()), Failed: uint64(f.failed.Load())}
+}
+
+func (d *delivery) flight(seq uint64) *flight {
+	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	return d.flights[seq]
+}

@@ -1,0 +1,125 @@
+package fanfare
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fanfare-im/fanfare/store"
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+// messages are the messages under way, and some that were lately.
+type messages struct {
+	d      *delivery
+	mu     sync.Mutex
+	cached map[uint64]*message
+}
+
+// maxMessages is how many messages are kept when nothing uses them.
+const maxMessages = 1024
+
+// message is a message under way.
+type message struct {
+	seq     uint64
+	m       *transport.Message
+	note    []byte
+	expires int64
+	ended   atomic.Bool
+	now     func() time.Time
+	f       *flight // of a message without retention
+	refs    int     // under messages.mu
+	loaded  chan struct{}
+}
+
+func newMessage(m *store.Message) *message {
+	return &message{seq: m.Seq, m: transportMessage(m), note: m.Note, expires: m.Expires}
+}
+
+func transportMessage(m *store.Message) *transport.Message {
+	return &transport.Message{
+		ID: store.MessageID(m.Seq, m.Random), Sequence: m.Seq, From: m.From, Body: m.Body,
+		Accepted: time.UnixMilli(m.Accepted), Expires: time.UnixMilli(m.Expires),
+	}
+}
+
+// deliverable says whether a Deliver may begin.
+func (m *message) deliverable() bool {
+	return !m.ended.Load() && (m.f != nil || m.now().UnixMilli() < m.expires)
+}
+
+// acquire returns a message for use, nil if its task has ended. The flight is
+// given where the message may be one without retention. Each acquired message is released once.
+func (c *messages) acquire(seq uint64, f *flight) *message {
+	if f != nil && f.fleeting() {
+		return f.message
+	}
+	c.mu.Lock()
+	m := c.cached[seq]
+	load := m == nil
+	if load {
+		if len(c.cached) >= maxMessages {
+			c.evict()
+		}
+		// The entry is there before the message is read, so that an end that comes in between marks it.
+		m = &message{seq: seq, now: c.d.o.now, loaded: make(chan struct{})}
+		c.cached[seq] = m
+	}
+	m.refs++
+	c.mu.Unlock()
+	if load {
+		s, err := c.d.store.Message(seq)
+		if err != nil {
+			c.d.o.Logger.Error("fanfare: read message", "sequence", seq, "error", err)
+		}
+		if s != nil {
+			m.m, m.note, m.expires = transportMessage(s), s.Note, s.Expires
+		}
+		close(m.loaded)
+	} else {
+		<-m.loaded
+	}
+	if m.m == nil {
+		c.mu.Lock()
+		if c.cached[seq] == m { // not kept: the next one asks the store again
+			delete(c.cached, seq)
+		}
+		c.mu.Unlock()
+		return nil
+	}
+	return m
+}
+
+func (c *messages) evict() {
+	for seq, m := range c.cached {
+		if m.refs == 0 {
+			delete(c.cached, seq)
+			return
+		}
+	}
+}
+
+func (c *messages) retain(m *message) {
+	if m.f == nil {
+		c.mu.Lock()
+		m.refs++
+		c.mu.Unlock()
+	}
+}
+
+func (c *messages) release(m *message) {
+	if m.f == nil {
+		c.mu.Lock()
+		m.refs--
+		c.mu.Unlock()
+	}
+}
+
+func (c *messages) end(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.cached[seq]; m != nil {
+		m.ended.Store(true)
+		delete(c.cached, seq)
+	}
+}

@@ -1,0 +1,176 @@
+package fanfare
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+// compare wants the same answers of both.
+func (m *modelRun) compare() {
+	m.Helper()
+	for i := range modelIDs {
+		m.compareUser(fmt.Sprintf("u%02d", i))
+	}
+	names, err := m.p.AttributeNames(m.ctx)
+	m.must(err, "names")
+	if !maps.Equal(names, m.n.names) {
+		m.Fatalf("names %v, not %v", names, m.n.names)
+	}
+	if got := m.p.Online(); got != len(m.conns) {
+		m.Fatalf("%d online, not %d", got, len(m.conns))
+	}
+	m.compareTasks()
+	m.compareMembers(All())
+	m.compareMembers(m.audience(2))
+	m.exact = nil
+}
+
+func (m *modelRun) compareMembers(a Audience) {
+	m.Helper()
+	want, named := m.n.members(a)
+	count, err := m.p.Count(m.ctx, a)
+	got := []string{}
+	var err2 error
+	for id, err := range m.p.Members(m.ctx, a) {
+		if err2 = err; err == nil {
+			got = append(got, id)
+		}
+	}
+	if !named {
+		m.sameError(err, ErrUnnamedAttribute, "count")
+		m.sameError(err2, ErrUnnamedAttribute, "members")
+		return
+	}
+	m.must(errors.Join(err, err2), "members")
+	if !slices.Equal(got, want) || count != int64(len(want)) {
+		m.Fatalf("%s: %v (counted %d), not %v", a, got, count, want)
+	}
+}
+
+func (m *modelRun) compareUser(id string) {
+	m.Helper()
+	want := m.n.users[id]
+	got, err := m.p.User(m.ctx, id)
+	waits := []*transport.Message{}
+	var err2 error
+	for x, err := range m.p.Pending(m.ctx, id) {
+		if err2 = err; err == nil {
+			waits = append(waits, x)
+		}
+	}
+	if want == nil {
+		m.sameError(err, ErrUnknownUser, "user")
+		m.sameError(err2, ErrUnknownUser, "pending")
+		return
+	}
+	m.must(errors.Join(err, err2), "user")
+	attrs := map[string]string{}
+	for slot, value := range want.attrs {
+		if name, ok := m.n.names[slot]; ok {
+			attrs[name] = value
+		}
+	}
+	if got.ID != id || !slices.Equal(got.Tags, slices.Sorted(maps.Keys(want.tags))) || !maps.Equal(got.Attributes, attrs) ||
+		!slices.EqualFunc(got.Devices, want.devices, sameDevice) || !got.Registered.Equal(want.registered) {
+		m.Fatalf("user %+v, not %+v with attributes %v", got, want, attrs)
+	}
+	list := m.n.waiting(id)
+	if !slices.EqualFunc(waits, list, func(x *transport.Message, t *naiveTask) bool { return x.ID == t.id && string(x.Body) == t.body }) {
+		m.Fatalf("%s waits for %q, not for %q", id, bodies(waits), modelBodies(list))
+	}
+	m.compareDelivered(id, list)
+}
+
+func sameDevice(x, y Device) bool {
+	at := x.Registered.Equal(y.Registered)
+	x.Registered, y.Registered = time.Time{}, time.Time{}
+	return x == y && at
+}
+
+func modelBodies(list []*naiveTask) []string {
+	out := []string{}
+	for _, t := range list {
+		out = append(out, t.body)
+	}
+	return out
+}
+
+// compareDelivered wants everything that a healthy connected user waits for to be there, or on its way.
+func (m *modelRun) compareDelivered(id string, waits []*naiveTask) {
+	m.Helper()
+	c := m.conns[id]
+	h, once := m.log.of(id)
+	if c == nil || h != healthy && h != slow || once > 0 {
+		return
+	}
+	if t := m.exact; t != nil && t.audience[id] != nil && t.audience[id].got == 0 && !t.audience[id].failed && (!m.v.acks || len(waits) < maxUnacked) {
+		m.Fatalf("%s was live and did not get %s", id, t.body)
+	}
+	if !m.v.acks {
+		if len(waits) > 0 {
+			m.Fatalf("%s is connected and waits for %q", id, modelBodies(waits))
+		}
+		return
+	}
+	for i, t := range waits {
+		if _, sent := c.sent[t.seq]; sent != (i < maxUnacked) {
+			m.Fatalf("%s waits for %d messages; %s, number %d of them, is on its way: %v", id, len(waits), t.body, i, sent)
+		}
+	}
+}
+
+func (m *modelRun) compareTasks() {
+	m.Helper()
+	var want []string
+	for _, t := range slices.Backward(m.n.tasks) {
+		task, err := m.p.Task(m.ctx, t.id)
+		if t.forgotten {
+			m.sameError(err, ErrUnknownTask, "task")
+			continue
+		}
+		m.must(err, "task")
+		want = append(want, t.id)
+		g, err := task.Progress()
+		m.must(err, "progress")
+		m.compareProgress(t, g)
+	}
+	var got []string
+	for x, err := range m.p.Tasks(m.ctx) {
+		m.must(err, "tasks")
+		got = append(got, x.ID)
+	}
+	if !slices.Equal(got, want) {
+		m.Fatalf("tasks %v, not %v", got, want)
+	}
+}
+
+func (m *modelRun) compareProgress(t *naiveTask, g Progress) {
+	m.Helper()
+	total := int64(len(t.audience))
+	if g.Total != total || g.Delivered+g.Failed+g.Pending+g.Expired+g.Withdrawn+g.Gone != total {
+		m.Fatalf("%s: %+v does not add up to %d", t.body, g, total)
+	}
+	if g.Ended.IsZero() != (t.pending() > 0) || !t.ended.IsZero() && !g.Ended.Equal(t.ended) {
+		m.Fatalf("%s: ended %v, before that %v, with %d pending", t.body, g.Ended, t.ended, t.pending())
+	}
+	t.ended = g.Ended
+	if t.unsure || t.fleeting() && t.failed+t.expired == 0 {
+		if g.Pending != t.pending() || t.fleeting() && !t.unsure && g.Delivered != t.delivered {
+			m.Fatalf("%s: %+v; the model has %+v", t.body, g, t)
+		}
+		t.delivered, t.expired, t.withdrawn, t.gone, t.failed = g.Delivered, g.Expired, g.Withdrawn, g.Gone, g.Failed
+		t.unsure = false
+	}
+	want := Progress{
+		Total: total, Delivered: t.delivered, Failed: t.failed, Pending: t.pending(), Expired: t.expired,
+		Withdrawn: t.withdrawn, Gone: t.gone, Ended: g.Ended,
+	}
+	if g.Phones = nil; fmt.Sprint(g) != fmt.Sprint(want) {
+		m.Fatalf("%s: %+v, not %+v", t.body, g, want)
+	}
+}
