@@ -41,15 +41,14 @@ func TestReplayRandom(t *testing.T) {
 // twins are the two stores, with the one clock and the one order of changes.
 type twins struct {
 	*rapid.T
-	ctx      context.Context
-	base     string
-	dirs     int
-	now      time.Time
-	bits     int
-	entries  int
-	a, b     *Store // a folds, b does not
-	tasks    []PushResult
-	ordinals int
+	ctx     context.Context
+	base    string
+	dirs    int
+	now     time.Time
+	bits    int
+	entries int
+	a, b    *Store // a folds, b does not
+	tasks   []PushResult
 
 	// The kill of a: copies of its files, each between two writes of a fold.
 	journal sync.Mutex // held while the journal of a is written, and while it is copied
