@@ -59,7 +59,8 @@ func TestOnline(t *testing.T, start func(t *testing.T) *OnlineHarness) {
 				t.Fatal("the harness needs Transport and Connect")
 			}
 			if why := check.leftOut(h); why != "" {
-				t.Skip(why)
+				t.Log("does not apply:", why)
+				return
 			}
 			check.run(&onlineRun{reporter: t, h: h})
 		})
