@@ -13,12 +13,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/internal/cities"
 )
 
 // makePeople makes up n users: nine in ten are no members of anything, some own
 // stock. They are made while they are imported, so any number fits into memory.
 func makePeople(n int64, seed uint64) (iter.Seq2[fanfare.User, error], error) {
-	towns, err := loadCities(citiesCSV)
+	towns, err := cities.Load()
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +28,7 @@ func makePeople(n int64, seed uint64) (iter.Seq2[fanfare.User, error], error) {
 		for i := range n {
 			u := fanfare.User{
 				ID:         fmt.Sprintf("user-%07d", i+1),
-				Attributes: map[string]string{"tier": drawTier(r), "city": towns.draw(r)},
+				Attributes: map[string]string{"tier": drawTier(r), "city": towns.Draw(r)},
 			}
 			if r.IntN(10) == 0 {
 				u.Tags = append(u.Tags, "stock A")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -252,39 +251,4 @@ func first(people func(func(fanfare.User, error) bool)) (out []fanfare.User) {
 		}
 	}
 	return out
-}
-
-func TestCities(t *testing.T) {
-	t.Parallel()
-	c, err := loadCities(citiesCSV)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(c.names) != 300 {
-		t.Errorf("%d cities", len(c.names))
-	}
-	seen := map[string]bool{}
-	for _, name := range c.names {
-		if seen[name] || checkText("a city", name, maxText) != nil {
-			t.Errorf("city %q", name)
-		}
-		seen[name] = true
-	}
-	two, err := loadCities("city,country,population\nbig,XX,3\nsmall,XX,1\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	drawn := map[string]int{}
-	r := rand.New(rand.NewPCG(1, 1))
-	for range 4000 {
-		drawn[two.draw(r)]++
-	}
-	if drawn["big"] < 2800 || drawn["big"] > 3200 || drawn["big"]+drawn["small"] != 4000 {
-		t.Errorf("drawn %v", drawn)
-	}
-	for _, bad := range []string{"", "city,country,population\n", "h\na,b\n", "h\na,b,x\n", "h\na,b,0\n"} {
-		if _, err := loadCities(bad); err == nil {
-			t.Errorf("%q: no error", bad)
-		}
-	}
 }

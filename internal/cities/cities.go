@@ -1,4 +1,6 @@
-package main
+// Package cities is a table of large real cities, to draw users' cities from, as
+// often as people live in them. README.md names its source and licence.
+package cities
 
 import (
 	_ "embed"
@@ -9,19 +11,20 @@ import (
 	"strings"
 )
 
-// citiesCSV is a table of real cities; cities.md names its source and licence.
-//
 //go:embed cities.csv
-var citiesCSV string
+var csv string
 
-// cities draws cities as often as people live in them.
-type cities struct {
+// Table is a table of cities. It is safe for concurrent use.
+type Table struct {
 	names []string
 	upTo  []int64 // the population of this city and all before it
 }
 
-func loadCities(table string) (*cities, error) {
-	c := new(cities)
+// Load returns the table of 300 cities.
+func Load() (*Table, error) { return parse(csv) }
+
+func parse(table string) (*Table, error) {
+	c := new(Table)
 	var sum int64
 	for i, line := range strings.Split(strings.TrimSpace(table), "\n") {
 		if i == 0 {
@@ -45,7 +48,8 @@ func loadCities(table string) (*cities, error) {
 	return c, nil
 }
 
-func (c *cities) draw(r *rand.Rand) string {
+// Draw returns a city.
+func (c *Table) Draw(r *rand.Rand) string {
 	n := r.Int64N(c.upTo[len(c.upTo)-1])
 	return c.names[sort.Search(len(c.upTo), func(i int) bool { return n < c.upTo[i] })]
 }
