@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fanfare-im/fanfare"
+)
+
+const concurrent = 256 // callers
+
+// changes has many callers change random users' cities for a while. It returns how many changes were made and how long each took.
+func (b *bench) changes(round int, d time.Duration, change func(id, city string) error) (n int, took []time.Duration, err error) {
+	var mu sync.Mutex
+	began := time.Now()
+	err = callers(concurrent, func(caller int) error {
+		who := b.who.clone()
+		r := rand.New(rand.NewPCG(uint64(round)+77, uint64(caller)))
+		var mine []time.Duration
+		for time.Since(began) < d {
+			id, city := who.id(r.IntN(b.users)), who.towns.Draw(r)
+			at := time.Now()
+			if err := change(id, city); err != nil {
+				return err
+			}
+			mine = append(mine, time.Since(at))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		n += len(mine)
+		took = append(took, mine...)
+		return nil
+	})
+	slices.Sort(took)
+	return n, took, err
+}
+
+// mutate is many callers who each change one attribute of one user at a time, durable before the call returns.
+func (b *bench) mutate(ctx context.Context) error {
+	if _, _, _, err := b.stage(ctx); err != nil {
+		return err
+	}
+	if err := b.bolt.index(b.who, b.users); err != nil {
+		return err
+	}
+	b.bolt.serve()
+	d := 60 * time.Second / time.Duration(b.rounds) // a minute in all
+	if b.quick {
+		d = time.Second
+	}
+	var calm, folding []time.Duration // of ours, sorted at the end
+	cost := func(n int, d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / float64(n) }
+	list := []contender{
+		func(ctx context.Context, round int) (float64, error) {
+			began := time.Now()
+			var isFolding atomic.Bool
+			watch := b.watchFolds(&isFolding)
+			var mu sync.Mutex
+			n, _, err := b.changes(round, d, func(id, city string) error {
+				at, before := time.Now(), isFolding.Load()
+				err := b.p.SetAttributes(ctx, id, map[string]string{"city": city})
+				took := time.Since(at)
+				mu.Lock()
+				if before || isFolding.Load() {
+					folding = append(folding, took)
+				} else {
+					calm = append(calm, took)
+				}
+				mu.Unlock()
+				return err
+			})
+			watch()
+			if err != nil {
+				return 0, err
+			}
+			if err := folded(ctx, b.p); err != nil { // what is being folded is part of the cost
+				return 0, err
+			}
+			return cost(n, time.Since(began)), nil
+		},
+		func(_ context.Context, round int) (float64, error) {
+			began := time.Now()
+			n, _, err := b.changes(round, d, b.bolt.set)
+			return cost(n, time.Since(began)), err
+		},
+		nil,
+	}
+	if b.pg != nil {
+		list[2] = func(ctx context.Context, round int) (float64, error) {
+			began := time.Now()
+			n, _, err := b.changes(round, d, func(id, city string) error {
+				return b.pg.exec(ctx, `update users set city = $2 where id = $1`, id, city)
+			})
+			return cost(n, time.Since(began)), err
+		}
+	}
+	costs, err := rounds(ctx, b.rounds, false, list...)
+	if err != nil {
+		return err
+	}
+	b.add(compare("mutate", "bbolt in place", "µs/change", costs[0], costs[1], atLeast(7)))
+	b.againstPG("mutate", "µs/change", costs[0], costs[2], atLeast(15))
+	slices.Sort(calm)
+	slices.Sort(folding)
+	ms := func(d time.Duration) float64 { return d.Seconds() * 1e3 }
+	if len(folding) > 0 {
+		r := compare("mutate.latency", "p50, folding", "ms", []float64{ms(quantile(folding, 0.99))}, []float64{ms(quantile(folding, 0.5))}, atMost(10))
+		b.add(r.with("p99 and p50 while folding, max %.0f; otherwise p50 %.1f, p99 %.1f, max %.0f",
+			ms(quantile(folding, 1)), ms(quantile(calm, 0.5)), ms(quantile(calm, 0.99)), ms(quantile(calm, 1))))
+	}
+	return b.stall(ctx, d)
+}
+
+// watchFolds keeps is up to date until the result is called.
+func (b *bench) watchFolds(is *atomic.Bool) (end func()) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				if s, err := b.p.Stats(context.Background()); err == nil {
+					is.Store(s.Folding)
+				}
+			}
+		}
+	}()
+	return func() { close(stop); <-done }
+}
+
+// stall is how much longer changes take while pushes to everyone are accepted, against the time that the
+// audiences alone take.
+func (b *bench) stall(ctx context.Context, d time.Duration) error {
+	var counts []float64
+	for range 20 {
+		began := time.Now()
+		if _, err := b.p.Count(ctx, fanfare.All()); err != nil {
+			return err
+		}
+		counts = append(counts, time.Since(began).Seconds()*1e3)
+	}
+	type span struct{ from, to time.Time }
+	var (
+		pushes  []span
+		tasks   []string
+		mu      sync.Mutex
+		changes []span
+	)
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			case <-tick.C:
+			}
+			from := time.Now()
+			task, err := b.p.Push(ctx, fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: week})
+			if err != nil {
+				done <- err
+				return
+			}
+			pushes = append(pushes, span{from, time.Now()})
+			tasks = append(tasks, task.ID)
+		}
+	}()
+	_, took, err := b.changes(1000, d, func(id, city string) error {
+		from := time.Now()
+		err := b.p.SetAttributes(ctx, id, map[string]string{"city": city})
+		mu.Lock()
+		changes = append(changes, span{from, time.Now()})
+		mu.Unlock()
+		return err
+	})
+	close(stop)
+	if e := <-done; err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(changes, func(x, y span) int { return x.from.Compare(y.from) })
+	// Of each push: the median of the changes that it came in between, less the median of all. All changes
+	// that wait for a push wait for all of it.
+	base := quantile(took, 0.5)
+	var extra []float64
+	next := 0
+	for _, p := range pushes {
+		for next < len(changes) && changes[next].to.Before(p.from) {
+			next++
+		}
+		var met []time.Duration
+		for i := next; i < len(changes) && changes[i].from.Before(p.to); i++ {
+			if changes[i].from.Before(p.from) && changes[i].to.After(p.to) {
+				met = append(met, changes[i].to.Sub(changes[i].from))
+			}
+		}
+		if len(met) > 0 {
+			slices.Sort(met)
+			extra = append(extra, max(0, (quantile(met, 0.5)-base).Seconds()*1e3))
+		}
+	}
+	for _, id := range tasks {
+		if err := b.p.Withdraw(ctx, id); err != nil {
+			return err
+		}
+	}
+	if len(extra) == 0 {
+		return fmt.Errorf("no change met one of %d pushes", len(pushes))
+	}
+	r := compare("mutate.stall", "the audience", "ms", []float64{median(extra)}, []float64{median(counts)}, noTarget)
+	b.add(r.with("how much longer changes take that a push to all comes in between; %d pushes", len(extra)))
+	return nil
+}
