@@ -289,6 +289,9 @@ func (l *lane) settleBusy(low uint16) {
 // late takes the result of a call whose worker was abandoned: now the user is not stuck any more.
 func (p *presence) late(m *message, err error) {
 	l := p.lane
+	if err != nil {
+		l.d.failed(p, m, err)
+	}
 	if m.f != nil {
 		if err == nil {
 			m.f.delivered.Add(1)

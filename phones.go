@@ -16,6 +16,9 @@ import (
 
 const (
 	phoneBatch = 500 // notifications in a batch, unless the transport says otherwise
+	// maxPhoneBatch bounds what a transport may say: all of a batch may have to be tried again, and
+	// its checkpoint names each of those.
+	maxPhoneBatch = 2000
 	// maxRetries bounds the notifications of a task that wait for another try; at the
 	// bound the task goes no further until some are settled, so that a service that is down does
 	// not fill the store with them.
@@ -52,6 +55,16 @@ type phoneTask struct {
 	scanned  bool // there is nobody after next
 	retries  []store.PhoneRetry
 	finished bool // by the end of the task
+	// unsaved is what was sent and could not be made durable, for want of room say. Until it is, nothing
+	// more is sent, lest phones be notified again and again.
+	unsaved *phoneOutcome
+}
+
+// phoneOutcome is what became of a batch.
+type phoneOutcome struct {
+	cp      store.Checkpoint
+	scanned bool
+	dead    []store.UserOp // that remove dead tokens
 }
 
 func newPhones(d *delivery, mobile []transport.Mobile) (*phones, error) {
@@ -66,7 +79,7 @@ func newPhones(d *delivery, mobile []transport.Mobile) (*phones, error) {
 		}
 		r := &phoneRunner{d: d, platform: platform, mobile: m, batch: phoneBatch, wake: make(chan struct{}, 1)}
 		if s, ok := m.(transport.Sizer); ok && s.BatchSize() > 0 {
-			r.batch = s.BatchSize()
+			r.batch = min(s.BatchSize(), maxPhoneBatch)
 		}
 		p.runners[platform] = r
 	}
@@ -221,43 +234,74 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 		return true, nil // the end of the task closed the checkpoint
 	}
 	defer r.d.messages.release(m)
-	if !m.deliverable() {
-		r.mu.Lock()
-		t.from = r.d.o.now().Add(time.Second) // its end is near
-		r.mu.Unlock()
-		return false, nil
-	}
-	cp := store.Checkpoint{Seq: t.seq, Platform: r.platform, Next: t.next}
-	batch, scanned, err := r.collect(t, &cp)
-	if err != nil {
-		return false, err
-	}
-	var dead []store.UserOp
-	for part := range slices.Chunk(batch, r.batch) {
-		if !m.deliverable() || r.d.ctx.Err() != nil {
-			return false, nil // nothing recorded: after a restart the checkpoint is where it was
+	if t.unsaved == nil {
+		if !m.deliverable() {
+			r.mu.Lock()
+			t.from = r.d.o.now().Add(time.Second) // its end is near
+			r.mu.Unlock()
+			return false, nil
 		}
-		dead = append(dead, r.send(m, part, &cp)...)
-	}
-	cp.Done = scanned && len(cp.Retry)+len(t.retries)-len(cp.Settled) == 0
-	// The context of the Pusher ends while this is under way; what was sent must be recorded all the same.
-	ctx := context.WithoutCancel(r.d.ctx)
-	for ops := range slices.Chunk(dead, 100) {
-		if _, err := r.d.store.Propose(ctx, &store.Batch{Ops: ops}); err != nil {
+		if t.unsaved, err = r.sendBatch(t, m); err != nil || t.unsaved == nil {
 			return false, err
 		}
 	}
-	if _, err := r.d.store.Propose(ctx, &cp); err != nil {
+	if err := r.record(t.unsaved); err != nil {
 		return false, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.next, t.scanned = cp.Next, scanned
+	cp := &t.unsaved.cp
+	t.next, t.scanned = cp.Next, t.unsaved.scanned
 	t.retries = slices.DeleteFunc(t.retries, func(x store.PhoneRetry) bool {
 		return slices.ContainsFunc(cp.Settled, func(s store.PhoneRetry) bool { return s.Ordinal == x.Ordinal && s.Token == x.Token })
 	})
 	t.retries = append(t.retries, cp.Retry...)
+	t.unsaved = nil
 	return cp.Done, nil
+}
+
+// sendBatch sends what has its turn. Nil: nothing was sent, because the Pusher closes or the message has ended.
+func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error) {
+	o := &phoneOutcome{cp: store.Checkpoint{Seq: t.seq, Platform: r.platform, Next: t.next}}
+	cp := &o.cp
+	batch, scanned, err := r.collect(t, cp)
+	if err != nil {
+		return nil, err
+	}
+	o.scanned = scanned
+	for part := range slices.Chunk(batch, r.batch) {
+		switch {
+		case m.deliverable() && r.d.ctx.Err() == nil:
+			o.dead = append(o.dead, r.send(m, part, cp)...)
+		case cp.Stats.Sent == 0:
+			return nil, nil // after a restart the checkpoint is where it was
+		default: // the part before is not to be sent again, and this one still is
+			for _, s := range part {
+				cp.Retry = append(cp.Retry, s.unsent(r.d.o.now()))
+			}
+		}
+	}
+	cp.Done = scanned && len(cp.Retry)+len(t.retries)-len(cp.Settled) == 0
+	return o, nil
+}
+
+// record makes the outcome of a batch durable. It may be called again after an error.
+func (r *phoneRunner) record(o *phoneOutcome) error {
+	// The context of the Pusher ends while this is under way; what was sent must be recorded all the same.
+	ctx := context.WithoutCancel(r.d.ctx)
+	for len(o.dead) > 0 {
+		n, size := 0, 0
+		for n < min(len(o.dead), 100) && (n == 0 || size+opBytes(&o.dead[n]) <= importBytes) {
+			size += opBytes(&o.dead[n])
+			n++
+		}
+		if _, err := r.d.store.Propose(ctx, &store.Batch{Ops: o.dead[:n]}); err != nil {
+			return err
+		}
+		o.dead = o.dead[n:]
+	}
+	_, err := r.d.store.Propose(ctx, &o.cp)
+	return err
 }
 
 // collect takes the retries that are due, and then users who have not had their turn.
@@ -359,11 +403,17 @@ func (s *sending) again(now time.Time, after time.Duration, expires int64) (p st
 		after = min(time.Second<<attempt, 10*time.Minute)
 		after += time.Duration(rand.Int64N(int64(after/4) + 1)) // so that a service that comes back is not hit by all at once
 	}
-	p = store.PhoneRetry{
-		Ordinal: s.target.Ordinal, Token: store.HashToken(s.target.Device.Platform, s.target.Device.Token),
-		Attempt: uint32(attempt), Due: now.Add(after).UnixMilli(),
-	}
+	p = s.unsent(now.Add(after))
+	p.Attempt = uint32(attempt)
 	return p, attempt < maxAttempts && p.Due < expires
+}
+
+// unsent is a first or further try that is still to be made.
+func (s *sending) unsent(now time.Time) store.PhoneRetry {
+	return store.PhoneRetry{
+		Ordinal: s.target.Ordinal, Token: store.HashToken(s.target.Device.Platform, s.target.Device.Token),
+		Attempt: uint32(s.attempts()), Due: now.UnixMilli(),
+	}
 }
 
 // call is Send with its promises made good.

@@ -88,6 +88,11 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	}
 	lifetime := m.Lifetime.Milliseconds()
 	if m.Lifetime < 0 || m.Lifetime > l.Lifetime {
+		if part := m.Lifetime % time.Millisecond; part < 0 { // away from what is allowed, or the error would say that the limit was given
+			lifetime--
+		} else if part > 0 {
+			lifetime++
+		}
 		return nil, &LimitError{What: "lifetime in milliseconds, from 0", Limit: l.Lifetime.Milliseconds(), Got: lifetime}
 	}
 	if m.Lifetime > 0 && lifetime == 0 {

@@ -3,6 +3,7 @@ package fanfare
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,9 @@ type Pusher struct {
 	closed   atomic.Bool
 	stop     context.CancelFunc
 	sweeping sync.WaitGroup
-	nextDue  atomic.Int64 // when the sweep has something to do, in milliseconds since 1970
+	// compacting is held, shared, by Compact, which replaces the files that Close closes.
+	compacting sync.RWMutex
+	nextDue    atomic.Int64 // when the sweep has something to do, in milliseconds since 1970
 }
 
 // sweepEvery is how often the sweep looks whether something is due.
@@ -145,7 +148,9 @@ func (p *Pusher) Close(ctx context.Context) error {
 	}
 	p.delivery.stopTimers()
 	p.delivery.retryUnsaved()
+	p.compacting.Lock()
 	errs = append(errs, p.store.Close(ctx))
+	p.compacting.Unlock()
 	for _, t := range append([]any{p.o.Online}, anys(p.o.Mobile)...) {
 		if c, ok := t.(transport.Closer); ok {
 			errs = append(errs, c.Close())
@@ -248,7 +253,14 @@ func (p *Pusher) Backup(ctx context.Context, w io.Writer) error {
 	if err := p.open(); err != nil {
 		return err
 	}
-	return p.store.Backup(ctx, w)
+	err := p.store.Backup(ctx, w)
+	// Of the end of a context bbolt's copy keeps only the text.
+	if cause := ctx.Err(); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	} else if err != nil && cause == nil && p.closed.Load() && !errors.Is(err, ErrClosed) {
+		err = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return err
 }
 
 // Restore makes a directory from what [Pusher.Backup] wrote. The directory must be
@@ -261,6 +273,8 @@ func Restore(ctx context.Context, dir string, r io.Reader) error {
 // goes on. It needs room for a second copy of them, and a system that can replace an open
 // file: on Windows it returns an error and changes nothing.
 func (p *Pusher) Compact(ctx context.Context) error {
+	p.compacting.RLock()
+	defer p.compacting.RUnlock()
 	if err := p.open(); err != nil {
 		return err
 	}

@@ -73,8 +73,9 @@ func (p *Pusher) Import(ctx context.Context, users iter.Seq2[User, error], o *Im
 		return nil
 	}
 	for u, err := range users {
+		var op store.UserOp
 		if err == nil {
-			err = step.add(&u)
+			op, err = step.op(&u)
 		}
 		if err != nil {
 			at := stats.Users + int64(len(step.ops))
@@ -83,7 +84,13 @@ func (p *Pusher) Import(ctx context.Context, users iter.Seq2[User, error], o *Im
 			}
 			return stats, &ImportError{Index: at, ID: u.ID, Err: err}
 		}
-		if len(step.ops) >= importUsers || step.bytes >= importBytes {
+		size := opBytes(&op)
+		if step.bytes+size > importBytes {
+			if err := flush(); err != nil {
+				return stats, err
+			}
+		}
+		if step.add(op, size); len(step.ops) >= importUsers || step.bytes >= importBytes {
 			if err := flush(); err != nil {
 				return stats, err
 			}
@@ -117,26 +124,27 @@ type importStep struct {
 	owners map[[16]byte][]int
 }
 
-func (s *importStep) add(u *User) error {
+// op checks a user and turns it into a command's.
+func (s *importStep) op(u *User) (op store.UserOp, err error) {
 	if err := checkID(u.ID); err != nil {
-		return err
+		return op, err
 	}
-	op := store.UserOp{Kind: store.OpPut, ID: u.ID}
-	var err error
+	op = store.UserOp{Kind: store.OpPut, ID: u.ID}
 	if op.Tags, err = s.p.o.Limits.tags(u.Tags); err != nil {
-		return err
+		return op, err
 	}
 	if op.Attrs, err = s.p.o.Limits.attributes(u.Attributes); err != nil {
-		return err
+		return op, err
 	}
-	if op.Devices, err = s.p.o.Limits.devices(u.Devices); err != nil {
-		return err
-	}
+	op.Devices, err = s.p.o.Limits.devices(u.Devices)
+	return op, err
+}
+
+func (s *importStep) add(op store.UserOp, size int) {
 	s.takeTokens(&op)
 	s.order = append(s.order, len(s.ops))
 	s.ops = append(s.ops, op)
-	s.bytes += opBytes(&op)
-	return nil
+	s.bytes += size
 }
 
 // takeTokens takes the tokens of an op, which will be the next one, from those before it that are of other users.
@@ -200,6 +208,10 @@ func (s *importStep) apply(ctx context.Context, before int64) (r store.BatchResu
 	var op *BatchError
 	if errors.As(err, &op) {
 		return r, &ImportError{Index: before + int64(s.order[op.Index]), ID: op.ID, Err: op.Err}
+	}
+	var limit *LimitError
+	if errors.As(err, &limit) && len(s.ops) == 1 { // only a user who is alone can be too large for a step
+		return r, &ImportError{Index: before, ID: s.ops[0].ID, Err: err}
 	}
 	if err != nil {
 		return r, err
