@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"iter"
 	"slices"
+	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -98,18 +99,12 @@ func (s *Store) Count(e *Expr) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	counts := make([]int64, s.geo.blocks(st.nextOrdinal))
-	err = s.eachBlock(len(counts), workers(), func(v *view, block uint16) error {
-		if r := prog.eval(v, s.geo, block); r.set != nil {
-			counts[block] = int64(r.set.GetCardinality())
-		}
+	var total atomic.Int64
+	err = s.eachBlock(s.geo.blocks(st.nextOrdinal), workers(), func(v *view, block uint16) error {
+		total.Add(int64(prog.count(v, s.geo, block)))
 		return nil
 	})
-	total := int64(0)
-	for _, n := range counts {
-		total += n
-	}
-	return total, err
+	return total.Load(), err
 }
 
 func (s *Store) compile(e *Expr, st *state) (prog *program, err error) {
