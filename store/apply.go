@@ -41,6 +41,7 @@ func (a *applier) tell(f func(Observer)) { a.events = append(a.events, f) }
 // apply carries out one command. An error means that nothing has changed; it
 // is the command's result.
 func (a *applier) apply(c Command) (any, error) {
+	a.v.parsed = 0 // nothing of the command before is looked at any more
 	switch c := c.(type) {
 	case *Batch:
 		return a.batch(c)

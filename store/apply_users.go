@@ -74,8 +74,21 @@ func (a *applier) batch(c *Batch) (any, error) {
 			return nil, &OpError{Index: i, ID: c.Ops[i].ID, Err: err}
 		}
 	}
+	// Each device may bring a platform that is new.
+	if devices := tx.mostPlatforms(); uint64(a.st.nextFact)+uint64(len(tx.factKeys)+devices) > 1<<32-1 {
+		return nil, &LimitError{What: "tags, attribute values and platforms ever used", Limit: 1<<32 - 1, Got: 1 << 32}
+	}
 	tx.install()
 	return tx.result, nil
+}
+
+func (tx *userTx) mostPlatforms() (n int) {
+	for _, u := range tx.order {
+		if u.devsDirty {
+			n += len(u.devs)
+		}
+	}
+	return n
 }
 
 func (tx *userTx) op(o *UserOp) error {
@@ -363,9 +376,6 @@ func (tx *userTx) install() {
 		}
 	}
 	for _, u := range tx.order {
-		if u.existed {
-			tx.each(u, false, func(fact uint32) { change(u, fact, false) })
-		}
 		tx.releaseTokens(u)
 		if u.gone && u.existed {
 			tx.erase(u)
@@ -374,6 +384,12 @@ func (tx *userTx) install() {
 	for _, u := range tx.order {
 		if !u.gone {
 			tx.write(u)
+		}
+	}
+	// Names go last: who reads a user meanwhile and misses one finds another record, or none.
+	for _, u := range tx.order {
+		if u.existed {
+			tx.each(u, false, func(fact uint32) { change(u, fact, false) })
 		}
 	}
 	// A fact that the batch named and then took away again was never true of anyone.

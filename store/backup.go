@@ -128,6 +128,7 @@ func addFile(ctx context.Context, tw *tar.Writer, path, name string) error {
 // Restore makes a directory from what [Store.Backup] wrote. The directory must
 // not exist or be empty; after an error it is as it was. Opening the directory checks the files.
 func Restore(ctx context.Context, dir string, r io.Reader) (err error) {
+	dir = filepath.Clean(dir)
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("fanfare: restore: %s is not empty", filepath.Base(dir))
 	}
@@ -205,22 +206,29 @@ func fileSize(dir, name string) (int64, error) {
 
 // Compact rewrites both files without their free pages, while the store goes
 // on; the fold waits. It needs room for a second copy of blocks.db.
-func (s *Store) Compact(ctx context.Context) error {
+func (s *Store) Compact(ctx context.Context) (err error) {
+	defer guardFaults("compact", &err)()
 	if err := s.Checkpoint(ctx); err != nil {
 		return err
 	}
 	s.copying.Lock()
 	defer s.copying.Unlock()
+	if s.stopped.Err() != nil {
+		return ErrClosed
+	}
 	if err := s.compactBlocks(); err != nil {
 		if noRoom(err) {
 			return roomError("a copy beside the store", err)
 		}
 		return err
 	}
-	var err error
 	if e := s.control(ctx, func() {
+		defer guardFaults("compact", &err)()
 		if err = s.local.Cut(s.cut.Load()); err == nil {
 			err = s.local.compact(s.dir)
+		}
+		if errors.Is(err, errRenamed) {
+			err = s.refuseChanges(err)
 		}
 	}); e != nil {
 		return e
@@ -233,9 +241,12 @@ func (s *Store) compactBlocks() error {
 	defer s.blocksMu.Unlock()
 	old := s.blocksDB()
 	db, err := compactFile(s.dir, blocksFile, old, blocksOptions())
-	if err != nil {
+	if db == nil {
 		return err
 	}
 	s.setLayers(func(l *layers) { l.db = db })
-	return old.Close() // waits for the views on it; new ones are on the new file
+	if err != nil {
+		err = s.refuseChanges(err)
+	}
+	return errors.Join(err, old.Close()) // waits for the views on it; new ones are on the new file
 }

@@ -209,8 +209,8 @@ func removeStray(dir, segment string) error {
 	}
 	for _, e := range entries {
 		name := e.Name()
-		stray := strings.HasPrefix(name, "segment-") && name != segment ||
-			strings.HasPrefix(name, blocksFile+partSuffix) || strings.HasPrefix(name, journalFile+partSuffix) || strings.HasPrefix(name, "backup-")
+		stray := isSegmentName(name) && name != segment ||
+			strings.HasPrefix(name, blocksFile+partSuffix) || strings.HasPrefix(name, journalFile+partSuffix) || e.IsDir() && strings.HasPrefix(name, "backup-")
 		if stray {
 			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 				return fmt.Errorf("fanfare: remove what was left behind: %w", err)

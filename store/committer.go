@@ -140,6 +140,11 @@ func newProposal(c Command) (*proposal, error) {
 	if len(p.payload) > MaxCommand {
 		return nil, &LimitError{What: "bytes of one step", Limit: MaxCommand, Got: int64(len(p.payload))}
 	}
+	// What is applied is what the journal has: a copy, which the caller cannot change, and which can be read back.
+	var err error
+	if p.command, err = decodeCommand(p.payload); err != nil {
+		return nil, fmt.Errorf("fanfare: a command that could not be replayed: %w", err)
+	}
 	if b, ok := c.(*Batch); ok {
 		p.imports = b.Import
 	}
@@ -366,7 +371,7 @@ func (s *Store) fits(active, frozen *delta) bool {
 // freezeDelta starts a checkpoint, unless one is under way. Only the committer calls it, between records.
 func (s *Store) freezeDelta() {
 	l := s.layers.Load()
-	if l.frozen != nil {
+	if l.frozen != nil || s.refuse.Load() != nil { // a group may be applied in part: the journal decides at the next Open
 		return
 	}
 	l.active.put(bucketState, string(stateKey), s.st.encode())

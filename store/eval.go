@@ -4,6 +4,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -187,6 +188,71 @@ func minus(r, x result) result {
 	return r
 }
 
+// count returns how many members a block has. The last operation only counts, so nothing is made of it.
+func (p *program) count(v *view, g geometry, block uint16) uint64 {
+	switch p.op {
+	case OpAnd:
+		if n := len(p.args); n > 1 {
+			return p.countAnd(v, g, block)
+		}
+	case OpOr:
+		if n := len(p.args); n > 1 {
+			rest := program{op: OpOr, args: p.args[:n-1]}
+			x, y := rest.eval(v, g, block).set, p.args[n-1].eval(v, g, block).set
+			switch {
+			case x == nil:
+				return cardinality(y)
+			case y == nil:
+				return cardinality(x)
+			}
+			return x.OrCardinality(y)
+		}
+	case OpNot:
+		all := v.fact(block, existsFact)
+		if all == nil {
+			return 0
+		}
+		return lessCardinality(all, p.args[0].eval(v, g, block).set)
+	}
+	return cardinality(p.eval(v, g, block).set)
+}
+
+// countAnd leaves the last term out of the evaluation: a "not", if there is one, since those come last there.
+func (p *program) countAnd(v *view, g geometry, block uint16) uint64 {
+	last := len(p.args) - 1
+	if i := slices.IndexFunc(p.args, func(a *program) bool { return a.op == OpNot }); i >= 0 {
+		last = i
+	}
+	rest := program{op: OpAnd, args: slices.Delete(slices.Clone(p.args), last, last+1)}
+	x := rest.eval(v, g, block).set
+	if x == nil {
+		return 0
+	}
+	if a := p.args[last]; a.op == OpNot {
+		return lessCardinality(x, a.args[0].eval(v, g, block).set)
+	}
+	y := p.args[last].eval(v, g, block).set
+	if y == nil {
+		return 0
+	}
+	return x.AndCardinality(y)
+}
+
+func cardinality(x *roaring.Bitmap) uint64 {
+	if x == nil {
+		return 0
+	}
+	return x.GetCardinality()
+}
+
+// lessCardinality counts those of x who are not in y.
+func lessCardinality(x, y *roaring.Bitmap) uint64 {
+	if y == nil {
+		return x.GetCardinality()
+	}
+	return x.GetCardinality() - x.AndCardinality(y)
+}
+
 // sample chooses by a hash of the ordinal, so that it is stable, and so that a larger
 // percentage with the same salt contains the smaller one. This is version 1 of
 // the hash; docs/format.md defines it.
@@ -200,11 +266,13 @@ func (p *program) sample(v *view, g geometry, block uint16) result {
 	}
 	bound := p.ppm << 32 / 1_000_000
 	chosen := make([]uint32, 0, 1+exists.GetCardinality()*p.ppm/1_000_000)
-	it := exists.Iterator()
-	for it.HasNext() {
-		low := it.Next()
-		if sampleHash(p.salt, g.ordinal(block, uint16(low)))>>32 < bound {
-			chosen = append(chosen, low)
+	var some [256]uint32
+	it := exists.ManyIterator()
+	for n := it.NextMany(some[:]); n > 0; n = it.NextMany(some[:]) {
+		for _, low := range some[:n] {
+			if sampleHash(p.salt, g.ordinal(block, uint16(low)))>>32 < bound {
+				chosen = append(chosen, low)
+			}
 		}
 	}
 	if len(chosen) == 0 {
@@ -243,45 +311,48 @@ func (g geometry) blocks(ordinals uint64) int {
 	return int((ordinals + 1<<g.bits - 1) >> g.bits)
 }
 
-// eachBlock calls f for every block, from up to workers goroutines, each call with a
-// view of its own; the first error ends it.
+// blocksPerView is how many blocks an evaluation reads with one view: enough that opening it does not count,
+// and few enough that it lives for some microseconds.
+const blocksPerView = 8
+
+// eachBlock calls f for every block, from up to workers goroutines, each with views of its own; the first error
+// ends it. What f reads of one block is gone when it is called for the next.
 func (s *Store) eachBlock(blocks, workers int, f func(v *view, block uint16) error) error {
-	if blocks < 8 {
-		workers = 1
-	}
 	var (
-		mu    sync.Mutex
-		next  int
-		first error
-		wg    sync.WaitGroup
+		next   atomic.Int64
+		failed atomic.Pointer[error]
+		wg     sync.WaitGroup
 	)
 	work := func() {
-		for {
-			mu.Lock()
-			block := next
-			next++
-			stop := first != nil
-			mu.Unlock()
-			if stop || block >= blocks {
+		for failed.Load() == nil {
+			first := int(next.Add(blocksPerView)) - blocksPerView
+			if first >= blocks {
 				return
 			}
-			err := s.withView(func(v *view) error { return f(v, uint16(block)) })
-			if err != nil {
-				mu.Lock()
-				if first == nil {
-					first = err
+			err := s.withView(func(v *view) error {
+				for block := first; block < min(first+blocksPerView, blocks); block++ {
+					v.parsed = 0
+					if err := f(v, uint16(block)); err != nil {
+						return err
+					}
 				}
-				mu.Unlock()
+				return nil
+			})
+			if err != nil {
+				failed.CompareAndSwap(nil, &err)
 				return
 			}
 		}
 	}
-	for range workers - 1 {
+	for range min(workers, (blocks+blocksPerView-1)/blocksPerView) - 1 {
 		wg.Go(work)
 	}
 	work()
 	wg.Wait()
-	return first
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // withView calls f with a view and closes it. A fault on the file, or a panic of bbolt, roaring or

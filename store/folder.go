@@ -27,16 +27,19 @@ func (s *Store) folder() {
 			if err == errStopped {
 				return
 			}
-			if !noRoom(err) {
+			var unnamed *segmentError
+			if !noRoom(err) && !errors.As(err, &unnamed) {
 				// After a failed sync nobody knows what is on the disk.
 				err = s.refuseChanges(err)
 				s.foldFail.Store(&err)
 				s.foldNews.tell()
 				return
 			}
-			err = roomError(blocksFile, err)
+			if noRoom(err) {
+				err = roomError(blocksFile, err)
+			}
 			if s.foldFail.Swap(&err) == nil {
-				s.o.Logger.Warn("fanfare: no room to fold; trying again until there is", "error", err)
+				s.o.Logger.Warn("fanfare: cannot fold; trying again until it can", "error", err)
 			}
 			s.foldNews.tell()
 			select {
@@ -58,7 +61,7 @@ func (s *Store) foldFrozen() (err error) {
 	if s.cut.Load() < d.position { // not named yet
 		name, err := writeSegment(s.dir, s.id, d)
 		if err != nil {
-			return err
+			return &segmentError{err} // nothing names it, and the journal has everything
 		}
 		if err := s.writeBlocks(func() error { return nameSegment(s.blocksDB(), name, d.position) }); err != nil {
 			return err
@@ -75,6 +78,12 @@ func (s *Store) foldFrozen() (err error) {
 	s.foldedTo.Store(d.position)
 	return nil
 }
+
+// segmentError says that a segment could not be written. It can be tried again.
+type segmentError struct{ err error }
+
+func (e *segmentError) Error() string { return "write a segment: " + e.err.Error() }
+func (e *segmentError) Unwrap() error { return e.err }
 
 // writeBlocks is one write to blocks.db, between which a backup or a compaction may come.
 func (s *Store) writeBlocks(write func() error) error {
@@ -98,14 +107,22 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 	for {
 		news := s.foldNews.wait()
 		done := false
+		var refused error
 		err := s.control(ctx, func() {
 			if !known {
 				need, known = s.st.position, true
+			}
+			if p := s.refuse.Load(); p != nil {
+				refused = *p
+				return
 			}
 			if done = s.foldedTo.Load() >= need; !done {
 				s.freezeDelta()
 			}
 		})
+		if err == nil {
+			err = refused
+		}
 		if err != nil || done {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -219,11 +220,17 @@ func (j *boltJournal) Records(after uint64) iter.Seq2[uint64, []byte] {
 // compact rewrites the file without its free pages. The committer calls it, so nothing is appended meanwhile.
 func (j *boltJournal) compact(dir string) error {
 	db, err := compactFile(dir, journalFile, j.db.Load(), journalOptions())
-	if err != nil {
+	if db == nil {
 		return err
 	}
-	return j.db.Swap(db).Close()
+	if e := j.db.Swap(db).Close(); err == nil {
+		return e
+	}
+	return fmt.Errorf("%w: %w", errRenamed, err)
 }
+
+// errRenamed says that a compacted copy is in use, and that its name may not be durable.
+var errRenamed = errors.New("fanfare: the new name may not last")
 
 // noRoom reports whether an error of a bbolt commit came from a lack of room,
 // before the meta page was touched: then the file is as it was. bbolt hides
@@ -274,6 +281,11 @@ func createFile(dir, name string, o *bbolt.Options, fill func(*bbolt.Tx) error) 
 func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, error) {
 	path := filepath.Join(dir, name)
 	part := path + partSuffix
+	d, err := os.Open(dir) // before the rename: behind it there is no way back
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
 	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
@@ -291,5 +303,8 @@ func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, e
 	if err != nil {
 		return nil, errors.Join(err, dst.Close(), os.Remove(part))
 	}
-	return dst, syncDir(dir)
+	if runtime.GOOS != "windows" {
+		err = d.Sync()
+	}
+	return dst, err // with both, the copy has the name, and it is not known for how long
 }

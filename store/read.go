@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"iter"
 	"slices"
+	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -38,37 +39,56 @@ func (s *Store) User(id string) (u User, err error) {
 		if !ok {
 			return ErrUnknownUser
 		}
-		u.Ordinal = ord
-		return v.user(s, &u)
+		// The active delta goes on under a view: a fact that is dropped between the record and its name
+		// is one that the user has no more, so the record is read again.
+		for {
+			u = User{Ordinal: ord}
+			whole, err := v.user(s, &u)
+			if whole || err != nil {
+				return err
+			}
+		}
 	})
 	return u, err
 }
 
-func (v *view) user(s *Store, u *User) error {
+func (v *view) user(s *Store, u *User) (whole bool, err error) {
 	block, low := s.geo.block(u.Ordinal), s.geo.low(u.Ordinal)
 	raw := v.blockRecord(kindUser, block, low)
 	if raw == nil {
-		return ErrUnknownUser
+		return false, ErrUnknownUser
 	}
 	rec, err := decodeUser(raw)
 	if err != nil {
-		return err
+		return false, err
 	}
 	u.ID, u.Registered = rec.id, rec.registered
 	names := s.published.Load().names
 	for _, a := range rec.attrs {
-		if key := v.get(bucketNames, key32(a.fact)); len(key) > 2 {
-			u.Attrs = append(u.Attrs, AttrValue{names[a.slot], string(key[2:])})
+		key := v.get(bucketNames, key32(a.fact))
+		if len(key) < 2 {
+			return false, v.missing(raw, block, low)
 		}
+		u.Attrs = append(u.Attrs, AttrValue{names[a.slot], string(key[2:])})
 	}
 	for _, t := range rec.tags {
-		if key := v.get(bucketNames, key32(t)); len(key) > 1 {
-			u.Tags = append(u.Tags, string(key[1:]))
+		key := v.get(bucketNames, key32(t))
+		if len(key) < 1 {
+			return false, v.missing(raw, block, low)
 		}
+		u.Tags = append(u.Tags, string(key[1:]))
 	}
 	slices.Sort(u.Tags)
 	u.Devices, err = decodeDevices(v.blockRecord(kindDevice, block, low))
-	return err
+	return true, err
+}
+
+// missing is the error of a user whose fact has no name, unless the record has changed since.
+func (v *view) missing(raw []byte, block, low uint16) error {
+	if bytes.Equal(raw, v.blockRecord(kindUser, block, low)) {
+		return &FormatError{What: "user", Detail: "a fact without a name"}
+	}
+	return nil
 }
 
 // Touch reads what a batch will need, so that a page that is not in memory is
@@ -98,18 +118,12 @@ func (s *Store) Count(e *Expr) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	counts := make([]int64, s.geo.blocks(st.nextOrdinal))
-	err = s.eachBlock(len(counts), workers(), func(v *view, block uint16) error {
-		if r := prog.eval(v, s.geo, block); r.set != nil {
-			counts[block] = int64(r.set.GetCardinality())
-		}
+	var total atomic.Int64
+	err = s.eachBlock(s.geo.blocks(st.nextOrdinal), workers(), func(v *view, block uint16) error {
+		total.Add(int64(prog.count(v, s.geo, block)))
 		return nil
 	})
-	total := int64(0)
-	for _, n := range counts {
-		total += n
-	}
-	return total, err
+	return total.Load(), err
 }
 
 func (s *Store) compile(e *Expr, st *state) (prog *program, err error) {

@@ -86,6 +86,8 @@ type Store struct {
 	queue   queue
 	stop    context.CancelFunc
 	stopped context.Context // ends when the committer is to leave
+	leave   context.CancelFunc
+	leaving context.Context // ends when Close begins
 	closing sync.Once
 	running sync.WaitGroup
 
@@ -124,6 +126,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 		frozen: make(chan struct{}, 1),
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
+	s.leaving, s.leave = context.WithCancel(s.stopped)
 	s.queue.wake = make(chan struct{}, 1)
 	ok := false
 	defer func(s *Store) { // the result is nil by then
@@ -344,10 +347,13 @@ func (s *Store) Close(ctx context.Context) error {
 
 func (s *Store) close(ctx context.Context) error {
 	s.queue.close()
+	s.leave()
 	err := s.settle(ctx)
 	s.stop()
 	s.running.Wait()
 	s.queue.failAll(ErrClosed)
+	s.copying.Lock() // a compaction ends first, for it reads what is closed here
+	defer s.copying.Unlock()
 	if err == nil && s.refuse.Load() == nil { // else the next Open needs the journal
 		err = s.journal.Cut(s.foldedTo.Load())
 	}
@@ -383,7 +389,7 @@ func (s *Store) refuseChanges(cause error) error {
 // done, makes an error that came of that ErrClosed.
 func (s *Store) untilClose(outer context.Context) (ctx context.Context, over func(*error)) {
 	ctx, cancel := context.WithCancel(outer)
-	stop := context.AfterFunc(s.stopped, cancel)
+	stop := context.AfterFunc(s.leaving, cancel)
 	return ctx, func(err *error) {
 		stop()
 		cancel()

@@ -22,6 +22,9 @@ type view struct {
 	bucket [buckets]*bbolt.Bucket
 	frozen *delta // nil when no fold is under way
 	active *delta
+
+	sets   []*roaring.Bitmap // what containers of the file are parsed into, used again for the next block
+	parsed int               // how many of them are in use
 }
 
 // layers is what a view is made of; the pointer changes when a delta is
@@ -112,10 +115,7 @@ func (v *view) blockRecord(kind byte, block, low uint16) []byte {
 func (v *view) container(key []byte, entry func(*blockDelta) *bits) *roaring.Bitmap {
 	var bm *roaring.Bitmap
 	if raw := v.base(bucketBlocks).Get(key); raw != nil {
-		bm = roaring.New()
-		if _, err := bm.FromUnsafeBytes(raw); err != nil {
-			panic(&FormatError{What: "posting container", Detail: err.Error()})
-		}
+		bm = v.parse(raw)
 	}
 	block := binary.BigEndian.Uint16(key)
 	if v.frozen != nil {
@@ -130,6 +130,19 @@ func (v *view) container(key []byte, entry func(*blockDelta) *bits) *roaring.Bit
 	}
 	if bm != nil && bm.IsEmpty() {
 		return nil
+	}
+	return bm
+}
+
+// parse returns a set that aliases raw.
+func (v *view) parse(raw []byte) *roaring.Bitmap {
+	if v.parsed == len(v.sets) {
+		v.sets = append(v.sets, roaring.New())
+	}
+	bm := v.sets[v.parsed]
+	v.parsed++
+	if _, err := bm.FromUnsafeBytes(raw); err != nil {
+		panic(&FormatError{What: "container", Detail: err.Error()})
 	}
 	return bm
 }
@@ -216,15 +229,6 @@ func (v *view) pendingOf(block, low uint16, after uint64, max int) []uint64 {
 		found = found[:max]
 	}
 	return found
-}
-
-// containerHas says whether a stored container has low.
-func containerHas(raw []byte, low uint16) bool {
-	var bm roaring.Bitmap
-	if _, err := bm.FromUnsafeBytes(raw); err != nil {
-		panic(&FormatError{What: "pending container", Detail: err.Error()})
-	}
-	return bm.Contains(uint32(low))
 }
 
 // entry is a key with its value, a copy of both.

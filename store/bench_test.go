@@ -1,0 +1,300 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// memoryJournal keeps nothing: what is left is the work of committer, delta and fold.
+type memoryJournal struct {
+	last atomic.Uint64
+}
+
+func (j *memoryJournal) Append(position uint64, _ []byte, _ uint64) error {
+	j.last.Store(position)
+	return nil
+}
+func (j *memoryJournal) Last() (uint64, []byte, error) { return j.last.Load(), nil, nil }
+func (j *memoryJournal) Records(uint64) iter.Seq2[uint64, []byte] {
+	return func(func(uint64, []byte) bool) {}
+}
+func (j *memoryJournal) Cut(uint64) error { return nil }
+
+// benchStore is a store whose journal keeps nothing.
+func benchStore(b *testing.B, o Options) *Store {
+	b.Helper()
+	o.WrapJournal = func(Journal) Journal { return new(memoryJournal) }
+	s, err := Open(b.TempDir(), o, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { s.Close(context.Background()) })
+	if _, err := s.Propose(context.Background(), &SetNames{Names: []SlotName{{0, "tier"}, {1, "city"}}}); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func benchID(i int) string { return fmt.Sprintf("%016x-%016x", sampleHash(1, uint32(i)), i) }
+
+// benchBatch is a step of an import: users [from, to) with two attributes and three tags.
+func benchBatch(r *rand.Rand, from, to int) *Batch {
+	c := &Batch{Import: true}
+	for i := from; i < to; i++ {
+		c.Ops = append(c.Ops, UserOp{
+			Kind: OpPut, ID: benchID(i),
+			Attrs: []AttrValue{{"city", fmt.Sprintf("city-%d", r.IntN(300))}, {"tier", fmt.Sprintf("tier-%d", r.IntN(4))}},
+			Tags:  []string{fmt.Sprintf("tag-%d", r.IntN(10)), fmt.Sprintf("tag-%d", 10+r.IntN(90)), fmt.Sprintf("tag-%d", 100+r.IntN(900))},
+		})
+	}
+	return c
+}
+
+// fillStore imports n users and folds them.
+func fillStore(b *testing.B, s *Store, n int) {
+	b.Helper()
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := 0; i < n; i += 500 {
+		if _, err := s.Propose(context.Background(), benchBatch(r, i, min(i+500, n))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Checkpoint(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkImport is the cost of a user in a step of 500, folds included.
+func BenchmarkImport(b *testing.B) {
+	for _, have := range []int{0, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("have=%d", have), func(b *testing.B) {
+			s := benchStore(b, Options{DeltaEntries: 200_000})
+			fillStore(b, s, have)
+			r := rand.New(rand.NewPCG(2, 2))
+			next := have
+			b.ReportAllocs()
+			for b.Loop() {
+				c := benchBatch(r, next, next+500)
+				next += 500
+				if err := s.Touch(c); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := s.Propose(context.Background(), c); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(next-have), "ns/user")
+		})
+	}
+}
+
+// BenchmarkChange is the cost of changing one attribute of a random user, 64 callers at a time.
+func BenchmarkChange(b *testing.B) {
+	for _, have := range []int{10_000, 1_000_000} {
+		b.Run(fmt.Sprintf("have=%d", have), func(b *testing.B) {
+			s := benchStore(b, Options{DeltaEntries: 200_000})
+			fillStore(b, s, have)
+			b.SetParallelism(32)
+			b.ReportAllocs()
+			var seed atomic.Uint64
+			b.ResetTimer()
+			b.RunParallel(func(pb *testing.PB) {
+				r := rand.New(rand.NewPCG(3, seed.Add(1)))
+				for pb.Next() {
+					c := &Batch{Ops: []UserOp{{Kind: OpSetAttrs, ID: benchID(r.IntN(have)), Attrs: []AttrValue{{"city", fmt.Sprintf("city-%d", r.IntN(300))}}}}}
+					if err := s.Touch(c); err != nil {
+						b.Error(err)
+						return
+					}
+					if _, err := s.Propose(context.Background(), c); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkCount is the cost of an audience's exact count.
+func BenchmarkCount(b *testing.B) {
+	for _, have := range []int{100_000, 1_000_000} {
+		s := benchStore(b, Options{})
+		fillStore(b, s, have)
+		for _, q := range []struct {
+			name string
+			e    *Expr
+		}{
+			{"all", &Expr{Op: OpAll}},
+			{"and", &Expr{Op: OpAnd, Args: []*Expr{{Op: OpAttr, Name: "tier", Value: "tier-1"}, {Op: OpAttr, Name: "city", Value: "city-7"}}}},
+			{"or", &Expr{Op: OpOr, Args: []*Expr{{Op: OpTag, Value: "tag-1"}, {Op: OpTag, Value: "tag-2"}}}},
+			{"not", &Expr{Op: OpNot, Args: []*Expr{{Op: OpTag, Value: "tag-1"}}}},
+			{"sample", &Expr{Op: OpSample, PPM: 100_000}},
+		} {
+			b.Run(fmt.Sprintf("%s/users=%d", q.name, have), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := s.Count(q.e); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkMembers is the cost of a member.
+func BenchmarkMembers(b *testing.B) {
+	s := benchStore(b, Options{})
+	fillStore(b, s, 200_000)
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		n = 0
+		for _, err := range s.Members(&Expr{Op: OpTag, Value: "tag-1"}) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/member")
+}
+
+// BenchmarkPush is the cost of accepting a push to everyone, and of ending it.
+func BenchmarkPush(b *testing.B) {
+	for _, have := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("users=%d", have), func(b *testing.B) {
+			s := benchStore(b, Options{})
+			fillStore(b, s, have)
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := s.Propose(context.Background(), &Push{Body: []byte("x"), To: &Expr{Op: OpTag, Value: "tag-1"}, Lifetime: time.Hour.Milliseconds()})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := s.Propose(context.Background(), &End{Seq: r.(PushResult).Seq, Reason: Withdrawn}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkLogin is the cost in the store of a user who catches up with 20 of 100 live pushes: what waits is
+// read, and acknowledged in one step.
+func BenchmarkLogin(b *testing.B) {
+	for _, pushes := range []int{100, 700} {
+		b.Run(fmt.Sprintf("pushes=%d", pushes), func(b *testing.B) {
+			const have = 200_000
+			s := benchStore(b, Options{})
+			fillStore(b, s, have)
+			var last uint64
+			push := func() {
+				for i := range pushes {
+					var to *Expr
+					if i%10 == 0 {
+						to = &Expr{Op: OpAll}
+					} else {
+						to = &Expr{Op: OpTag, Value: fmt.Sprintf("tag-%d", i%10)}
+					}
+					r, err := s.Propose(context.Background(), &Push{Body: []byte("x"), To: to, Lifetime: time.Hour.Milliseconds()})
+					if err != nil {
+						b.Fatal(err)
+					}
+					last = r.(PushResult).Seq
+				}
+				if err := s.Checkpoint(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			push()
+			user, messages := 0, 0
+			b.ReportAllocs()
+			for b.Loop() {
+				if user == have {
+					b.StopTimer()
+					push()
+					user = 0
+					b.StartTimer()
+				}
+				seqs, err := s.PendingOf(uint32(user), 0, 1000)
+				if err != nil {
+					b.Fatal(err)
+				}
+				messages += len(seqs)
+				if _, err := s.Propose(context.Background(), &CaughtUp{Ordinal: uint32(user), Through: last}); err != nil {
+					b.Fatal(err)
+				}
+				user++
+			}
+			b.ReportMetric(float64(messages)/float64(b.N), "messages/op")
+		})
+	}
+}
+
+// BenchmarkAck is the cost of one acknowledgement when many come together.
+func BenchmarkAck(b *testing.B) {
+	const have = 1_000_000
+	s := benchStore(b, Options{})
+	fillStore(b, s, have)
+	r, err := s.Propose(context.Background(), &Push{Body: []byte("x"), To: &Expr{Op: OpAll}, Lifetime: time.Hour.Milliseconds()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	seq := r.(PushResult).Seq
+	var next atomic.Uint32
+	b.SetParallelism(128)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := s.Ack(context.Background(), next.Add(1)%have, seq); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// BenchmarkReceived is the cost per user of a lane's deliveries, 4,096 at a time.
+func BenchmarkReceived(b *testing.B) {
+	const have = 1_000_000
+	s := benchStore(b, Options{})
+	fillStore(b, s, have)
+	chunk := make([]uint32, 4096)
+	var wg sync.WaitGroup
+	for b.Loop() {
+		r, err := s.Propose(context.Background(), &Push{Body: []byte("x"), To: &Expr{Op: OpAll}, Lifetime: time.Hour.Milliseconds()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for block := range s.geo.blocks(have) {
+			for first := 0; first < 1<<16; first += len(chunk) {
+				for i := range chunk {
+					chunk[i] = uint32(first + i)
+				}
+				wg.Add(1)
+				err := s.Go(&Received{Seq: r.(PushResult).Seq, Block: uint16(block), Bits: roaring.BitmapOf(chunk...)}, func(_ any, err error) {
+					if err != nil {
+						b.Error(err)
+					}
+					wg.Done()
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		wg.Wait()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*have), "ns/user")
+}
