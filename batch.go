@@ -98,9 +98,6 @@ func (p *Pusher) Apply(ctx context.Context, b *Batch) error {
 		}
 		c.Ops[i] = op
 	}
-	if err := p.store.Touch(c); err != nil {
-		return err
-	}
 	_, err := p.store.Propose(ctx, c)
 	return err
 }

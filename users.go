@@ -201,9 +201,6 @@ func (s *importStep) apply(ctx context.Context, before int64) (r store.BatchResu
 	for i, at := range s.order {
 		b.Ops[i] = s.ops[at]
 	}
-	if err := s.p.store.Touch(b); err != nil {
-		return r, err
-	}
 	res, err := s.p.store.Propose(ctx, b)
 	var op *BatchError
 	if errors.As(err, &op) {

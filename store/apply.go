@@ -34,6 +34,9 @@ type applier struct {
 	d      *delta
 	v      *view
 	events []func(Observer)
+	// What the record's commands have made of the progress of tasks: many commands of a record touch the same
+	// few tasks, whose progress is written once, behind the last of them.
+	counts map[uint64]*Progress
 }
 
 func (a *applier) tell(f func(Observer)) { a.events = append(a.events, f) }
@@ -101,14 +104,39 @@ func (a *applier) removeDue(kind byte, at int64, what []byte) {
 	a.remove(bucketDue, dueKeyOf(kind, at, what))
 }
 
-func (a *applier) progress(seq uint64) (Progress, bool) {
+// progress returns the progress of a task, to be changed in place; nil if there is no such task.
+func (a *applier) progress(seq uint64) *Progress {
+	if p, known := a.counts[seq]; known {
+		return p
+	}
 	b := a.v.get(bucketProgress, key64(seq))
 	if b == nil {
-		return Progress{}, false
+		return nil
 	}
 	p, err := decodeProgress(b)
 	must(err)
-	return p, true
+	a.setProgress(seq, &p)
+	return &p
+}
+
+// setProgress gives a task its first progress, or takes it away.
+func (a *applier) setProgress(seq uint64, p *Progress) {
+	if a.counts == nil {
+		a.counts = make(map[uint64]*Progress)
+	}
+	a.counts[seq] = p
+}
+
+// flushProgress writes what the record has changed.
+func (a *applier) flushProgress() {
+	for _, seq := range sortedKeys(a.counts) {
+		if p := a.counts[seq]; p == nil {
+			a.remove(bucketProgress, key64(seq))
+		} else {
+			a.put(bucketProgress, key64(seq), p.encode())
+		}
+	}
+	a.counts = nil
 }
 
 func (a *applier) task(seq uint64) *Task {
@@ -139,19 +167,18 @@ func (a *applier) lessPending(seq uint64, count int64, to func(*Progress) *int64
 	if count == 0 {
 		return
 	}
-	p, ok := a.progress(seq)
-	if !ok {
+	p := a.progress(seq)
+	if p == nil {
 		return
 	}
 	p.Pending -= count
-	*to(&p) += count
+	*to(p) += count
 	if p.Pending == 0 {
-		a.finish(seq, &p, Completed)
+		a.finish(seq, p, Completed)
 	}
-	a.put(bucketProgress, key64(seq), p.encode())
 }
 
-// finish drops what only a live task needs. The caller writes p.
+// finish ends a task whose progress is p, and drops what only a live one needs.
 func (a *applier) finish(seq uint64, p *Progress, r Reason) {
 	p.Ended, p.Reason = a.st.now, r
 	t := a.task(seq)
@@ -171,7 +198,7 @@ func (a *applier) finish(seq uint64, p *Progress, r Reason) {
 	}
 	it := t.blocks.Iterator()
 	for it.HasNext() {
-		a.d.updatePending(uint16(it.Next()), seq, 0, (*bits).drop)
+		a.d.updatePending(uint16(it.Next()), seq, (*bits).drop)
 	}
 	a.tell(func(o Observer) { o.Ended(seq, r) })
 }

@@ -47,7 +47,7 @@ func (a *applier) push(c *Push) (any, error) {
 		Seq: seq, Random: c.Random, From: c.From, Key: c.Key, To: c.To,
 		Accepted: now, Expires: now + c.Lifetime, blocks: roaring.New(),
 	}
-	var p Progress
+	p := new(Progress)
 	for _, b := range audience {
 		p.Total += int64(b.Low.GetCardinality())
 	}
@@ -74,7 +74,7 @@ func (a *applier) push(c *Push) (any, error) {
 		p.Pending = p.Total
 	}
 	a.put(bucketTasks, id, t.encode())
-	a.put(bucketProgress, id, p.encode())
+	a.setProgress(seq, p)
 	if p.Total > 0 {
 		a.tell(func(o Observer) { o.Accepted(t, m, audience) })
 	}
@@ -99,7 +99,7 @@ func (a *applier) known(key []byte, c *Push) (r PushResult, dup bool, err error)
 	if t == nil { // tasks are kept longer than keys
 		panic(&FormatError{What: "key", Detail: "without its task"})
 	}
-	p, _ := a.progress(k.seq)
+	p := a.progress(k.seq)
 	return PushResult{Seq: t.Seq, Random: t.Random, Accepted: t.Accepted, Expires: t.Expires, Total: p.Total, Duplicate: true}, true, nil
 }
 
@@ -109,7 +109,7 @@ func (a *applier) retain(t *Task, m *Message, platforms []string, audience []Blo
 	for _, b := range audience {
 		t.blocks.Add(uint32(b.Block))
 		low := b.Low.Clone() // the observer gets the audience, the delta goes on changing its own
-		a.d.updatePending(b.Block, t.Seq, int64(low.GetSizeInBytes()), func(e *bits) { e.set, e.gone = low, true })
+		a.d.updatePending(b.Block, t.Seq, func(e *bits) { e.set, e.gone = low, true })
 	}
 	t.blocks.RunOptimize()
 	a.put(bucketMessages, id, m.encode())
@@ -153,17 +153,19 @@ func (a *applier) freeze(prog *program) ([]BlockSet, error) {
 	return out, err
 }
 
-// live says whether a task still has a message to deliver.
-func (a *applier) live(seq uint64) (Progress, bool) {
-	p, ok := a.progress(seq)
-	return p, ok && p.Ended == 0
+// live returns the progress of a task that still has a message to deliver, nil for others.
+func (a *applier) live(seq uint64) *Progress {
+	if p := a.progress(seq); p != nil && p.Ended == 0 {
+		return p
+	}
+	return nil
 }
 
 // received clears the bits that are still set and counts only those. Its
 // result is the set of them.
 func (a *applier) received(c *Received) (any, error) {
 	cleared := roaring.New()
-	if _, ok := a.live(c.Seq); !ok {
+	if a.live(c.Seq) == nil {
 		return cleared, nil
 	}
 	pending := a.v.pending(c.Block, c.Seq)
@@ -175,7 +177,7 @@ func (a *applier) received(c *Received) (any, error) {
 	if n == 0 {
 		return cleared, nil
 	}
-	a.d.updatePending(c.Block, c.Seq, n*bitCost, func(b *bits) { b.removeAll(cleared) })
+	a.d.updatePending(c.Block, c.Seq, func(b *bits) { b.removeAll(cleared) })
 	a.tell(func(o Observer) { o.Received(c.Seq, c.Block, cleared) })
 	a.lessPending(c.Seq, n, func(p *Progress) *int64 { return &p.Delivered })
 	return cleared, nil
@@ -187,7 +189,7 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 	block, low := g.block(c.Ordinal), g.low(c.Ordinal)
 	var cleared []uint64
 	clear := func(seq uint64) {
-		a.d.updatePending(block, seq, bitCost, func(b *bits) { b.remove(low) })
+		a.d.updatePending(block, seq, func(b *bits) { b.remove(low) })
 		a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Delivered })
 		cleared = append(cleared, seq)
 	}
@@ -197,7 +199,7 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 		}
 	}
 	for done := false; c.Through > 0 && !done; {
-		waiting := a.v.pendingOf(block, low, 0, 1000)
+		waiting, _ := a.v.pendingOf(block, low, 0, 1000)
 		done = len(waiting) < 1000
 		for _, seq := range waiting {
 			if seq > c.Through {
@@ -216,22 +218,21 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 
 // onlineDone ends a push with lifetime 0. Whoever it did not reach was not there in time.
 func (a *applier) onlineDone(c *OnlineDone) error {
-	p, ok := a.live(c.Seq)
-	if !ok || p.Pending > 0 { // a retained one ends otherwise
+	p := a.live(c.Seq)
+	if p == nil || p.Pending > 0 { // a retained one ends otherwise
 		return nil
 	}
 	p.Delivered = min(int64(c.Delivered), p.Total)
 	p.Failed = min(int64(c.Failed), p.Total-p.Delivered)
 	p.Expired = p.Total - p.Delivered - p.Failed
-	a.finish(c.Seq, &p, Completed)
-	a.put(bucketProgress, key64(c.Seq), p.encode())
+	a.finish(c.Seq, p, Completed)
 	return nil
 }
 
 // end expires or withdraws a task; the result says whether it did.
 func (a *applier) end(c *End) (any, error) {
-	p, ok := a.live(c.Seq)
-	if !ok {
+	p := a.live(c.Seq)
+	if p == nil {
 		return false, nil
 	}
 	t := a.task(c.Seq)
@@ -250,8 +251,7 @@ func (a *applier) end(c *End) (any, error) {
 		p.Withdrawn += p.Pending
 	}
 	p.Pending = 0
-	a.finish(c.Seq, &p, c.Reason)
-	a.put(bucketProgress, key64(c.Seq), p.encode())
+	a.finish(c.Seq, p, c.Reason)
 	return true, nil
 }
 
@@ -269,7 +269,7 @@ func (a *applier) forget(c *Forget) error {
 		case dueForget:
 			t := a.task(be64(what))
 			a.remove(bucketTasks, what)
-			a.remove(bucketProgress, what)
+			a.setProgress(be64(what), nil)
 			if t != nil {
 				for _, platform := range t.Platforms {
 					a.remove(bucketPhones, phoneKey(t.Seq, platform))

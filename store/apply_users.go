@@ -66,8 +66,7 @@ type editing struct {
 
 func (a *applier) batch(c *Batch) (any, error) {
 	tx := &userTx{
-		a: a, byID: make(map[string]*editing, len(c.Ops)), byOrd: make(map[uint32]*editing, len(c.Ops)),
-		owners: make(map[[16]byte]uint32), facts: make(map[string]uint32), ordinals: a.st.nextOrdinal,
+		a: a, byID: make(map[string]*editing, len(c.Ops)), byOrd: make(map[uint32]*editing, len(c.Ops)), ordinals: a.st.nextOrdinal,
 	}
 	for i := range c.Ops {
 		if err := tx.op(&c.Ops[i]); err != nil {
@@ -217,6 +216,9 @@ func (tx *userTx) ensureFact(key string) uint32 {
 	n, ok := tx.fact(key)
 	if !ok {
 		n = tx.a.st.nextFact + uint32(len(tx.factKeys))
+		if tx.facts == nil {
+			tx.facts = make(map[string]uint32)
+		}
 		tx.facts[key] = n
 		tx.factKeys = append(tx.factKeys, key)
 	}
@@ -291,6 +293,9 @@ func (tx *userTx) putDevices(u *editing, devices []Device) error {
 			tx.removeDevice(tx.byOrdinal(ord), h)
 		}
 		d.Registered = tx.a.st.now
+		if tx.owners == nil {
+			tx.owners = make(map[[16]byte]uint32)
+		}
 		tx.owners[h] = u.ordinal
 		if i := indexDevice(u.devs, h); i >= 0 {
 			u.devs[i] = d
@@ -336,21 +341,11 @@ func platformsOf(devices []Device) []string {
 	return slices.Compact(p)
 }
 
-// install writes the batch into the delta. Facts first, so that their counts
-// find them; then the users in the order in which the batch met them.
+// install writes the batch into the delta. What is taken away comes before what is given: a token or an ID that
+// moves within the batch ends with its last owner. The names of facts that nobody has any more go last: who reads
+// a user meanwhile and misses one finds another record, or none.
 func (tx *userTx) install() {
 	a := tx.a
-	used := make(map[uint32]bool, len(tx.factKeys))
-	change := func(u *editing, fact uint32, is bool) {
-		g := a.s.geo
-		a.d.setFact(g.block(u.ordinal), fact, g.low(u.ordinal), is)
-		by := int64(-1)
-		if is {
-			by = 1
-			used[fact] = true
-		}
-		a.addCount(fact, by)
-	}
 	// Platform facts come from the devices, so they get their numbers here.
 	for _, u := range tx.order {
 		if u.devsDirty && !u.gone {
@@ -359,22 +354,19 @@ func (tx *userTx) install() {
 			}
 		}
 	}
-	for i, key := range tx.factKeys {
-		n := key32(a.st.nextFact + uint32(i))
-		a.put(bucketFacts, []byte(key), n)
-		a.put(bucketNames, n, []byte(key))
-	}
 	first := a.st.nextFact
 	a.st.nextFact += uint32(len(tx.factKeys))
 	a.st.nextOrdinal = tx.ordinals
-	// What is taken away comes before what is given: a token or an ID that
-	// moves within the batch ends with its last owner. Additions to counts come first of all,
-	// lest a fact that moves from one user to another be dropped on the way.
-	for _, u := range tx.order {
-		if !u.gone {
-			tx.each(u, true, func(fact uint32) { change(u, fact, true) })
+	c := tx.changes()
+	for i, key := range tx.factKeys {
+		// One that the batch named and then took away again was never true of anyone.
+		if fact := first + uint32(i); c.counts[fact] > 0 {
+			a.put(bucketFacts, []byte(key), key32(fact))
+			a.put(bucketNames, key32(fact), []byte(key))
 		}
 	}
+	a.d.setAll(c.given, true)
+	a.d.setAll(c.taken, false)
 	for _, u := range tx.order {
 		tx.releaseTokens(u)
 		if u.gone && u.existed {
@@ -386,19 +378,50 @@ func (tx *userTx) install() {
 			tx.write(u)
 		}
 	}
-	// Names go last: who reads a user meanwhile and misses one finds another record, or none.
+	for _, fact := range sortedKeys(c.counts) {
+		if by := c.counts[fact]; by != 0 {
+			a.addCount(fact, by)
+		}
+	}
+}
+
+// factChanges are the facts that a batch makes true or untrue, and by how much their counts change.
+type factChanges struct {
+	given, taken []uint64 // block, fact and low half of the ordinal; ascending
+	counts       map[uint32]int64
+}
+
+// factChange packs a change of a fact in the order in which the delta takes them.
+func factChange(block uint16, fact uint32, low uint16) uint64 {
+	return uint64(block)<<48 | uint64(fact)<<16 | uint64(low)
+}
+
+func (tx *userTx) changes() *factChanges {
+	c, g := &factChanges{counts: make(map[uint32]int64)}, tx.a.s.geo
 	for _, u := range tx.order {
+		block, low := g.block(u.ordinal), g.low(u.ordinal)
+		if !u.gone {
+			tx.each(u, true, func(fact uint32) {
+				c.given = append(c.given, factChange(block, fact, low))
+				c.counts[fact]++
+			})
+			if !u.existed {
+				c.given = append(c.given, factChange(block, existsFact, low))
+			}
+		}
 		if u.existed {
-			tx.each(u, false, func(fact uint32) { change(u, fact, false) })
+			tx.each(u, false, func(fact uint32) {
+				c.taken = append(c.taken, factChange(block, fact, low))
+				c.counts[fact]--
+			})
+			if u.gone {
+				c.taken = append(c.taken, factChange(block, existsFact, low))
+			}
 		}
 	}
-	// A fact that the batch named and then took away again was never true of anyone.
-	for i, key := range tx.factKeys {
-		if n := first + uint32(i); !used[n] {
-			a.remove(bucketFacts, []byte(key))
-			a.remove(bucketNames, key32(n))
-		}
-	}
+	slices.Sort(c.given)
+	slices.Sort(c.taken)
+	return c
 }
 
 // each calls f for the facts that the batch added to the user, or took away.
@@ -446,7 +469,6 @@ func (tx *userTx) releaseTokens(u *editing) {
 func (tx *userTx) erase(u *editing) {
 	a, g := tx.a, tx.a.s.geo
 	block, low := g.block(u.ordinal), g.low(u.ordinal)
-	a.d.setFact(block, existsFact, low, false)
 	a.d.putUser(block, low, nil)
 	if len(u.oldDevs) > 0 {
 		a.d.putDevices(block, low, nil)
@@ -454,9 +476,9 @@ func (tx *userTx) erase(u *editing) {
 	a.remove(bucketIDs, []byte(u.old.id))
 	a.st.users--
 	for {
-		waiting := a.v.pendingOf(block, low, 0, 1000)
+		waiting, _ := a.v.pendingOf(block, low, 0, 1000)
 		for _, seq := range waiting {
-			a.d.updatePending(block, seq, bitCost, func(b *bits) { b.remove(low) })
+			a.d.updatePending(block, seq, func(b *bits) { b.remove(low) })
 			a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Gone })
 		}
 		if len(waiting) < 1000 {
@@ -472,7 +494,6 @@ func (tx *userTx) write(u *editing) {
 	block, low := g.block(u.ordinal), g.low(u.ordinal)
 	if !u.existed {
 		a.put(bucketIDs, []byte(u.now.id), key32(u.ordinal))
-		a.d.setFact(block, existsFact, low, true)
 		a.st.users++
 	}
 	if u.changed {

@@ -84,9 +84,6 @@ func BenchmarkImport(b *testing.B) {
 			for b.Loop() {
 				c := benchBatch(r, next, next+500)
 				next += 500
-				if err := s.Touch(c); err != nil {
-					b.Fatal(err)
-				}
 				if _, err := s.Propose(context.Background(), c); err != nil {
 					b.Fatal(err)
 				}
@@ -110,10 +107,6 @@ func BenchmarkChange(b *testing.B) {
 				r := rand.New(rand.NewPCG(3, seed.Add(1)))
 				for pb.Next() {
 					c := &Batch{Ops: []UserOp{{Kind: OpSetAttrs, ID: benchID(r.IntN(have)), Attrs: []AttrValue{{"city", fmt.Sprintf("city-%d", r.IntN(300))}}}}}
-					if err := s.Touch(c); err != nil {
-						b.Error(err)
-						return
-					}
 					if _, err := s.Propose(context.Background(), c); err != nil {
 						b.Error(err)
 						return

@@ -12,17 +12,45 @@ import (
 // already has them nothing changes. A nil bitmap is an empty one.
 type bits struct {
 	set, clear *roaring.Bitmap
-	gone       bool // whatever was there before set is dropped
+	gone       bool  // whatever was there before set is dropped
+	charged    int64 // to the delta
 }
 
-func (b *bits) add(low uint16) {
+// size is about the memory of the bitmaps.
+func (b *bits) size() (n int64) {
+	for _, x := range [...]*roaring.Bitmap{b.set, b.clear} {
+		if x != nil {
+			n += int64(x.GetSizeInBytes())
+		}
+	}
+	return n
+}
+
+func (b *bits) addMany(low []uint32) {
 	if b.set == nil {
 		b.set = roaring.New()
 	}
-	b.set.Add(uint32(low))
+	b.set.AddMany(low)
 	if b.clear != nil {
-		b.clear.Remove(uint32(low))
+		for _, x := range low {
+			b.clear.Remove(x)
+		}
 	}
+}
+
+func (b *bits) removeMany(low []uint32) {
+	if b.set != nil {
+		for _, x := range low {
+			b.set.Remove(x)
+		}
+	}
+	if b.gone {
+		return
+	}
+	if b.clear == nil {
+		b.clear = roaring.New()
+	}
+	b.clear.AddMany(low)
 }
 
 func (b *bits) remove(low uint16) {
@@ -51,7 +79,7 @@ func (b *bits) removeAll(x *roaring.Bitmap) {
 	b.clear.Or(x)
 }
 
-func (b *bits) drop() { *b = bits{gone: true} }
+func (b *bits) drop() { *b = bits{gone: true, charged: b.charged} }
 
 // over returns base with b laid over it. The result is base itself where b
 // changes nothing, else a bitmap of its own.
@@ -122,7 +150,6 @@ func newDelta() *delta {
 const (
 	recordCost = 96
 	bitsCost   = 256
-	bitCost    = 4
 )
 
 func (d *delta) put(b bucket, key string, value []byte) {
@@ -188,7 +215,8 @@ func (d *delta) putDevices(block, low uint16, value []byte) {
 	d.charge(had, 2, len(value)-len(old))
 }
 
-func (d *delta) setFact(block uint16, fact uint32, low uint16, is bool) {
+// setFacts makes a fact true, or untrue, of users of a block, given in ascending order.
+func (d *delta) setFacts(block uint16, fact uint32, low []uint32, is bool) {
 	b := d.ensureBlock(block)
 	b.mu.Lock()
 	e := b.facts[fact]
@@ -199,16 +227,30 @@ func (d *delta) setFact(block uint16, fact uint32, low uint16, is bool) {
 		d.bytes += bitsCost
 	}
 	if is {
-		e.add(low)
+		e.addMany(low)
 	} else {
-		e.remove(low)
+		e.removeMany(low)
 	}
 	b.mu.Unlock()
-	d.bytes += bitCost
+	d.chargeBits(e)
+}
+
+// setAll makes facts true, or untrue, of users: packed by factChange, ascending.
+func (d *delta) setAll(changes []uint64, is bool) {
+	var low []uint32
+	for len(changes) > 0 {
+		of := changes[0] >> 16
+		n := 0
+		for low = low[:0]; n < len(changes) && changes[n]>>16 == of; n++ {
+			low = append(low, uint32(changes[n]&0xFFFF))
+		}
+		d.setFacts(uint16(of>>32), uint32(of), low, is)
+		changes = changes[n:]
+	}
 }
 
 // updatePending hands the entry of a pending set to f, under the lock.
-func (d *delta) updatePending(block uint16, seq uint64, cost int64, f func(*bits)) {
+func (d *delta) updatePending(block uint16, seq uint64, f func(*bits)) {
 	b := d.ensureBlock(block)
 	b.mu.Lock()
 	e := b.pending[seq]
@@ -220,7 +262,14 @@ func (d *delta) updatePending(block uint16, seq uint64, cost int64, f func(*bits
 	}
 	f(e)
 	b.mu.Unlock()
-	d.bytes += cost
+	d.chargeBits(e)
+}
+
+// chargeBits brings what the delta counts for an entry up to date.
+func (d *delta) chargeBits(e *bits) {
+	size := e.size()
+	d.bytes += size - e.charged
+	e.charged = size
 }
 
 // sortedKeys returns the keys of m in order.

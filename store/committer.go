@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -15,11 +15,20 @@ import (
 type proposal struct {
 	command Command
 	payload []byte
+	ahead   *ahead
 	imports bool
 	ack     *ackOf
 	control func()
 	done    func(any, error) // called by the committer once; must not block
+	state   atomic.Int32     // of proposalWaiting and its like
 }
+
+// A proposal waits until the committer takes it or its caller gives up.
+const (
+	proposalWaiting int32 = iota
+	proposalTaken
+	proposalGivenUp
+)
 
 // ackOf is one user's acknowledgement of one message.
 type ackOf struct {
@@ -52,17 +61,11 @@ func (q *queue) push(p *proposal) error {
 	return nil
 }
 
-// cancel takes p back, if the committer has not taken it yet.
-func (q *queue) cancel(p *proposal) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	i := slices.Index(q.items, p)
-	if i < 0 {
-		return false
-	}
-	q.items = slices.Delete(q.items, i, i+1)
-	return true
-}
+// giveUp takes p back, if the committer has not taken it yet.
+func (p *proposal) giveUp() bool { return p.state.CompareAndSwap(proposalWaiting, proposalGivenUp) }
+
+// take is the committer's; it says whether the caller still wants p.
+func (p *proposal) take() bool { return p.state.CompareAndSwap(proposalWaiting, proposalTaken) }
 
 func (q *queue) close() {
 	q.mu.Lock()
@@ -71,36 +74,41 @@ func (q *queue) close() {
 }
 
 // take returns the next group: one control alone, or commands up to the size of a record
-// with at most one step of an import among them.
-func (q *queue) take() []*proposal {
+// with at most one step of an import among them. Whose caller has given up is left out.
+func (q *queue) take() (group []*proposal) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.items) == 0 {
-		return nil
-	}
-	if q.items[0].control != nil {
-		group := q.items[:1:1]
-		q.items = q.items[1:]
-		return group
-	}
-	var group, left []*proposal
+	var left []*proposal
 	size, imports := 0, false
 	for i, p := range q.items {
-		if p.control != nil || size+len(p.payload) > maxRecord && len(group) > 0 {
-			left = append(left, q.items[i:]...)
-			break
+		if p.control != nil || size+len(p.payload) > maxRecord {
+			if len(group) > 0 {
+				left = append(left, q.items[i:]...)
+				break
+			}
 		}
 		if p.imports && imports {
 			left = append(left, p)
 			continue
 		}
-		imports = imports || p.imports
-		size += len(p.payload) + 4
+		if !p.take() {
+			continue
+		}
 		group = append(group, p)
+		if p.control != nil {
+			left = append(left, q.items[i+1:]...)
+			break
+		}
+		imports = imports || p.imports
+		size += len(p.payload) + ackBytes
 	}
 	q.items = left
 	return group
 }
+
+// ackBytes is what a proposal counts for beside its payload: more than an acknowledgement of a message
+// that nobody else acknowledges comes to in a record.
+const ackBytes = 40
 
 func (q *queue) failAll(err error) {
 	q.mu.Lock()
@@ -108,7 +116,7 @@ func (q *queue) failAll(err error) {
 	q.items, q.closed, q.ended = nil, true, true
 	q.mu.Unlock()
 	for _, p := range items {
-		if p.done != nil {
+		if p.take() {
 			p.done(nil, err)
 		}
 	}
@@ -117,7 +125,7 @@ func (q *queue) failAll(err error) {
 // Propose makes a command durable, applies it and returns its result. When ctx ends while the
 // command is being written, its outcome is not known, and the error says so.
 func (s *Store) Propose(ctx context.Context, c Command) (any, error) {
-	p, err := newProposal(c)
+	p, err := s.newProposal(c)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +135,7 @@ func (s *Store) Propose(ctx context.Context, c Command) (any, error) {
 // Go proposes a command and returns. Done is called from the committer when the
 // command is applied or has failed; it must not block. When Go returns an error, done is not called.
 func (s *Store) Go(c Command, done func(any, error)) error {
-	p, err := newProposal(c)
+	p, err := s.newProposal(c)
 	if err != nil {
 		return err
 	}
@@ -135,7 +143,7 @@ func (s *Store) Go(c Command, done func(any, error)) error {
 	return s.queue.push(p)
 }
 
-func newProposal(c Command) (*proposal, error) {
+func (s *Store) newProposal(c Command) (*proposal, error) {
 	p := &proposal{command: c, payload: encodeCommand(c)}
 	if len(p.payload) > MaxCommand {
 		return nil, &LimitError{What: "bytes of one step", Limit: MaxCommand, Got: int64(len(p.payload))}
@@ -148,7 +156,8 @@ func newProposal(c Command) (*proposal, error) {
 	if b, ok := c.(*Batch); ok {
 		p.imports = b.Import
 	}
-	return p, nil
+	p.ahead, err = s.ahead(p.command)
+	return p, err
 }
 
 // Ack clears one pending bit. Acknowledgements of the same message and block that wait
@@ -176,7 +185,7 @@ func (s *Store) wait(ctx context.Context, p *proposal) (any, error) {
 	case a := <-answered:
 		return a.r, a.err
 	case <-ctx.Done():
-		if s.queue.cancel(p) {
+		if p.giveUp() {
 			return nil, ctx.Err()
 		}
 		select {
@@ -197,7 +206,7 @@ func (s *Store) control(ctx context.Context, f func()) error {
 func (s *Store) commit() {
 	for {
 		group := s.queue.take()
-		if group == nil {
+		if len(group) == 0 {
 			select {
 			case <-s.queue.wake:
 			case <-s.stopped.Done():
@@ -260,6 +269,7 @@ func (s *Store) append(position uint64, rec []byte) (err error) {
 type formed struct {
 	rec      *record
 	commands []Command
+	aheads   []*ahead
 	result   []func(any, error) // of each command: prepares the answers
 	answers  []func()
 }
@@ -268,9 +278,10 @@ func (s *Store) form(group []*proposal) *formed {
 	g := &formed{rec: &record{
 		stamp: max(s.o.Now().UnixMilli(), s.st.now), proposer: s.proposer, first: s.number + 1,
 	}}
-	add := func(c Command, payload []byte, result func(any, error)) {
+	add := func(c Command, payload []byte, read *ahead, result func(any, error)) {
 		g.rec.commands = append(g.rec.commands, payload)
 		g.commands = append(g.commands, c)
+		g.aheads = append(g.aheads, read)
 		g.result = append(g.result, result)
 	}
 	type message struct {
@@ -288,7 +299,7 @@ func (s *Store) form(group []*proposal) *formed {
 			acks[m] = append(acks[m], p)
 			continue
 		}
-		add(p.command, p.payload, func(r any, err error) {
+		add(p.command, p.payload, p.ahead, func(r any, err error) {
 			g.answers = append(g.answers, func() { p.done(r, err) })
 		})
 	}
@@ -298,7 +309,7 @@ func (s *Store) form(group []*proposal) *formed {
 		for _, p := range joined {
 			c.Bits.Add(uint32(s.geo.low(p.ack.ordinal)))
 		}
-		add(c, encodeCommand(c), func(r any, err error) {
+		add(c, encodeCommand(c), nil, func(r any, err error) {
 			cleared, _ := r.(*roaring.Bitmap)
 			for _, p := range joined {
 				is := cleared != nil && cleared.Contains(uint32(s.geo.low(p.ack.ordinal)))
@@ -319,7 +330,7 @@ func (s *Store) applyGroup(position uint64, g *formed) (events []func(Observer),
 	}
 	a := &applier{s: s, st: &s.st, d: v.active, v: v}
 	defer func() { a.v.close() }()
-	a.record(position, g.rec, g.commands, func(i int, r any, err error) { g.result[i](r, err) })
+	a.record(position, g.rec, g.commands, g.aheads, func(i int, r any, err error) { g.result[i](r, err) })
 	return a.events, nil
 }
 

@@ -91,19 +91,6 @@ func (v *view) missing(raw []byte, block, low uint16) error {
 	return nil
 }
 
-// Touch reads what a batch will need, so that a page that is not in memory is
-// read in the caller and not in the one committer.
-func (s *Store) Touch(b *Batch) error {
-	return s.withView(func(v *view) error {
-		for i := range b.Ops {
-			if ord, ok := v.ordinal(b.Ops[i].ID); ok {
-				v.blockRecord(kindUser, s.geo.block(ord), s.geo.low(ord))
-			}
-		}
-		return nil
-	})
-}
-
 // Settings returns the limits and attribute names in force.
 func (s *Store) Settings() (Limits, map[uint8]string) {
 	st := s.published.Load().clone()
@@ -203,7 +190,7 @@ func (s *Store) Pending(block uint16, seq uint64) (set *roaring.Bitmap, err erro
 // PendingOf returns the sequences that a user still waits for, ascending, above after, at most max.
 func (s *Store) PendingOf(ordinal uint32, after uint64, max int) (seqs []uint64, err error) {
 	err = s.withView(func(v *view) error {
-		seqs = v.pendingOf(s.geo.block(ordinal), s.geo.low(ordinal), after, max)
+		seqs, _ = v.pendingOf(s.geo.block(ordinal), s.geo.low(ordinal), after, max)
 		return nil
 	})
 	return seqs, err

@@ -285,7 +285,6 @@ func (d *delta) load(r *segmentReader, tag byte) error {
 			if err := readBitmap(*bm, p); err != nil || (*bm).Maximum() > 0xFFFF {
 				return bad("bitmap")
 			}
-			d.bytes += int64(len(p))
 		}
 		block, rest := uint16(key[0])<<8|uint16(key[1]), key[3:]
 		to := d.ensureBlock(block)
@@ -299,6 +298,7 @@ func (d *delta) load(r *segmentReader, tag byte) error {
 		}
 		d.entries++
 		d.bytes += bitsCost
+		d.chargeBits(e)
 		return nil
 	}
 	return bad("tag")

@@ -308,12 +308,13 @@ func (s *Store) replayRecord(position uint64, rec *record, commands []Command) e
 	}
 	a := &applier{s: s, st: &s.st, d: v.active, v: v}
 	defer func() { a.v.close() }()
-	a.record(position, rec, commands, func(int, any, error) {})
+	a.record(position, rec, commands, nil, func(int, any, error) {})
 	return nil
 }
 
-// record applies a record's commands in order and hands on each result.
-func (a *applier) record(position uint64, rec *record, commands []Command, result func(i int, r any, err error)) {
+// record applies a record's commands in order and hands on each result. Of each command there may be what its
+// proposer has read ahead.
+func (a *applier) record(position uint64, rec *record, commands []Command, aheads []*ahead, result func(i int, r any, err error)) {
 	a.st.now = max(a.st.now, rec.stamp)
 	last := a.st.last(rec.proposer)
 	for i, c := range commands {
@@ -321,9 +322,14 @@ func (a *applier) record(position uint64, rec *record, commands []Command, resul
 			result(i, nil, ErrOutcomeUnknown)
 			continue
 		}
+		a.v.ahead = nil
+		if aheads != nil && aheads[i] != nil && aheads[i].layers == a.v.layers {
+			a.v.ahead = aheads[i]
+		}
 		r, err := a.apply(c)
 		result(i, r, err)
 	}
+	a.flushProgress()
 	if n := uint64(len(commands)); n > 0 {
 		a.st.setLast(rec.proposer, max(last, rec.first+n-1))
 	}

@@ -20,6 +20,8 @@ type view struct {
 	open   *atomic.Int64
 	tx     *bbolt.Tx
 	bucket [buckets]*bbolt.Bucket
+	layers *layers
+	ahead  *ahead // of the command being applied; nil elsewhere, and when the layers have changed since
 	frozen *delta // nil when no fold is under way
 	active *delta
 
@@ -55,7 +57,7 @@ func (s *Store) view() (*view, error) {
 			return nil, err
 		}
 		s.views.Add(1)
-		return &view{open: &s.views, tx: tx, frozen: l.frozen, active: l.active}, nil
+		return &view{open: &s.views, tx: tx, layers: l, frozen: l.frozen, active: l.active}, nil
 	}
 }
 
@@ -84,6 +86,16 @@ func (v *view) get(b bucket, key []byte) []byte {
 			return value
 		}
 	}
+	return v.stored(b, key)
+}
+
+// stored returns what the file has under a key, without the deltas.
+func (v *view) stored(b bucket, key []byte) []byte {
+	if v.ahead != nil {
+		if value, known := v.ahead.values[storedKey{b, string(key)}]; known {
+			return value
+		}
+	}
 	return v.base(b).Get(key)
 }
 
@@ -107,7 +119,7 @@ func (v *view) blockRecord(kind byte, block, low uint16) []byte {
 		}
 	}
 	key := [5]byte{byte(block >> 8), byte(block), kind, byte(low >> 8), byte(low)}
-	return v.base(bucketBlocks).Get(key[:])
+	return v.stored(bucketBlocks, key[:])
 }
 
 // container returns the layered set under a fact or pending key, nil if it is
@@ -155,80 +167,107 @@ func (v *view) pending(block uint16, seq uint64) *roaring.Bitmap {
 	return v.container(pendingKey(block, seq), func(b *blockDelta) *bits { return b.pending[seq] })
 }
 
+// pendingBits says whether a delta decides about a user and a message, and how.
+func (b *blockDelta) pendingBits(low uint16, seq uint64) (is, decided bool) {
+	if e := b.pending[seq]; e != nil {
+		return e.has(low)
+	}
+	return false, false
+}
+
+// decided says whether the deltas decide whether a user waits for a message, and how.
+func (v *view) decided(block, low uint16, seq uint64) (is, decided bool) {
+	if b := v.active.block(block); b != nil {
+		b.mu.RLock()
+		is, decided = b.pendingBits(low, seq)
+		b.mu.RUnlock()
+		if decided {
+			return is, true
+		}
+	}
+	if v.frozen != nil {
+		if b := v.frozen.block(block); b != nil {
+			return b.pendingBits(low, seq)
+		}
+	}
+	return false, false
+}
+
 // waits says whether a user waits for a message.
 func (v *view) waits(block, low uint16, seq uint64) bool {
-	for _, d := range [...]*delta{v.active, v.frozen} {
-		if d == nil {
-			continue
-		}
-		if b := d.block(block); b != nil {
-			b.mu.RLock()
-			is, decided := false, false
-			if e := b.pending[seq]; e != nil {
-				is, decided = e.has(low)
-			}
-			b.mu.RUnlock()
-			if decided {
-				return is
-			}
-		}
+	if is, decided := v.decided(block, low, seq); decided {
+		return is
+	}
+	if v.ahead != nil && v.ahead.waiting != nil {
+		_, is := slices.BinarySearch(v.ahead.waiting, seq)
+		return is
 	}
 	raw := v.base(bucketBlocks).Get(pendingKey(block, seq))
 	return raw != nil && containerHas(raw, low)
 }
 
 // pendingOf returns the sequences, ascending, that the user of block and low still
-// waits for, after the given one, at most max.
-func (v *view) pendingOf(block, low uint16, after uint64, max int) []uint64 {
-	var found []uint64
-	decided := make(map[uint64]bool)
-	for _, d := range [...]*delta{v.active, v.frozen} {
-		if d == nil {
-			continue
-		}
-		b := d.block(block)
-		if b == nil {
-			continue
-		}
-		b.mu.RLock()
-		for seq, e := range b.pending {
-			if seq <= after {
-				continue
-			}
-			if _, seen := decided[seq]; seen {
-				continue
-			}
-			if is, ok := e.has(low); ok {
-				decided[seq] = is
-				if is {
+// waits for, after the given one, at most max; stored are those of them that the file says. The cost grows with the
+// messages for which anybody of the block waits.
+func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, stored []uint64) {
+	var active, frozen *blockDelta
+	if v.frozen != nil {
+		frozen = v.frozen.block(block)
+	}
+	if active = v.active.block(block); active != nil {
+		active.mu.RLock()
+		for seq, e := range active.pending {
+			if seq > after {
+				if is, _ := e.has(low); is {
 					found = append(found, seq)
 				}
 			}
 		}
-		b.mu.RUnlock()
+		active.mu.RUnlock()
 	}
-
+	if frozen != nil {
+		for seq, e := range frozen.pending {
+			if seq > after {
+				if is, _ := e.has(low); is && !v.activeDecides(active, low, seq) {
+					found = append(found, seq)
+				}
+			}
+		}
+	}
 	prefix := blockKey(block, kindPending)
 	c := v.base(bucketBlocks).Cursor()
-	n := 0
-	for k, raw := c.Seek(pendingKey(block, after+1)); bytes.HasPrefix(k, prefix); k, raw = c.Next() {
-		seq := binary.BigEndian.Uint64(k[len(prefix):])
-		if _, ok := decided[seq]; ok {
-			continue
-		}
+	for k, raw := c.Seek(pendingKey(block, after+1)); bytes.HasPrefix(k, prefix) && len(stored) < max; k, raw = c.Next() {
 		if !containerHas(raw, low) {
 			continue
 		}
-		found = append(found, seq)
-		if n++; n >= max {
-			break
+		seq := binary.BigEndian.Uint64(k[len(prefix):])
+		if v.activeDecides(active, low, seq) {
+			continue
 		}
+		if frozen != nil {
+			if _, decided := frozen.pendingBits(low, seq); decided {
+				continue
+			}
+		}
+		stored = append(stored, seq)
 	}
-	slices.Sort(found)
+	if found = append(found, stored...); len(found) > len(stored) {
+		slices.Sort(found)
+	}
 	if len(found) > max {
 		found = found[:max]
 	}
-	return found
+	return found, stored
+}
+
+func (v *view) activeDecides(active *blockDelta, low uint16, seq uint64) bool {
+	if active == nil {
+		return false
+	}
+	active.mu.RLock()
+	_, decided := active.pendingBits(low, seq)
+	active.mu.RUnlock()
+	return decided
 }
 
 // entry is a key with its value, a copy of both.

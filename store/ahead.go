@@ -1,0 +1,112 @@
+package store
+
+import (
+	"bytes"
+	"slices"
+)
+
+// ahead is what a proposer has read of blocks.db for its command, so that the one committer need not: a page
+// that is not in memory is then read in one of many callers.
+//
+// It is what the file says, without the deltas, and stays true as long as the layers are the same. A fold that
+// goes on meanwhile changes only keys that the frozen delta has, and those are looked up there before the file.
+type ahead struct {
+	layers *layers
+	values map[storedKey][]byte // copies; nil: there is no such key
+	// Of a CaughtUp: those of its messages that the user waits for. Nil for other commands.
+	waiting []uint64
+}
+
+type storedKey struct {
+	bucket bucket
+	key    string
+}
+
+// ahead reads what apply will look up for a command, nil if that is nothing.
+func (s *Store) ahead(c Command) (r *ahead, err error) {
+	switch c := c.(type) {
+	case *Batch:
+		err = s.withView(func(v *view) error {
+			r = &ahead{layers: v.layers, values: make(map[storedKey][]byte, 4*len(c.Ops))}
+			st := s.published.Load()
+			for i := range c.Ops {
+				r.op(v, s.geo, st, &c.Ops[i])
+			}
+			return nil
+		})
+	case *Push:
+		err = s.withView(func(v *view) error {
+			r = &ahead{layers: v.layers, values: make(map[storedKey][]byte)}
+			r.expr(v, s.published.Load(), c.To)
+			return nil
+		})
+	case *CaughtUp:
+		if len(c.Seqs) == 0 {
+			return nil, nil
+		}
+		err = s.withView(func(v *view) error {
+			r = &ahead{layers: v.layers, waiting: []uint64{}}
+			block, low := s.geo.block(c.Ordinal), s.geo.low(c.Ordinal)
+			for _, seq := range c.Seqs {
+				if raw := v.base(bucketBlocks).Get(pendingKey(block, seq)); raw != nil && containerHas(raw, low) {
+					r.waiting = append(r.waiting, seq)
+				}
+			}
+			slices.Sort(r.waiting)
+			return nil
+		})
+	}
+	return r, err
+}
+
+// read notes what the file has under a key.
+func (r *ahead) read(v *view, b bucket, key []byte) {
+	k := storedKey{b, string(key)}
+	if _, done := r.values[k]; !done {
+		r.values[k] = bytes.Clone(v.base(b).Get(key))
+	}
+}
+
+// op reads what a batch needs of a user, and of the facts that it names.
+func (r *ahead) op(v *view, g geometry, st *state, o *UserOp) {
+	r.read(v, bucketIDs, []byte(o.ID))
+	if ord, known := v.ordinal(o.ID); known && o.Kind != OpRegister {
+		block, low := g.block(ord), g.low(ord)
+		r.read(v, bucketBlocks, userKey(block, low))
+		if len(o.Devices) > 0 || o.Kind == OpUnregister {
+			r.read(v, bucketBlocks, deviceKey(block, low))
+		}
+	}
+	for _, t := range o.Tags {
+		r.read(v, bucketFacts, []byte(tagFactKey(t)))
+	}
+	for _, a := range o.Attrs {
+		if slot, named := st.slot(a.Name); named && a.Value != "" {
+			r.read(v, bucketFacts, []byte(attrFactKey(slot, a.Value)))
+		}
+	}
+	for i := range o.Devices {
+		h := HashToken(o.Devices[i].Platform, o.Devices[i].Token)
+		r.read(v, bucketTokens, h[:])
+	}
+}
+
+// expr reads what the compilation of an audience needs.
+func (r *ahead) expr(v *view, st *state, e *Expr) {
+	for _, id := range e.IDs {
+		r.read(v, bucketIDs, []byte(id))
+	}
+	switch e.Op {
+	case OpTag:
+		r.read(v, bucketFacts, []byte(tagFactKey(e.Value)))
+	case OpPlatform:
+		r.read(v, bucketFacts, []byte(platformFactKey(e.Value)))
+	case OpAttr:
+		if slot, named := st.slot(e.Name); named {
+			r.read(v, bucketFacts, []byte(attrFactKey(slot, e.Value)))
+		}
+	}
+	for _, a := range e.Args {
+		r.expr(v, st, a)
+	}
+}
