@@ -28,6 +28,7 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 	case *Batch:
 		err = s.withView(func(v *view) error {
 			r = &ahead{layers: v.layers, values: make(map[storedKey][]byte, 4*len(c.Ops))}
+			v.ahead = r // so that nothing is looked up twice
 			st := s.published.Load()
 			for i := range c.Ops {
 				r.op(v, s.geo, st, &c.Ops[i])

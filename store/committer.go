@@ -132,6 +132,16 @@ func (s *Store) Propose(ctx context.Context, c Command) (any, error) {
 	return s.wait(ctx, p)
 }
 
+// Prepare does what can be done for a command before it is proposed, which the function that it returns
+// does, as [Store.Propose]. It may be called while commands that come before are still under way.
+func (s *Store) Prepare(c Command) (propose func(context.Context) (any, error), err error) {
+	p, err := s.newProposal(c)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (any, error) { return s.wait(ctx, p) }, nil
+}
+
 // Go proposes a command and returns. Done is called from the committer when the
 // command is applied or has failed; it must not block. When Go returns an error, done is not called.
 func (s *Store) Go(c Command, done func(any, error)) error {

@@ -1,0 +1,259 @@
+package fanfare
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/fanfare-im/fanfare/store"
+)
+
+// ImportOptions adjust an Import. A nil one is the same as a zero one.
+type ImportOptions struct {
+	// Progress is called after each durable step, from the goroutine of the
+	// call. Default: none.
+	Progress func(ImportStats)
+}
+
+// ImportStats is how far an import has come.
+type ImportStats struct {
+	Users      int64 // durable; those behind an error are not
+	Registered int64 // of them, new
+	Updated    int64 // of them, known before
+}
+
+// Steps of an import: users in one, and the bytes at which it is made smaller.
+const (
+	importUsers = 500
+	importBytes = store.MaxCommand / 2
+)
+
+// Import registers users in bulk, with their tags, attributes and devices. A
+// user who is known is updated: attributes that are given are set, tags added, devices
+// registered, and what is not mentioned stays; so importing again is harmless.
+//
+// It goes in durable steps of a few hundred users, and memory does not
+// grow with their number. What a yielded User refers to, its tags say, is read until the call
+// returns, so the iterator must not use it again. It is not atomic as a whole: at an error, from the iterator
+// or of a user (an [*ImportError] says which), the steps before stay, and the
+// stats say how many users those were. Other calls go on meanwhile.
+func (p *Pusher) Import(ctx context.Context, users iter.Seq2[User, error], o *ImportOptions) (ImportStats, error) {
+	if err := p.open(); err != nil {
+		return ImportStats{}, err
+	}
+	if o == nil {
+		o = new(ImportOptions)
+	}
+	m := &importer{p: p, progress: o.Progress, step: new(importStep)}
+	err := m.run(ctx, users)
+	return m.stats, err
+}
+
+// importer is an Import under way. While a step is being written and applied the next one is made.
+type importer struct {
+	p        *Pusher
+	progress func(ImportStats)
+	stats    ImportStats
+	taken    int64 // users, from the iterator
+	step     *importStep
+	flight   *importFlight // nil: none
+}
+
+// importFlight is a step that was proposed.
+type importFlight struct {
+	step   *importStep
+	before int64 // users of the steps before
+	answer chan importAnswer
+}
+
+type importAnswer struct {
+	result any
+	err    error
+}
+
+func (m *importer) run(ctx context.Context, users iter.Seq2[User, error]) error {
+	for u, err := range users {
+		var op store.UserOp
+		if err == nil {
+			op, err = m.p.o.Limits.importOp(&u)
+		}
+		if err != nil {
+			if e := m.finish(ctx); e != nil {
+				return e
+			}
+			return &ImportError{Index: m.taken, ID: u.ID, Err: err}
+		}
+		size := opBytes(&op)
+		if m.step.bytes+size > importBytes {
+			if err := m.send(ctx); err != nil {
+				return err
+			}
+		}
+		m.taken++
+		if m.step.add(op, size); len(m.step.ops) >= importUsers || m.step.bytes >= importBytes {
+			if err := m.send(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return m.finish(ctx)
+}
+
+func (m *importer) finish(ctx context.Context) error {
+	if err := m.send(ctx); err != nil {
+		return err
+	}
+	return m.land()
+}
+
+// send proposes the step as soon as the one before is durable.
+func (m *importer) send(ctx context.Context) error {
+	step := m.step
+	if len(step.ops) == 0 {
+		return nil
+	}
+	propose, err := m.p.store.Prepare(step.command())
+	if e := m.land(); e != nil {
+		return e
+	}
+	f := &importFlight{step: step, before: m.stats.Users, answer: make(chan importAnswer, 1)}
+	if err != nil {
+		return f.failed(err)
+	}
+	go func() {
+		r, err := propose(ctx)
+		f.answer <- importAnswer{r, err}
+	}()
+	m.flight, m.step = f, new(importStep)
+	return nil
+}
+
+// land waits for the step under way, if there is one.
+func (m *importer) land() error {
+	f := m.flight
+	if f == nil {
+		return nil
+	}
+	m.flight = nil
+	a := <-f.answer
+	if a.err != nil {
+		return f.failed(a.err)
+	}
+	r := a.result.(store.BatchResult)
+	m.stats.Users += int64(len(f.step.ops))
+	m.stats.Registered += int64(r.Registered)
+	m.stats.Updated += int64(r.Known)
+	if m.progress != nil {
+		m.progress(m.stats)
+	}
+	return nil
+}
+
+// failed says which user an error is of, if it is one's.
+func (f *importFlight) failed(err error) error {
+	var op *BatchError
+	if errors.As(err, &op) {
+		return &ImportError{Index: f.before + int64(f.step.order[op.Index]), ID: op.ID, Err: op.Err}
+	}
+	var limit *LimitError
+	if errors.As(err, &limit) && len(f.step.ops) == 1 { // only a user who is alone can be too large for a step
+		return &ImportError{Index: f.before, ID: f.step.ops[0].ID, Err: err}
+	}
+	return err
+}
+
+// ImportError says at which user an import ended.
+type ImportError struct {
+	Index int64  // of the user in the iterator, from 0
+	ID    string // may be empty
+	Err   error
+}
+
+func (e *ImportError) Error() string {
+	return fmt.Sprintf("fanfare: import: user %d, %q: %v", e.Index, e.ID, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *ImportError) Unwrap() error { return e.Err }
+
+// importStep collects the users of one command.
+type importStep struct {
+	ops   []store.UserOp
+	order []int // of each op, its place in the iterator
+	bytes int
+	// owners are the ops that give a user a token, by token: the op of a later user takes it from them
+	// here, because the sort does not keep who of two different users comes last.
+	owners map[[16]byte][]int
+}
+
+// importOp checks a user and turns it into a command's.
+func (l *Limits) importOp(u *User) (op store.UserOp, err error) {
+	if err := checkID(u.ID); err != nil {
+		return op, err
+	}
+	op = store.UserOp{Kind: store.OpPut, ID: u.ID}
+	if op.Tags, err = l.tags(u.Tags); err != nil {
+		return op, err
+	}
+	if op.Attrs, err = l.attributes(u.Attributes); err != nil {
+		return op, err
+	}
+	op.Devices, err = l.devices(u.Devices)
+	return op, err
+}
+
+func (s *importStep) add(op store.UserOp, size int) {
+	s.takeTokens(&op)
+	s.order = append(s.order, len(s.ops))
+	s.ops = append(s.ops, op)
+	s.bytes += size
+}
+
+// takeTokens takes the tokens of an op, which will be the next one, from those before it that are of other users.
+func (s *importStep) takeTokens(op *store.UserOp) {
+	for i := range op.Devices {
+		h := store.HashToken(op.Devices[i].Platform, op.Devices[i].Token)
+		for _, at := range s.owners[h] {
+			if at == len(s.ops) {
+				continue // the op itself, which names the token twice
+			}
+			if before := &s.ops[at]; before.ID != op.ID {
+				before.Devices = slices.DeleteFunc(before.Devices, func(d store.Device) bool {
+					return store.HashToken(d.Platform, d.Token) == h
+				})
+			}
+		}
+		if s.owners == nil {
+			s.owners = make(map[[16]byte][]int)
+		}
+		s.owners[h] = append(s.owners[h], len(s.ops))
+	}
+}
+
+func opBytes(o *store.UserOp) int {
+	n := len(o.ID) + 8
+	for _, t := range o.Tags {
+		n += len(t) + 2
+	}
+	for _, a := range o.Attrs {
+		n += len(a.Name) + len(a.Value) + 4
+	}
+	for _, d := range o.Devices {
+		n += len(d.Platform) + len(d.Token) + len(d.Topic) + len(d.Locale) + len(d.TimeZone) + 16
+	}
+	return n
+}
+
+// command is the step's. Users go in order of their IDs, which is the
+// order of the index; the sort is stable, so of two with the same ID the later still counts last.
+func (s *importStep) command() *store.Batch {
+	slices.SortStableFunc(s.order, func(x, y int) int { return strings.Compare(s.ops[x].ID, s.ops[y].ID) })
+	b := &store.Batch{Import: true, Ops: make([]store.UserOp, len(s.ops))}
+	for i, at := range s.order {
+		b.Ops[i] = s.ops[at]
+	}
+	return b
+}
