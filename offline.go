@@ -29,8 +29,7 @@ func (p *Pusher) AckThrough(ctx context.Context, user, messageID string) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.store.Propose(ctx, &store.CaughtUp{Ordinal: ord, Through: seq})
-	return err
+	return p.store.AckThrough(ctx, ord, seq)
 }
 
 func (p *Pusher) acked(user, messageID string) (ord uint32, seq uint64, err error) {

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// ahead is what a proposer has read of blocks.db for its command, so that the one committer need not: a page
+// ahead is what a proposer has read for its command, so that the one committer need not: a page
 // that is not in memory is then read in one of many callers.
 //
-// It is what the file says, without the deltas, and stays true as long as the layers are the same. A fold that
-// goes on meanwhile changes only keys that the frozen delta has, and those are looked up there before the file.
+// It is what the file and the frozen delta over it say, and stays true as long as the layers are the same: a fold
+// that goes on meanwhile changes only keys that the frozen delta has. What the active delta says comes before it.
 type ahead struct {
 	layers *layers
 	values map[storedKey][]byte // copies; nil: there is no such key
@@ -49,7 +49,7 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 			r = &ahead{layers: v.layers, waiting: []uint64{}}
 			block, low := s.geo.block(c.Ordinal), s.geo.low(c.Ordinal)
 			for _, seq := range c.Seqs {
-				if raw := v.base(bucketBlocks).Get(pendingKey(block, seq)); raw != nil && containerHas(raw, low) {
+				if v.waitsBelow(block, low, seq) {
 					r.waiting = append(r.waiting, seq)
 				}
 			}
@@ -60,11 +60,19 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 	return r, err
 }
 
-// read notes what the file has under a key.
+// read notes what is below the active delta under a key.
 func (r *ahead) read(v *view, b bucket, key []byte) {
-	k := storedKey{b, string(key)}
+	if _, done := r.values[storedKey{b, string(key)}]; !done {
+		r.values[storedKey{b, string(key)}] = bytes.Clone(v.below(b, key))
+	}
+}
+
+// readRecord does so for the record of a user, or of its devices.
+func (r *ahead) readRecord(v *view, kind byte, block, low uint16) {
+	key := recordKey(kind, block, low)
+	k := storedKey{bucketBlocks, string(key[:])}
 	if _, done := r.values[k]; !done {
-		r.values[k] = bytes.Clone(v.base(b).Get(key))
+		r.values[k] = bytes.Clone(v.recordBelow(kind, block, low))
 	}
 }
 
@@ -73,9 +81,9 @@ func (r *ahead) op(v *view, g geometry, st *state, o *UserOp) {
 	r.read(v, bucketIDs, []byte(o.ID))
 	if ord, known := v.ordinal(o.ID); known && o.Kind != OpRegister {
 		block, low := g.block(ord), g.low(ord)
-		r.read(v, bucketBlocks, userKey(block, low))
+		r.readRecord(v, kindUser, block, low)
 		if len(o.Devices) > 0 || o.Kind == OpUnregister {
-			r.read(v, bucketBlocks, deviceKey(block, low))
+			r.readRecord(v, kindDevice, block, low)
 		}
 	}
 	for _, t := range o.Tags {

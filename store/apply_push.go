@@ -128,10 +128,9 @@ func (a *applier) retain(t *Task, m *Message, platforms []string, audience []Blo
 // blocks that have members, in order.
 func (a *applier) freeze(prog *program) ([]BlockSet, error) {
 	g := a.s.geo
-	blocks := g.blocks(a.st.nextOrdinal)
 	var mu sync.Mutex
 	var out []BlockSet
-	err := a.s.eachBlock(blocks, workers(), func(v *view, block uint16) error {
+	err := a.s.eachBlock(prog.blocks(g, a.st.nextOrdinal), workers(), func(v *view, block uint16) error {
 		r := prog.eval(v, g, block)
 		if r.set == nil || r.set.IsEmpty() {
 			return nil
@@ -188,25 +187,11 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 	g := a.s.geo
 	block, low := g.block(c.Ordinal), g.low(c.Ordinal)
 	var cleared []uint64
-	clear := func(seq uint64) {
-		a.d.updatePending(block, seq, func(b *bits) { b.remove(low) })
-		a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Delivered })
-		cleared = append(cleared, seq)
-	}
 	for _, seq := range c.Seqs {
 		if a.v.waits(block, low, seq) {
-			clear(seq)
-		}
-	}
-	for done := false; c.Through > 0 && !done; {
-		waiting, _ := a.v.pendingOf(block, low, 0, 1000)
-		done = len(waiting) < 1000
-		for _, seq := range waiting {
-			if seq > c.Through {
-				done = true
-				break
-			}
-			clear(seq)
+			a.d.updatePending(block, seq, func(b *bits) { b.remove(low) })
+			a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Delivered })
+			cleared = append(cleared, seq)
 		}
 	}
 	if len(cleared) > 0 {

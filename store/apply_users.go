@@ -45,8 +45,8 @@ type userTx struct {
 	byOrd    map[uint32]*editing
 	order    []*editing
 	owners   map[[16]byte]uint32 // tokens that changed hands in this batch
-	facts    map[string]uint32   // facts that are new
-	factKeys []string            // of facts, in order of their numbers
+	facts    map[string]uint32   // facts that were looked up, or are new; 0: there is none
+	factKeys []string            // of those that are new, in order of their numbers
 	ordinals uint64
 	result   BatchResult
 }
@@ -206,19 +206,21 @@ func (tx *userTx) byOrdinal(ord uint32) *editing {
 
 // fact finds a fact's number, in the batch or before it.
 func (tx *userTx) fact(key string) (uint32, bool) {
-	if n, ok := tx.facts[key]; ok {
-		return n, true
+	n, seen := tx.facts[key]
+	if !seen {
+		n, _ = tx.a.v.factNumber(key)
+		if tx.facts == nil {
+			tx.facts = make(map[string]uint32)
+		}
+		tx.facts[key] = n
 	}
-	return tx.a.v.factNumber(key)
+	return n, n != 0
 }
 
 func (tx *userTx) ensureFact(key string) uint32 {
 	n, ok := tx.fact(key)
 	if !ok {
 		n = tx.a.st.nextFact + uint32(len(tx.factKeys))
-		if tx.facts == nil {
-			tx.facts = make(map[string]uint32)
-		}
 		tx.facts[key] = n
 		tx.factKeys = append(tx.factKeys, key)
 	}

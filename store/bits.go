@@ -122,12 +122,19 @@ func (b *bits) has(low uint16) (is, decided bool) {
 // never written again.
 type delta struct {
 	mu      sync.RWMutex
-	records [bucketBlocks]map[string][]byte // nil: the key is gone
+	records [bucketBlocks]records
 	blocks  map[uint16]*blockDelta
 
 	position uint64 // of the last record applied to it
 	entries  int
 	bytes    int64
+}
+
+// records are the entries of a bucket outside the blocks.
+type records struct {
+	values map[string][]byte // nil: the key is gone
+	sorted []string          // keys; never changed, but replaced
+	fresh  []string          // further keys, in the order in which they came
 }
 
 type blockDelta struct {
@@ -141,7 +148,7 @@ type blockDelta struct {
 func newDelta() *delta {
 	d := &delta{blocks: make(map[uint16]*blockDelta)}
 	for i := range d.records {
-		d.records[i] = make(map[string][]byte)
+		d.records[i].values = make(map[string][]byte)
 	}
 	return d
 }
@@ -154,8 +161,12 @@ const (
 
 func (d *delta) put(b bucket, key string, value []byte) {
 	d.mu.Lock()
-	old, had := d.records[b][key]
-	d.records[b][key] = value
+	r := &d.records[b]
+	old, had := r.values[key]
+	r.values[key] = value
+	if !had {
+		r.fresh = append(r.fresh, key)
+	}
 	d.mu.Unlock()
 	d.charge(had, len(key), len(value)-len(old))
 }
@@ -170,8 +181,56 @@ func (d *delta) charge(had bool, key, value int) {
 
 func (d *delta) get(b bucket, key []byte) (value []byte, found bool) {
 	d.mu.RLock()
-	value, found = d.records[b][string(key)]
+	value, found = d.records[b].values[string(key)]
 	d.mu.RUnlock()
+	return value, found
+}
+
+// keys returns the keys of a bucket in order. What is returned does not change.
+func (d *delta) keys(b bucket) []string {
+	r := &d.records[b]
+	d.mu.RLock()
+	sorted, done := r.sorted, len(r.fresh) == 0
+	d.mu.RUnlock()
+	if done {
+		return sorted
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	slices.Sort(r.fresh)
+	r.sorted, r.fresh = merge(r.sorted, r.fresh), nil
+	return r.sorted
+}
+
+// merge returns the keys of both, which are in order and have none in common.
+func merge(x, y []string) []string {
+	if len(x) == 0 {
+		return y
+	}
+	out := make([]string, 0, len(x)+len(y))
+	for len(x) > 0 && len(y) > 0 {
+		if x[0] < y[0] {
+			out, x = append(out, x[0]), x[1:]
+		} else {
+			out, y = append(out, y[0]), y[1:]
+		}
+	}
+	return append(append(out, x...), y...)
+}
+
+// record returns what the delta says of the record of a user, or of its devices.
+func (d *delta) record(kind byte, block, low uint16) (value []byte, found bool) {
+	b := d.block(block)
+	if b == nil {
+		return nil, false
+	}
+	m := b.users
+	if kind == kindDevice {
+		m = b.devices
+	}
+	b.mu.RLock()
+	value, found = m[low]
+	b.mu.RUnlock()
 	return value, found
 }
 

@@ -322,18 +322,16 @@ func (c *Received) decode(r *reader) {
 	c.Bits = decodeBits(r)
 }
 
-// CaughtUp says that one user has several messages: Seqs, and all up to Through.
+// CaughtUp says that one user has several messages.
 type CaughtUp struct {
 	Ordinal uint32
 	Seqs    []uint64 // ascending
-	Through uint64
 }
 
 func (*CaughtUp) kind() commandKind { return kindCaughtUp }
 
 func (c *CaughtUp) encode(w *writer) {
 	w.uvarint(uint64(c.Ordinal))
-	w.uvarint(c.Through)
 	w.uvarint(uint64(len(c.Seqs)))
 	last := uint64(0)
 	for _, s := range c.Seqs {
@@ -344,7 +342,6 @@ func (c *CaughtUp) encode(w *writer) {
 
 func (c *CaughtUp) decode(r *reader) {
 	c.Ordinal = uint32(r.uvarint())
-	c.Through = r.uvarint()
 	c.Seqs = make([]uint64, r.count(1))
 	last := uint64(0)
 	for i := range c.Seqs {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -125,7 +126,7 @@ func (q *queue) failAll(err error) {
 // Propose makes a command durable, applies it and returns its result. When ctx ends while the
 // command is being written, its outcome is not known, and the error says so.
 func (s *Store) Propose(ctx context.Context, c Command) (any, error) {
-	p, err := s.newProposal(c)
+	p, err := s.newProposal(c, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (s *Store) Propose(ctx context.Context, c Command) (any, error) {
 // Prepare does what can be done for a command before it is proposed, which the function that it returns
 // does, as [Store.Propose]. It may be called while commands that come before are still under way.
 func (s *Store) Prepare(c Command) (propose func(context.Context) (any, error), err error) {
-	p, err := s.newProposal(c)
+	p, err := s.newProposal(c, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +146,7 @@ func (s *Store) Prepare(c Command) (propose func(context.Context) (any, error), 
 // Go proposes a command and returns. Done is called from the committer when the
 // command is applied or has failed; it must not block. When Go returns an error, done is not called.
 func (s *Store) Go(c Command, done func(any, error)) error {
-	p, err := s.newProposal(c)
+	p, err := s.newProposal(c, nil)
 	if err != nil {
 		return err
 	}
@@ -153,20 +154,25 @@ func (s *Store) Go(c Command, done func(any, error)) error {
 	return s.queue.push(p)
 }
 
-func (s *Store) newProposal(c Command) (*proposal, error) {
+// newProposal checks a command, and reads for it unless that has been done.
+func (s *Store) newProposal(c Command, read *ahead) (*proposal, error) {
 	p := &proposal{command: c, payload: encodeCommand(c)}
 	if len(p.payload) > MaxCommand {
 		return nil, &LimitError{What: "bytes of one step", Limit: MaxCommand, Got: int64(len(p.payload))}
 	}
-	// What is applied is what the journal has: a copy, which the caller cannot change, and which can be read back.
 	var err error
-	if p.command, err = decodeCommand(p.payload); err != nil {
-		return nil, fmt.Errorf("fanfare: a command that could not be replayed: %w", err)
+	switch c := c.(type) {
+	case *Push:
+		// Of what a caller could still change, or what could not be read back, the journal's copy is applied.
+		if p.command, err = decodeCommand(p.payload); err != nil {
+			return nil, fmt.Errorf("fanfare: a command that could not be replayed: %w", err)
+		}
+	case *Batch:
+		p.imports = c.Import
 	}
-	if b, ok := c.(*Batch); ok {
-		p.imports = b.Import
+	if p.ahead = read; read == nil {
+		p.ahead, err = s.ahead(p.command)
 	}
-	p.ahead, err = s.ahead(p.command)
 	return p, err
 }
 
@@ -176,6 +182,46 @@ func (s *Store) Ack(ctx context.Context, ordinal uint32, seq uint64) (bool, erro
 	r, err := s.wait(ctx, &proposal{ack: &ackOf{ordinal, seq}})
 	is, _ := r.(bool)
 	return is, err
+}
+
+// ackStep is how many messages one step of an AckThrough acknowledges.
+const ackStep = 10_000
+
+// AckThrough clears a user's pending bits of all messages up to and including one, as they are when it is called.
+func (s *Store) AckThrough(ctx context.Context, ordinal uint32, through uint64) error {
+	block, low := s.geo.block(ordinal), s.geo.low(ordinal)
+	for more := true; more; {
+		c, read := &CaughtUp{Ordinal: ordinal}, new(ahead)
+		err := s.withView(func(v *view) error {
+			read.layers = v.layers
+			c.Seqs, read.waiting = v.pendingOf(block, low, 0, ackStep)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if more = len(c.Seqs) == ackStep && c.Seqs[ackStep-1] < through; !more {
+			n, found := slices.BinarySearch(c.Seqs, through)
+			if found {
+				n++
+			}
+			c.Seqs = c.Seqs[:n]
+		}
+		if len(c.Seqs) == 0 {
+			return nil
+		}
+		if read.waiting == nil {
+			read.waiting = []uint64{} // known, and none
+		}
+		p, err := s.newProposal(c, read)
+		if err != nil {
+			return err
+		}
+		if _, err := s.wait(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Store) wait(ctx context.Context, p *proposal) (any, error) {

@@ -315,9 +315,50 @@ func (g geometry) blocks(ordinals uint64) int {
 // and few enough that it lives for some microseconds.
 const blocksPerView = 8
 
-// eachBlock calls f for every block, from up to workers goroutines, each with views of its own; the first error
+// blocks returns the blocks in which there can be members, ascending: those of named users, or all.
+func (p *program) blocks(g geometry, ordinals uint64) []uint16 {
+	if some, restricted := p.within(g); restricted {
+		return some
+	}
+	all := make([]uint16, g.blocks(ordinals))
+	for i := range all {
+		all[i] = uint16(i)
+	}
+	return all
+}
+
+// within returns the only blocks in which there can be members, if there are fewer than all, ascending.
+func (p *program) within(g geometry) (some []uint16, restricted bool) {
+	switch p.op {
+	case OpUsers:
+		for _, ord := range p.ords {
+			some = append(some, g.block(ord))
+		}
+		return slices.Compact(some), true
+	case OpAnd:
+		for _, a := range p.args {
+			if in, ok := a.within(g); ok && (!restricted || len(in) < len(some)) {
+				some, restricted = in, true
+			}
+		}
+		return some, restricted
+	case OpOr:
+		for _, a := range p.args {
+			in, ok := a.within(g)
+			if !ok {
+				return nil, false
+			}
+			some = append(some, in...)
+		}
+		slices.Sort(some)
+		return slices.Compact(some), true
+	}
+	return nil, p.none
+}
+
+// eachBlock calls f for every one of the blocks, from up to workers goroutines, each with views of its own; the first error
 // ends it. What f reads of one block is gone when it is called for the next.
-func (s *Store) eachBlock(blocks, workers int, f func(v *view, block uint16) error) error {
+func (s *Store) eachBlock(blocks []uint16, workers int, f func(v *view, block uint16) error) error {
 	var (
 		next   atomic.Int64
 		failed atomic.Pointer[error]
@@ -326,13 +367,13 @@ func (s *Store) eachBlock(blocks, workers int, f func(v *view, block uint16) err
 	work := func() {
 		for failed.Load() == nil {
 			first := int(next.Add(blocksPerView)) - blocksPerView
-			if first >= blocks {
+			if first >= len(blocks) {
 				return
 			}
 			err := s.withView(func(v *view) error {
-				for block := first; block < min(first+blocksPerView, blocks); block++ {
+				for _, block := range blocks[first:min(first+blocksPerView, len(blocks))] {
 					v.parsed = 0
-					if err := f(v, uint16(block)); err != nil {
+					if err := f(v, block); err != nil {
 						return err
 					}
 				}
@@ -344,7 +385,7 @@ func (s *Store) eachBlock(blocks, workers int, f func(v *view, block uint16) err
 			}
 		}
 	}
-	for range min(workers, (blocks+blocksPerView-1)/blocksPerView) - 1 {
+	for range min(workers, (len(blocks)+blocksPerView-1)/blocksPerView) - 1 {
 		wg.Go(work)
 	}
 	work()

@@ -106,7 +106,7 @@ func (s *Store) Count(e *Expr) (int64, error) {
 		return 0, err
 	}
 	var total atomic.Int64
-	err = s.eachBlock(s.geo.blocks(st.nextOrdinal), workers(), func(v *view, block uint16) error {
+	err = s.eachBlock(prog.blocks(s.geo, st.nextOrdinal), workers(), func(v *view, block uint16) error {
 		total.Add(int64(prog.count(v, s.geo, block)))
 		return nil
 	})
@@ -133,10 +133,10 @@ func (s *Store) Members(e *Expr) iter.Seq2[string, error] {
 			return
 		}
 		ids := make([]string, 0, 1024)
-		for block := range s.geo.blocks(st.nextOrdinal) {
+		for _, block := range prog.blocks(s.geo, st.nextOrdinal) {
 			var set *roaring.Bitmap
 			err := s.withView(func(v *view) error {
-				if r := prog.eval(v, s.geo, uint16(block)); r.set != nil {
+				if r := prog.eval(v, s.geo, block); r.set != nil {
 					set = r.set.Clone()
 				}
 				return nil
@@ -149,7 +149,7 @@ func (s *Store) Members(e *Expr) iter.Seq2[string, error] {
 				continue
 			}
 			for it := set.Iterator(); it.HasNext(); {
-				if ids, err = s.names(uint16(block), it, ids[:0]); err != nil {
+				if ids, err = s.names(block, it, ids[:0]); err != nil {
 					yield("", err)
 					return
 				}

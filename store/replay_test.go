@@ -376,7 +376,14 @@ func (w *twins) received() {
 func (w *twins) caughtUp() {
 	c := &CaughtUp{Ordinal: uint32(rapid.IntRange(0, 20).Draw(w.T, "ordinal"))}
 	if rapid.Bool().Draw(w.T, "through") {
-		c.Through = w.seq()
+		through := w.seq()
+		seqs, err := w.a.PendingOf(c.Ordinal, 0, 1000)
+		w.must(err)
+		for _, seq := range seqs {
+			if seq <= through {
+				c.Seqs = append(c.Seqs, seq)
+			}
+		}
 	} else {
 		x := w.seq()
 		c.Seqs = []uint64{x, x + 1}

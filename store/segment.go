@@ -43,8 +43,8 @@ type change struct {
 // changes yields the entries of a frozen delta in the order in which the file keeps its keys.
 func (d *delta) changes(yield func(change) bool) {
 	for b := range d.records {
-		for _, k := range sortedKeys(d.records[b]) {
-			if !yield(change{bucket: bucket(b), key: []byte(k), value: d.records[b][k]}) {
+		for _, k := range d.keys(bucket(b)) {
+			if !yield(change{bucket: bucket(b), key: []byte(k), value: d.records[b].values[k]}) {
 				return
 			}
 		}

@@ -81,45 +81,51 @@ func (v *view) get(b bucket, key []byte) []byte {
 	if value, found := v.active.get(b, key); found {
 		return value
 	}
-	if v.frozen != nil {
-		if value, found := v.frozen.get(b, key); found {
+	if v.ahead != nil {
+		if value, known := v.ahead.values[storedKey{b, string(key)}]; known {
 			return value
 		}
 	}
-	return v.stored(b, key)
+	return v.below(b, key)
 }
 
-// stored returns what the file has under a key, without the deltas.
-func (v *view) stored(b bucket, key []byte) []byte {
-	if v.ahead != nil {
-		if value, known := v.ahead.values[storedKey{b, string(key)}]; known {
+// below does so without the active delta.
+func (v *view) below(b bucket, key []byte) []byte {
+	if v.frozen != nil {
+		if value, found := v.frozen.get(b, key); found {
 			return value
 		}
 	}
 	return v.base(b).Get(key)
 }
 
+func recordKey(kind byte, block, low uint16) [5]byte {
+	return [5]byte{byte(block >> 8), byte(block), kind, byte(low >> 8), byte(low)}
+}
+
 // blockRecord returns the record of a user or of its devices.
 func (v *view) blockRecord(kind byte, block, low uint16) []byte {
-	for _, d := range [...]*delta{v.active, v.frozen} {
-		if d == nil {
-			continue
-		}
-		if b := d.block(block); b != nil {
-			m := b.users
-			if kind == kindDevice {
-				m = b.devices
-			}
-			b.mu.RLock()
-			value, found := m[low]
-			b.mu.RUnlock()
-			if found {
-				return value
-			}
+	if value, found := v.active.record(kind, block, low); found {
+		return value
+	}
+	if v.ahead != nil {
+		key := recordKey(kind, block, low)
+		if value, known := v.ahead.values[storedKey{bucketBlocks, string(key[:])}]; known {
+			return value
 		}
 	}
-	key := [5]byte{byte(block >> 8), byte(block), kind, byte(low >> 8), byte(low)}
-	return v.stored(bucketBlocks, key[:])
+	return v.recordBelow(kind, block, low)
+}
+
+// recordBelow does so without the active delta.
+func (v *view) recordBelow(kind byte, block, low uint16) []byte {
+	if v.frozen != nil {
+		if value, found := v.frozen.record(kind, block, low); found {
+			return value
+		}
+	}
+	key := recordKey(kind, block, low)
+	return v.base(bucketBlocks).Get(key[:])
 }
 
 // container returns the layered set under a fact or pending key, nil if it is
@@ -175,45 +181,41 @@ func (b *blockDelta) pendingBits(low uint16, seq uint64) (is, decided bool) {
 	return false, false
 }
 
-// decided says whether the deltas decide whether a user waits for a message, and how.
-func (v *view) decided(block, low uint16, seq uint64) (is, decided bool) {
-	if b := v.active.block(block); b != nil {
-		b.mu.RLock()
-		is, decided = b.pendingBits(low, seq)
-		b.mu.RUnlock()
-		if decided {
-			return is, true
-		}
-	}
-	if v.frozen != nil {
-		if b := v.frozen.block(block); b != nil {
-			return b.pendingBits(low, seq)
-		}
-	}
-	return false, false
-}
-
 // waits says whether a user waits for a message.
 func (v *view) waits(block, low uint16, seq uint64) bool {
-	if is, decided := v.decided(block, low, seq); decided {
-		return is
+	if b := v.active.block(block); b != nil {
+		b.mu.RLock()
+		is, decided := b.pendingBits(low, seq)
+		b.mu.RUnlock()
+		if decided {
+			return is
+		}
 	}
 	if v.ahead != nil && v.ahead.waiting != nil {
 		_, is := slices.BinarySearch(v.ahead.waiting, seq)
 		return is
+	}
+	return v.waitsBelow(block, low, seq)
+}
+
+// waitsBelow does so without the active delta.
+func (v *view) waitsBelow(block, low uint16, seq uint64) bool {
+	if v.frozen != nil {
+		if b := v.frozen.block(block); b != nil {
+			if is, decided := b.pendingBits(low, seq); decided {
+				return is
+			}
+		}
 	}
 	raw := v.base(bucketBlocks).Get(pendingKey(block, seq))
 	return raw != nil && containerHas(raw, low)
 }
 
 // pendingOf returns the sequences, ascending, that the user of block and low still
-// waits for, after the given one, at most max; stored are those of them that the file says. The cost grows with the
-// messages for which anybody of the block waits.
-func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, stored []uint64) {
+// waits for, after the given one, at most max; below are those of them that the active delta says nothing of. The
+// cost grows with the messages for which anybody of the block waits.
+func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, below []uint64) {
 	var active, frozen *blockDelta
-	if v.frozen != nil {
-		frozen = v.frozen.block(block)
-	}
 	if active = v.active.block(block); active != nil {
 		active.mu.RLock()
 		for seq, e := range active.pending {
@@ -225,23 +227,27 @@ func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, store
 		}
 		active.mu.RUnlock()
 	}
+	if v.frozen != nil {
+		frozen = v.frozen.block(block)
+	}
 	if frozen != nil {
 		for seq, e := range frozen.pending {
 			if seq > after {
-				if is, _ := e.has(low); is && !v.activeDecides(active, low, seq) {
-					found = append(found, seq)
+				if is, _ := e.has(low); is && !active.decides(low, seq) {
+					below = append(below, seq)
 				}
 			}
 		}
 	}
 	prefix := blockKey(block, kindPending)
 	c := v.base(bucketBlocks).Cursor()
-	for k, raw := c.Seek(pendingKey(block, after+1)); bytes.HasPrefix(k, prefix) && len(stored) < max; k, raw = c.Next() {
+	n := 0
+	for k, raw := c.Seek(pendingKey(block, after+1)); bytes.HasPrefix(k, prefix) && n < max; k, raw = c.Next() {
 		if !containerHas(raw, low) {
 			continue
 		}
 		seq := binary.BigEndian.Uint64(k[len(prefix):])
-		if v.activeDecides(active, low, seq) {
+		if active.decides(low, seq) {
 			continue
 		}
 		if frozen != nil {
@@ -249,24 +255,29 @@ func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, store
 				continue
 			}
 		}
-		stored = append(stored, seq)
+		below = append(below, seq)
+		n++
 	}
-	if found = append(found, stored...); len(found) > len(stored) {
+	if len(below) > n {
+		slices.Sort(below)
+	}
+	if len(found) == 0 {
+		found = below
+	} else {
+		found = append(found, below...)
 		slices.Sort(found)
 	}
-	if len(found) > max {
-		found = found[:max]
-	}
-	return found, stored
+	return found[:min(len(found), max)], below
 }
 
-func (v *view) activeDecides(active *blockDelta, low uint16, seq uint64) bool {
-	if active == nil {
+// decides says whether the active delta of a block, which may be nil, says anything of a user and a message.
+func (b *blockDelta) decides(low uint16, seq uint64) bool {
+	if b == nil {
 		return false
 	}
-	active.mu.RLock()
-	_, decided := active.pendingBits(low, seq)
-	active.mu.RUnlock()
+	b.mu.RLock()
+	_, decided := b.pendingBits(low, seq)
+	b.mu.RUnlock()
 	return decided
 }
 
@@ -276,57 +287,86 @@ type entry struct{ key, value []byte }
 // scan returns at most max entries of a bucket outside the blocks with
 // from <= key < to, ascending or descending; a nil to is the end.
 func (v *view) scan(b bucket, from, to []byte, max int, descending bool) []entry {
-	over := make(map[string][]byte)
-	for _, d := range [...]*delta{v.frozen, v.active} {
-		if d == nil {
-			continue
-		}
-		d.mu.RLock()
-		for k, value := range d.records[b] {
-			if k >= string(from) && (to == nil || k < string(to)) {
-				over[k] = value
-			}
-		}
-		d.mu.RUnlock()
+	// The layers from the top: where two have a key, the upper one counts.
+	layers := []scanner{scanKeys(v.active.keys(b), from, to, descending)}
+	if v.frozen != nil {
+		layers = append(layers, scanKeys(v.frozen.keys(b), from, to, descending))
+	}
+	layers = append(layers, scanFile(v.base(b).Cursor(), from, to, descending))
+	heads := make([][]byte, len(layers))
+	for i, next := range layers {
+		heads[i] = next()
 	}
 	var out []entry
-	c := v.base(b).Cursor()
-	// Entries of the file that a delta overrides are skipped, so taking max of
-	// the file and all of the deltas and cutting afterwards is enough.
-	if descending {
-		k, value := c.Last()
-		if to != nil {
-			if at, _ := c.Seek(to); at != nil {
-				k, value = c.Prev()
-			} else {
-				k, value = c.Last()
+	for len(out) < max {
+		var first []byte
+		for _, k := range heads {
+			if k != nil && (first == nil || bytes.Compare(k, first) < 0 != descending && !bytes.Equal(k, first)) {
+				first = k
 			}
 		}
-		for ; k != nil && bytes.Compare(k, from) >= 0 && len(out) < max; k, value = c.Prev() {
-			if _, covered := over[string(k)]; !covered {
-				out = append(out, entry{bytes.Clone(k), bytes.Clone(value)})
+		if first == nil {
+			break
+		}
+		for i, next := range layers {
+			if bytes.Equal(heads[i], first) {
+				heads[i] = next()
 			}
 		}
-	} else {
-		for k, value := c.Seek(from); k != nil && (to == nil || bytes.Compare(k, to) < 0) && len(out) < max; k, value = c.Next() {
-			if _, covered := over[string(k)]; !covered {
-				out = append(out, entry{bytes.Clone(k), bytes.Clone(value)})
-			}
+		if value := v.get(b, first); value != nil {
+			out = append(out, entry{bytes.Clone(first), bytes.Clone(value)})
 		}
-	}
-	for k, value := range over {
-		if value != nil {
-			out = append(out, entry{[]byte(k), bytes.Clone(value)})
-		}
-	}
-	slices.SortFunc(out, func(x, y entry) int {
-		if descending {
-			x, y = y, x
-		}
-		return bytes.Compare(x.key, y.key)
-	})
-	if len(out) > max {
-		out = out[:max]
 	}
 	return out
+}
+
+// scanner returns the next key of a layer, nil behind the last.
+type scanner func() []byte
+
+func scanKeys(keys []string, from, to []byte, descending bool) scanner {
+	first, _ := slices.BinarySearch(keys, string(from))
+	end := len(keys)
+	if to != nil {
+		end, _ = slices.BinarySearch(keys, string(to))
+	}
+	return func() []byte {
+		if first >= end {
+			return nil
+		}
+		if descending {
+			end--
+			return []byte(keys[end])
+		}
+		first++
+		return []byte(keys[first-1])
+	}
+}
+
+func scanFile(c *bbolt.Cursor, from, to []byte, descending bool) scanner {
+	step := c.Next
+	if descending {
+		step = c.Prev
+	}
+	started := false
+	return func() (k []byte) {
+		switch {
+		case started:
+			k, _ = step()
+		case !descending:
+			k, _ = c.Seek(from)
+		case to == nil:
+			k, _ = c.Last()
+		default:
+			if at, _ := c.Seek(to); at != nil {
+				k, _ = c.Prev()
+			} else {
+				k, _ = c.Last()
+			}
+		}
+		started = true
+		if k == nil || bytes.Compare(k, from) < 0 || to != nil && bytes.Compare(k, to) >= 0 {
+			return nil
+		}
+		return k
+	}
 }
