@@ -20,9 +20,10 @@ import (
 
 // What is measured in a process of its own, chosen by the environment.
 const (
-	childKind  = "FANFARE_BENCH_CHILD"
-	childDir   = "FANFARE_BENCH_DIR"
-	childUsers = "FANFARE_BENCH_USERS"
+	childKind    = "FANFARE_BENCH_CHILD"
+	childDir     = "FANFARE_BENCH_DIR"
+	childUsers   = "FANFARE_BENCH_USERS"
+	childChanges = "FANFARE_BENCH_CHANGES" // that nearly fill a delta
 )
 
 // answer is a line that a child prints.
@@ -40,11 +41,15 @@ func runChild(ctx context.Context, kind string) error {
 	if err != nil {
 		return err
 	}
+	changes, err := strconv.Atoi(os.Getenv(childChanges))
+	if err != nil {
+		return err
+	}
 	who, err := newPeople()
 	if err != nil {
 		return err
 	}
-	c := &child{who: who, users: users, dir: os.Getenv(childDir)}
+	c := &child{who: who, users: users, changes: changes, dir: os.Getenv(childDir)}
 	switch kind {
 	case "fill":
 		return c.fill(ctx)
@@ -59,21 +64,20 @@ func runChild(ctx context.Context, kind string) error {
 }
 
 type child struct {
-	who   *people
-	users int
-	dir   string
-	p     *fanfare.Pusher
+	who     *people
+	users   int
+	changes int
+	dir     string
+	p       *fanfare.Pusher
 }
 
-// nearly is how many changes of different users almost fill a delta: each is an entry, beside those of the postings.
-func (c *child) nearly() int { return min(c.users, 950_000) * 9 / 10 }
-
-// change makes n changes of different users, or fewer, until a fold begins.
-func (c *child) change(ctx context.Context, n int) error {
-	step := c.users / n
+// change changes different users, so many that the delta is nearly full: each is an entry, beside those of the postings.
+func (c *child) change(ctx context.Context) error {
+	n := c.changes
+	step, began := c.users/n, uint64(time.Now().UnixNano()) // other values than the child before
 	return callers(concurrent, func(caller int) error {
 		who := c.who.clone()
-		r := rand.New(rand.NewPCG(5, uint64(caller)))
+		r := rand.New(rand.NewPCG(began, uint64(caller)))
 		for i := caller; i < n; i += concurrent {
 			if err := c.p.SetAttributes(ctx, who.id(i*step), map[string]string{"city": who.towns.Draw(r)}); err != nil {
 				return err
@@ -88,7 +92,7 @@ func (c *child) fill(ctx context.Context) (err error) {
 	if c.p, err = fanfare.Open(c.dir, fanfare.Options{}); err != nil {
 		return err
 	}
-	if err := c.change(ctx, c.nearly()); err != nil {
+	if err := c.change(ctx); err != nil {
 		return err
 	}
 	s, err := c.p.Stats(ctx)
@@ -158,7 +162,7 @@ func (c *child) heap(ctx context.Context) (err error) {
 	}
 	sessions = nil
 	before = liveHeap()
-	if err := c.change(ctx, c.nearly()); err != nil {
+	if err := c.change(ctx); err != nil {
 		return err
 	}
 	if err := tell("delta", liveHeap()-before); err != nil {
@@ -215,7 +219,11 @@ func (b *bench) child(ctx context.Context, kind, dir string, users int) (*runnin
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), childKind+"="+kind, childDir+"="+dir, childUsers+"="+strconv.Itoa(users))
+	changes := min(users, 950_000) * 9 / 10
+	if b.quick {
+		changes /= 10
+	}
+	cmd.Env = append(os.Environ(), childKind+"="+kind, childDir+"="+dir, childUsers+"="+strconv.Itoa(users), childChanges+"="+strconv.Itoa(changes))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -337,6 +345,9 @@ func (b *bench) heap(ctx context.Context) error {
 	dir := filepath.Join(b.dir, "import-heap")
 	defer os.RemoveAll(dir)
 	users := min(b.users, 3_000_000)
+	if b.quick {
+		users /= 3
+	}
 	c, err := b.child(ctx, "import", dir, users)
 	if err != nil {
 		return err
