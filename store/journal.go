@@ -283,6 +283,11 @@ func createFile(dir, name string, o *bbolt.Options, fill func(*bbolt.Tx) error) 
 	return syncDir(dir)
 }
 
+func copyUsed(dst, db *bbolt.DB) (err error) {
+	defer guardFaults("compact", &err)()
+	return bbolt.Compact(dst, db, 4<<20)
+}
+
 // compactFile copies a file without its free pages, puts the copy in its place and
 // returns it open. The copy is locked before it gets the name, so that no other process gets in between.
 func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, error) {
@@ -300,7 +305,7 @@ func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, e
 	if err != nil {
 		return nil, err
 	}
-	err = bbolt.Compact(dst, db, 4<<20)
+	err = copyUsed(dst, db)
 	if err == nil {
 		err = dst.Sync()
 	}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -200,11 +201,11 @@ func create(dir string, g geometry) error {
 	case blocks:
 		return fmt.Errorf("%w: %s", ErrMissingFile, journalFile)
 	case !journal:
-		segments, err := filepath.Glob(filepath.Join(dir, "segment-*"))
+		entries, err := os.ReadDir(dir)
 		if err != nil {
 			return err
 		}
-		if len(segments) > 0 {
+		if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return isSegmentName(e.Name()) }) {
 			return fmt.Errorf("%w: %s and %s", ErrMissingFile, blocksFile, journalFile)
 		}
 		var id storeID
