@@ -4,22 +4,35 @@ import (
 	"fmt"
 	"time"
 	"unicode/utf8"
+
+	"github.com/fanfare-im/fanfare/store"
 )
 
 // Limits bound what is accepted; what is beyond one is a [LimitError]. Zero fields take
-// the default. TagsPerUser and DevicesPerUser are part of the stored state: one given here that
+// the default, and one that is above the most there is takes that: texts are keys in the files, and a user with all
+// attributes and devices fits in one step of 512 KiB. TagsPerUser and DevicesPerUser are part of the stored state: one given here that
 // differs from the stored one becomes a durable change at Open. What is beyond a lowered limit already stays.
 type Limits struct {
 	Lifetime       time.Duration // of a message; default: 7 days
 	Attributes     int           // attribute slots, at most 64; default: 10
-	TagsPerUser    int           // default: 100
-	DevicesPerUser int           // default: 20
-	TagBytes       int           // of a tag; default: 50
-	ValueBytes     int           // of an attribute value; default: 50
-	NameBytes      int           // of an attribute name; default: 50
-	BodyBytes      int           // of a message's body; default: 12 KiB
-	TokenBytes     int           // of a device token; default: 4 KiB
+	TagsPerUser    int           // at most 10,000; default: 100
+	DevicesPerUser int           // at most 50; default: 20
+	TagBytes       int           // of a tag, at most 1,024; default: 50
+	ValueBytes     int           // of an attribute value, at most 1,024; default: 50
+	NameBytes      int           // of an attribute name, at most 1,024; default: 50
+	BodyBytes      int           // of a message's body, at most 256 KiB; default: 12 KiB
+	TokenBytes     int           // of a device token, at most 4 KiB; default: 4 KiB
 }
+
+// The most that an adjustable limit can be.
+const (
+	mostAttributes = 64
+	mostTags       = 10_000
+	mostDevices    = 50
+	mostTextBytes  = store.MaxText // of a tag, a value, a name
+	mostBodyBytes  = store.MaxCommand / 2
+	mostTokenBytes = 4 << 10
+)
 
 // Sizes that are not adjustable.
 const (
@@ -30,23 +43,23 @@ const (
 )
 
 func (l *Limits) fill() {
-	set := func(v *int, d int) {
+	set := func(v *int, standard, most int) {
 		if *v <= 0 {
-			*v = d
+			*v = standard
 		}
+		*v = min(*v, most)
 	}
 	if l.Lifetime <= 0 {
 		l.Lifetime = 7 * 24 * time.Hour
 	}
-	set(&l.Attributes, 10)
-	l.Attributes = min(l.Attributes, 64)
-	set(&l.TagsPerUser, 100)
-	set(&l.DevicesPerUser, 20)
-	set(&l.TagBytes, 50)
-	set(&l.ValueBytes, 50)
-	set(&l.NameBytes, 50)
-	set(&l.BodyBytes, 12<<10)
-	set(&l.TokenBytes, 4<<10)
+	set(&l.Attributes, 10, mostAttributes)
+	set(&l.TagsPerUser, 100, mostTags)
+	set(&l.DevicesPerUser, 20, mostDevices)
+	set(&l.TagBytes, 50, mostTextBytes)
+	set(&l.ValueBytes, 50, mostTextBytes)
+	set(&l.NameBytes, 50, mostTextBytes)
+	set(&l.BodyBytes, 12<<10, mostBodyBytes)
+	set(&l.TokenBytes, 4<<10, mostTokenBytes)
 }
 
 // validateText checks a size and that s is valid UTF-8.

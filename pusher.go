@@ -287,6 +287,8 @@ type Stats struct {
 	Online       int64  // connected
 	Pushes       int64  // ever accepted
 	Position     uint64 // of the journal: durable steps ever made
+	DeltaEntries int    // changes that are held in memory until they are in the blocks, those being folded too
+	DeltaBytes   int64  // of these changes, about; see [Options]
 	Folding      bool   // changes are being folded into the blocks
 	BlocksBytes  int64  // size of blocks.db
 	JournalBytes int64  // size of journal.db
@@ -303,7 +305,8 @@ func (p *Pusher) Stats(ctx context.Context) (Stats, error) {
 	}
 	s, err := p.store.Stats()
 	return Stats{
-		Users: s.Users, Online: p.delivery.present.Load(), Pushes: s.Pushes, Position: s.Position, Folding: s.Folding,
+		Users: s.Users, Online: p.delivery.present.Load(), Pushes: s.Pushes, Position: s.Position,
+		DeltaEntries: s.DeltaEntries, DeltaBytes: s.DeltaBytes, Folding: s.Folding,
 		BlocksBytes: s.BlocksBytes, JournalBytes: s.JournalBytes,
 		Stuck: int64(p.delivery.pool.abandoned.Load()), Refused: p.store.Refused(),
 	}, err

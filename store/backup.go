@@ -53,7 +53,7 @@ func (s *Store) spool(ctx context.Context, spool string) (names []string, err er
 	s.blocksMu.Lock()
 	defer s.blocksMu.Unlock()
 	segment := ""
-	err = s.blocksDB().View(func(tx *bbolt.Tx) error {
+	err = viewFile(s.blocksDB(), func(tx *bbolt.Tx) error {
 		segment = string(tx.Bucket(bucketMeta).Get(metaSegment))
 		return copyTx(ctx, tx, filepath.Join(spool, blocksFile))
 	})
@@ -67,7 +67,7 @@ func (s *Store) spool(ctx context.Context, spool string) (names []string, err er
 		}
 		names = append(names, segment)
 	}
-	err = s.local.db.Load().View(func(tx *bbolt.Tx) error { return copyTx(ctx, tx, filepath.Join(spool, journalFile)) })
+	err = viewFile(s.local.db.Load(), func(tx *bbolt.Tx) error { return copyTx(ctx, tx, filepath.Join(spool, journalFile)) })
 	return append(names, journalFile), err
 }
 

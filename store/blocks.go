@@ -190,15 +190,8 @@ func nameSegment(db *bbolt.DB, name string, position uint64) error {
 }
 
 // dropSegment ends a fold: the file contains the segment now.
-func dropSegment(db *bbolt.DB, dir, name string) error {
-	err := db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(metaSegment) })
-	if err != nil {
-		return err
-	}
-	if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+func dropSegment(db *bbolt.DB) error {
+	return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(metaSegment) })
 }
 
 // removeStray removes segments that meta does not name and files that were never completed.

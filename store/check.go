@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"go.etcd.io/bbolt"
@@ -14,19 +14,27 @@ import (
 
 // Check folds everything and verifies each invariant of the file: that every posting
 // agrees with the user records, that every pending bit belongs to a known user
-// and a live task, that indexes agree both ways, and that counters count what is there.
-// The first violation is returned. Memory grows with the number of facts and of live
-// tasks, not of users. The fold waits meanwhile; everything else goes on.
+// and a live task, that indexes agree both ways, that what is due is what there is to do, and that
+// counters count what is there. The first violation is returned. Memory grows with the number of
+// facts and of live tasks, not of users. The fold waits meanwhile; everything else goes on.
 func (s *Store) Check(ctx context.Context) (err error) {
 	defer guardFaults("check", &err)()
 	ctx, over := s.untilClose(ctx)
 	defer over(&err)
-	if err := s.Checkpoint(ctx); err != nil {
-		return err
-	}
-	return s.withBlocks(func(tx *bbolt.Tx) error {
-		c := &checker{ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx, counts: make(map[uint32]int64), pending: make(map[uint64]int64)}
-		for _, f := range []func() error{c.pages, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones} {
+	return s.withFolded(ctx, func(tx *bbolt.Tx) error {
+		c := &checker{
+			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
+			counts: make(map[uint32]int64), waiting: make(map[uint64]*waiting),
+		}
+		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.retries, c.keys, c.due} {
+			if s.o.checkError != nil {
+				if err := s.o.checkError(); err != nil {
+					return err
+				}
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			if err := f(); err != nil {
 				return err
 			}
@@ -39,11 +47,11 @@ func (s *Store) Check(ctx context.Context) (err error) {
 // keeps but the ID, position and proposer of the log it came through. Two stores that applied the
 // same commands have the same.
 func (s *Store) Digest(ctx context.Context) (sum [32]byte, err error) {
-	if err := s.Checkpoint(ctx); err != nil {
-		return sum, err
-	}
+	defer guardFaults("digest", &err)()
+	ctx, over := s.untilClose(ctx)
+	defer over(&err)
 	h := sha256.New()
-	err = s.withBlocks(func(tx *bbolt.Tx) error {
+	err = s.withFolded(ctx, func(tx *bbolt.Tx) error {
 		for b := range bucketName {
 			var w writer
 			err := tx.Bucket(bucketName[b]).ForEach(func(k, v []byte) error {
@@ -52,7 +60,7 @@ func (s *Store) Digest(ctx context.Context) (sum [32]byte, err error) {
 				w.bytes(k)
 				w.bytes(v)
 				_, err := h.Write(w.b)
-				return err
+				return errors.Join(err, ctx.Err())
 			})
 			if err != nil {
 				return err
@@ -70,10 +78,16 @@ type checker struct {
 	geo     geometry
 	tx      *bbolt.Tx
 	st      state
-	counts  map[uint32]int64 // users of a fact, from the user records
-	pending map[uint64]int64 // users who wait, from the containers
+	counts  map[uint32]int64    // users of a fact, from the user records
+	waiting map[uint64]*waiting // who waits for a message, from the containers
 	users   int64
 	tokens  int64
+}
+
+// waiting is who waits for a message.
+type waiting struct {
+	users  int64
+	blocks *roaring.Bitmap
 }
 
 func broken(format string, args ...any) error {
@@ -91,16 +105,70 @@ func (c *checker) pages() error {
 	return c.ctx.Err()
 }
 
+// meta checks what Open looks at, which may have been harmed since.
+func (c *checker) meta() error {
+	meta := c.tx.Bucket(bucketMeta)
+	for _, f := range []struct {
+		key  []byte
+		size int
+	}{{metaFormat, 4}, {metaStore, len(storeID{})}, {metaPosition, 8}, {metaBits, 1}, {metaProposer, 8}} {
+		if v := meta.Get(f.key); len(v) != f.size {
+			return broken("meta %s is %x", f.key, v)
+		}
+	}
+	return nil
+}
+
 func (c *checker) state() (err error) {
-	c.st, err = decodeState(c.bucket(bucketState).Get(stateKey))
-	return err
+	if n, err := c.count(bucketState); n != 1 {
+		return errors.Join(broken("%d records of the state", n), err)
+	}
+	if c.st, err = decodeState(c.bucket(bucketState).Get(stateKey)); err != nil {
+		return err
+	}
+	st := &c.st
+	if st.nextOrdinal > 1<<32 || c.geo.blocks(st.nextOrdinal) > 1<<16 || st.users > st.nextOrdinal || st.nextFact == existsFact || st.nextSeq == 0 {
+		return broken("the state counts %d users, and goes on at ordinal %d, fact %d, sequence %d", st.users, st.nextOrdinal, st.nextFact, st.nextSeq)
+	}
+	if st.limits.TagsPerUser < 0 || st.limits.DevicesPerUser < 0 {
+		return broken("limits %+v", st.limits)
+	}
+	slots := make(map[string]uint8, len(st.names))
+	for slot, name := range st.names {
+		if other, twice := slots[name]; twice || name == "" {
+			return broken("attribute slots %d and %d have the name %q", slot, other, name)
+		}
+		slots[name] = slot
+	}
+	proposers := make(map[uint64]bool, len(st.proposers))
+	for _, p := range st.proposers {
+		if proposers[p.id] {
+			return broken("proposer %x is there twice", p.id)
+		}
+		proposers[p.id] = true
+	}
+	return nil
+}
+
+// count returns how many keys a bucket has.
+func (c *checker) count(b bucket) (n int64, err error) {
+	err = c.bucket(b).ForEach(func(_, _ []byte) error {
+		if n++; n%4096 == 0 {
+			return c.ctx.Err()
+		}
+		return nil
+	})
+	return n, err
 }
 
 // facts checks that names and numbers of facts agree both ways.
 func (c *checker) facts() error {
-	names, facts := 0, 0
+	names := int64(0)
 	err := c.bucket(bucketNames).ForEach(func(k, name []byte) error {
 		names++
+		if len(k) != 4 || len(name) == 0 || name[0] != factTag && name[0] != factAttr && name[0] != factPlatform {
+			return broken("fact %x is named %q", k, name)
+		}
 		if n := c.bucket(bucketFacts).Get(name); !bytes.Equal(n, k) {
 			return broken("fact %d is named %q, which is fact %x", be32(k), name, n)
 		}
@@ -112,7 +180,7 @@ func (c *checker) facts() error {
 	if err != nil {
 		return err
 	}
-	err = c.bucket(bucketFacts).ForEach(func(k, _ []byte) error { facts++; return nil })
+	facts, err := c.count(bucketFacts)
 	if err == nil && names != facts {
 		err = broken("%d fact names, %d facts", names, facts)
 	}
@@ -140,6 +208,9 @@ func (c *checker) blocks() error {
 
 // block rebuilds the block's postings from its user records and compares.
 func (c *checker) block(block uint16) error {
+	if err := c.kinds(block); err != nil {
+		return err
+	}
 	want := map[uint32]*roaring.Bitmap{}
 	add := func(fact uint32, low uint16) {
 		if want[fact] == nil {
@@ -147,17 +218,19 @@ func (c *checker) block(block uint16) error {
 		}
 		want[fact].Add(uint32(low))
 	}
-	cur := c.bucket(bucketBlocks).Cursor()
-	err := prefixed(cur, blockKey(block, kindUser), func(k, v []byte) error {
-		low := uint16(k[3])<<8 | uint16(k[4])
-		return c.user(block, low, v, add)
+	err := c.each(block, kindUser, 2, func(rest, v []byte) error {
+		return c.user(block, be16(rest), v, add)
 	})
 	if err != nil {
 		return err
 	}
-	err = prefixed(cur, blockKey(block, kindDevice), func(k, v []byte) error {
-		low := uint16(k[3])<<8 | uint16(k[4])
-		if e := want[existsFact]; e == nil || !e.Contains(uint32(low)) {
+	exists := want[existsFact]
+	if exists == nil {
+		exists = roaring.New()
+	}
+	err = c.each(block, kindDevice, 2, func(rest, v []byte) error {
+		low := be16(rest)
+		if !exists.Contains(uint32(low)) {
 			return broken("devices of user %d, who does not exist", low)
 		}
 		return c.devices(block, low, v, add)
@@ -165,9 +238,41 @@ func (c *checker) block(block uint16) error {
 	if err != nil {
 		return err
 	}
+	if err := c.postings(block, want); err != nil {
+		return err
+	}
+	return c.each(block, kindPending, 8, func(rest, v []byte) error {
+		return c.pending(block, be64(rest), v, exists)
+	})
+}
+
+// kinds checks that a block has no keys of other kinds than there are.
+func (c *checker) kinds(block uint16) error {
+	cur, prefix := c.bucket(bucketBlocks).Cursor(), blockKey(block, 0)[:2]
+	for k, _ := cur.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cur.Seek(blockKey(block, k[2]+1)) {
+		if len(k) < 3 || !bytes.Contains([]byte{kindDevice, kindFact, kindPending, kindUser}, k[2:3]) {
+			return broken("key %x is of no kind", k)
+		}
+	}
+	return nil
+}
+
+// each calls f for the keys of one kind in a block, whose rest has a size.
+func (c *checker) each(block uint16, kind byte, size int, f func(rest, v []byte) error) error {
+	prefix := blockKey(block, kind)
+	return prefixed(c.bucket(bucketBlocks).Cursor(), prefix, func(k, v []byte) error {
+		if len(k) != len(prefix)+size {
+			return broken("key %x has the wrong length", k)
+		}
+		return f(k[len(prefix):], v)
+	})
+}
+
+// postings compares a block's postings with those that its users make.
+func (c *checker) postings(block uint16, want map[uint32]*roaring.Bitmap) error {
 	seen := 0
-	err = prefixed(cur, blockKey(block, kindFact), func(k, v []byte) error {
-		fact, got := be32(k[3:]), roaring.New()
+	err := c.each(block, kindFact, 4, func(rest, v []byte) error {
+		fact, got := be32(rest), roaring.New()
 		if err := readBitmap(got, v); err != nil {
 			return broken("posting of fact %d: %v", fact, err)
 		}
@@ -180,23 +285,29 @@ func (c *checker) block(block uint16) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+	if err == nil && seen != len(want) {
+		err = broken("%d postings, the users have %d facts", seen, len(want))
 	}
-	if seen != len(want) {
-		return broken("%d postings, the users have %d facts", seen, len(want))
+	return err
+}
+
+// pending adds up one pending set. That its task is live is seen when the tasks are.
+func (c *checker) pending(block uint16, seq uint64, v []byte, exists *roaring.Bitmap) error {
+	got := roaring.New()
+	if err := readBitmap(got, v); err != nil {
+		return broken("pending of message %d: %v", seq, err)
 	}
-	return prefixed(cur, blockKey(block, kindPending), func(k, v []byte) error {
-		seq, got := be64(k[3:]), roaring.New()
-		if err := readBitmap(got, v); err != nil {
-			return broken("pending of message %d: %v", seq, err)
-		}
-		if e := want[existsFact]; got.IsEmpty() || e == nil || roaring.AndNot(got, e).GetCardinality() > 0 {
-			return broken("pending of message %d has users who do not exist, or none", seq)
-		}
-		c.pending[seq] += int64(got.GetCardinality())
-		return nil
-	})
+	if got.IsEmpty() || roaring.AndNot(got, exists).GetCardinality() > 0 {
+		return broken("pending of message %d has users who do not exist, or none", seq)
+	}
+	w := c.waiting[seq]
+	if w == nil {
+		w = &waiting{blocks: roaring.New()}
+		c.waiting[seq] = w
+	}
+	w.users += int64(got.GetCardinality())
+	w.blocks.Add(uint32(block))
+	return nil
 }
 
 func (c *checker) user(block, low uint16, v []byte, add func(uint32, uint16)) error {
@@ -205,6 +316,9 @@ func (c *checker) user(block, low uint16, v []byte, add func(uint32, uint16)) er
 		return err
 	}
 	ord := c.geo.ordinal(block, low)
+	if c.geo.block(ord) != block {
+		return broken("user %d lies beyond the block", low)
+	}
 	if id := c.bucket(bucketIDs).Get([]byte(u.id)); len(id) != 4 || be32(id) != ord {
 		return broken("user %q has ordinal %d, its ID leads to %x", u.id, ord, id)
 	}
@@ -220,10 +334,10 @@ func (c *checker) user(block, low uint16, v []byte, add func(uint32, uint16)) er
 		}
 		add(a.fact, low)
 	}
-	if !slices.IsSorted(u.tags) {
-		return broken("user %q: tags out of order", u.id)
-	}
-	for _, t := range u.tags {
+	for i, t := range u.tags {
+		if i > 0 && u.tags[i-1] >= t {
+			return broken("user %q: tag %d behind tag %d", u.id, t, u.tags[i-1])
+		}
 		if name := c.bucket(bucketNames).Get(key32(t)); len(name) < 1 || name[0] != factTag {
 			return broken("user %q: tag has fact %d, which is %q", u.id, t, name)
 		}
@@ -238,6 +352,9 @@ func (c *checker) devices(block, low uint16, v []byte, add func(uint32, uint16))
 		return err
 	}
 	ord := c.geo.ordinal(block, low)
+	if len(devices) == 0 {
+		return broken("no devices of ordinal %d", ord)
+	}
 	for _, d := range devices {
 		h := HashToken(d.Platform, d.Token)
 		if o := c.bucket(bucketTokens).Get(h[:]); len(o) != 4 || be32(o) != ord {
@@ -265,8 +382,7 @@ func (c *checker) totals() error {
 		{"user IDs", bucketIDs, c.users}, {"tokens", bucketTokens, c.tokens},
 		{"fact counts", bucketCounts, int64(len(c.counts))}, {"facts", bucketFacts, int64(len(c.counts))},
 	} {
-		n := int64(0)
-		err := c.bucket(x.b).ForEach(func(_, _ []byte) error { n++; return nil })
+		n, err := c.count(x.b)
 		if err != nil {
 			return err
 		}
@@ -278,6 +394,9 @@ func (c *checker) totals() error {
 		return broken("the state counts %d users, there are %d", c.st.users, c.users)
 	}
 	return c.bucket(bucketCounts).ForEach(func(k, v []byte) error {
+		if len(k) != 4 || len(v) != 8 {
+			return broken("count %x of fact %x", v, k)
+		}
 		if n := int64(be64(v)); n != c.counts[be32(k)] {
 			return broken("fact %d is counted %d times and true of %d users", be32(k), n, c.counts[be32(k)])
 		}
@@ -285,95 +404,252 @@ func (c *checker) totals() error {
 	})
 }
 
-// tasks compares tasks, progress, messages, pending sets and due entries.
+// tasks compares tasks, progress, messages, pending sets, and what is due of them.
 func (c *checker) tasks() error {
-	live := 0
+	live, tasks := int64(0), int64(0)
 	err := c.bucket(bucketTasks).ForEach(func(k, v []byte) error {
-		seq := be64(k)
-		t, err := decodeTask(seq, v)
-		if err != nil {
-			return err
+		tasks++
+		if len(k) != 8 {
+			return broken("task %x", k)
 		}
-		p, err := decodeProgress(c.bucket(bucketProgress).Get(k))
-		if err != nil {
-			return broken("task %d: progress: %v", seq, err)
+		is, err := c.task(be64(k), v)
+		if is {
+			live++
 		}
-		if p.Total != p.Delivered+p.Failed+p.Pending+p.Expired+p.Withdrawn+p.Gone && (p.Ended != 0 || t.Expires > t.Accepted) {
-			return broken("task %d: the counts %+v do not add up", seq, p)
-		}
-		if p.Pending != c.pending[seq] {
-			return broken("task %d counts %d pending users, there are %d", seq, p.Pending, c.pending[seq])
-		}
-		delete(c.pending, seq)
-		has := func(kind byte, at int64) bool {
-			return c.bucket(bucketDue).Get(dueKeyOf(kind, at, k)) != nil
-		}
-		message := c.bucket(bucketMessages).Get(k) != nil
-		switch {
-		case p.Ended != 0:
-			if message || !has(dueForget, p.Ended+TaskRetention.Milliseconds()) {
-				return broken("task %d has ended: message there: %v, or is never forgotten", seq, message)
-			}
-			return nil
-		case t.Expires == t.Accepted:
-			if message || !has(dueOnline, 0) {
-				return broken("task %d has lifetime 0: message there: %v, or waits for no outcome", seq, message)
-			}
-			return nil
-		}
-		live++
-		if !message || !has(dueExpire, t.Expires) {
-			return broken("task %d is live: message there: %v, or never expires", seq, message)
-		}
-		return nil
+		return errors.Join(err, c.ctx.Err())
 	})
 	if err != nil {
 		return err
 	}
-	for seq := range c.pending {
+	for seq := range c.waiting {
 		return broken("pending users of task %d, which does not exist", seq)
 	}
-	messages := 0
-	err = c.bucket(bucketMessages).ForEach(func(_, _ []byte) error { messages++; return nil })
+	messages, err := c.count(bucketMessages)
 	if err == nil && messages != live {
 		err = broken("%d messages, %d live tasks", messages, live)
+	}
+	if err != nil {
+		return err
+	}
+	progress, err := c.count(bucketProgress)
+	if err == nil && progress != tasks {
+		err = broken("progress of %d tasks, there are %d", progress, tasks)
 	}
 	return err
 }
 
-// phones checks that phone work that is not done is due, and belongs to a live task.
+// task checks one task; live says that it has a message to deliver.
+func (c *checker) task(seq uint64, v []byte) (live bool, err error) {
+	t, err := decodeTask(seq, v)
+	if err != nil {
+		return false, broken("task %d: %v", seq, err)
+	}
+	if seq == 0 || seq >= c.st.nextSeq || t.Accepted > c.st.now || t.Expires < t.Accepted || t.To.Validate() != nil {
+		return false, broken("task %d was never accepted: the next is %d", seq, c.st.nextSeq)
+	}
+	p, err := decodeProgress(c.bucket(bucketProgress).Get(key64(seq)))
+	if err != nil {
+		return false, broken("task %d: progress: %v", seq, err)
+	}
+	retained := t.Expires > t.Accepted
+	if err := c.progress(t, &p, retained); err != nil {
+		return false, err
+	}
+	if err := c.keyOf(t); err != nil {
+		return false, err
+	}
+	message := c.bucket(bucketMessages).Get(key64(seq))
+	switch {
+	case p.Ended != 0:
+		if message != nil || !c.isDue(dueForget, p.Ended+TaskRetention.Milliseconds(), key64(seq)) {
+			return false, broken("task %d has ended: message there: %v, or is never forgotten", seq, message != nil)
+		}
+		return false, nil
+	case !retained:
+		if message != nil || !c.isDue(dueOnline, 0, key64(seq)) {
+			return false, broken("task %d has lifetime 0: message there: %v, or waits for no outcome", seq, message != nil)
+		}
+		return false, nil
+	case !c.isDue(dueExpire, t.Expires, key64(seq)):
+		return true, broken("task %d never expires", seq)
+	}
+	m, err := decodeMessage(seq, message)
+	if err != nil {
+		return true, broken("message %d: %v", seq, err)
+	}
+	if m.Random != t.Random || m.From != t.From || m.Accepted != t.Accepted || m.Expires != t.Expires {
+		return true, broken("message %d is not that of its task", seq)
+	}
+	return true, nil
+}
+
+// progress compares a task's counts with its pending sets, which are done with then.
+func (c *checker) progress(t *Task, p *Progress, retained bool) error {
+	w := c.waiting[t.Seq]
+	if w == nil {
+		w = &waiting{blocks: roaring.New()}
+	}
+	delete(c.waiting, t.Seq)
+	sum := p.Delivered + p.Failed + p.Pending + p.Expired + p.Withdrawn + p.Gone
+	for _, n := range p.fields() {
+		if *n < 0 {
+			return broken("task %d: the counts %+v", t.Seq, *p)
+		}
+	}
+	if sum != p.Total && (p.Ended != 0 || retained) || sum > p.Total {
+		return broken("task %d: the counts %+v do not add up", t.Seq, *p)
+	}
+	if p.Pending != w.users || (p.Ended != 0) != (p.Reason != 0) || p.Reason > Withdrawn || p.Ended != 0 && p.Pending > 0 {
+		return broken("task %d counts %d pending users, there are %d; it ended at %d for reason %d", t.Seq, p.Pending, w.users, p.Ended, p.Reason)
+	}
+	if other := roaring.AndNot(w.blocks, t.blocks); !other.IsEmpty() {
+		return broken("task %d has pending users in blocks that it does not know: %v", t.Seq, other)
+	}
+	return nil
+}
+
+// keyOf checks that a task's key leads to it, while the key is remembered.
+func (c *checker) keyOf(t *Task) error {
+	if t.Key == "" || t.Accepted+KeyRetention.Milliseconds() <= c.st.now {
+		return nil
+	}
+	k, err := decodeKey(c.bucket(bucketKeys).Get(keyKey(t.From, t.Key)))
+	if err != nil || k.seq != t.Seq {
+		return broken("the key of task %d leads to task %d: %v", t.Seq, k.seq, err)
+	}
+	return nil
+}
+
+func (c *checker) isDue(kind byte, at int64, what []byte) bool {
+	return c.bucket(bucketDue).Get(dueKeyOf(kind, at, what)) != nil
+}
+
+// phones checks that the phone work of a task is there, and due until it is done.
 func (c *checker) phones() error {
-	open := 0
+	works, tasks := int64(0), int64(0)
 	err := c.bucket(bucketPhones).ForEach(func(k, v []byte) error {
+		works++
+		if len(k) < 8 {
+			return broken("phone work %x", k)
+		}
 		rec, err := decodePhone(v)
 		if err != nil {
-			return err
+			return broken("phone work of task %d on %s: %v", be64(k), k[8:], err)
 		}
-		due := c.bucket(bucketDue).Get(dueKeyOf(duePhone, 0, k)) != nil
-		if due == rec.done || c.bucket(bucketTasks).Get(k[:8]) == nil || due && c.bucket(bucketMessages).Get(k[:8]) == nil {
-			return broken("phone work of task %d on %s: done %v, due %v", be64(k), k[8:], rec.done, due)
+		for _, n := range rec.stats.fields() {
+			if *n < 0 {
+				return broken("phone work of task %d on %s: the counts %+v", be64(k), k[8:], rec.stats)
+			}
 		}
-		if due {
-			open++
+		due, live := c.isDue(duePhone, 0, k), c.bucket(bucketMessages).Get(k[:8]) != nil
+		if due == rec.done || due && !live {
+			return broken("phone work of task %d on %s: done %v, due %v, message there: %v", be64(k), k[8:], rec.done, due, live)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	listed := 0
-	err = prefixed(c.bucket(bucketDue).Cursor(), []byte{duePhone}, func(_, _ []byte) error { listed++; return nil })
-	if err == nil && open != listed {
-		err = broken("%d phone works open, %d due", open, listed)
+	err = c.bucket(bucketTasks).ForEach(func(k, v []byte) error {
+		t, err := decodeTask(be64(k), v)
+		if err != nil {
+			return err
+		}
+		for _, platform := range t.Platforms {
+			if tasks++; c.bucket(bucketPhones).Get(phoneKey(t.Seq, platform)) == nil {
+				return broken("task %d has no phone work on %s", t.Seq, platform)
+			}
+		}
+		return c.ctx.Err()
+	})
+	if err == nil && works != tasks {
+		err = broken("%d phone works, the tasks have %d", works, tasks)
 	}
-	if err != nil {
-		return err
-	}
-	return c.bucket(bucketRetries).ForEach(func(k, _ []byte) error {
-		n := int(k[8])
-		if c.bucket(bucketDue).Get(dueKeyOf(duePhone, 0, append(bytes.Clone(k[:8]), k[9:9+n]...))) == nil {
+	return err
+}
+
+// retries checks that what is to be tried again belongs to phone work that is not done.
+func (c *checker) retries() error {
+	return c.bucket(bucketRetries).ForEach(func(k, v []byte) error {
+		const behind = 4 + 16 // ordinal and token hash
+		if len(k) < 9+behind || len(k) != 9+int(k[8])+behind {
+			return broken("retry %x", k)
+		}
+		r := reader{b: v}
+		attempt, _ := r.uvarint(), r.varint()
+		if err := r.done(); err != nil || attempt > 1<<32-1 {
+			return broken("retry of task %d: attempt %d: %v", be64(k), attempt, err)
+		}
+		if work := append(bytes.Clone(k[:8]), k[9:len(k)-behind]...); !c.isDue(duePhone, 0, work) {
 			return broken("retry of task %d without open phone work", be64(k))
 		}
 		return nil
 	})
+}
+
+// keys checks that each idempotency key is forgotten some time, and leads to its task until then.
+func (c *checker) keys() error {
+	return c.bucket(bucketKeys).ForEach(func(k, v []byte) error {
+		rec, err := decodeKey(v)
+		if err != nil || len(k) != 20 {
+			return broken("key %x: %v", k, err)
+		}
+		end := rec.at + KeyRetention.Milliseconds()
+		if !c.isDue(dueKey, end, k) {
+			return broken("the key of task %d is never forgotten", rec.seq)
+		}
+		b := c.bucket(bucketTasks).Get(key64(rec.seq))
+		if b == nil && end <= c.st.now {
+			return nil // both are past their time, and the task went first
+		}
+		t, err := decodeTask(rec.seq, b)
+		if err != nil || t.Accepted != rec.at || !bytes.Equal(keyKey(t.From, t.Key), k) {
+			return broken("key %x is not that of task %d: %v", k, rec.seq, err)
+		}
+		return nil
+	})
+}
+
+// due checks that whatever is due is to be done. That nothing is missing was seen before.
+func (c *checker) due() error {
+	return c.bucket(bucketDue).ForEach(func(k, v []byte) error {
+		if len(k) < 10 || len(v) != 0 {
+			return broken("due entry %x", k)
+		}
+		if is, err := c.justified(k[0], int64(be64(k[1:9])), k[9:]); !is || err != nil {
+			return broken("due entry %x has nothing to do: %v", k, err)
+		}
+		return c.ctx.Err()
+	})
+}
+
+func (c *checker) justified(kind byte, at int64, what []byte) (bool, error) {
+	switch kind {
+	case dueKey:
+		rec, err := decodeKey(c.bucket(bucketKeys).Get(what))
+		return rec.at+KeyRetention.Milliseconds() == at, err
+	case duePhone:
+		rec, err := decodePhone(c.bucket(bucketPhones).Get(what))
+		return at == 0 && !rec.done, err
+	}
+	if len(what) != 8 {
+		return false, nil
+	}
+	t, err := decodeTask(be64(what), c.bucket(bucketTasks).Get(what))
+	if err != nil {
+		return false, err
+	}
+	p, err := decodeProgress(c.bucket(bucketProgress).Get(what))
+	if err != nil {
+		return false, err
+	}
+	switch kind {
+	case dueExpire:
+		return p.Ended == 0 && t.Expires > t.Accepted && at == t.Expires, nil
+	case dueForget:
+		return p.Ended != 0 && at == p.Ended+TaskRetention.Milliseconds(), nil
+	case dueOnline:
+		return p.Ended == 0 && t.Expires == t.Accepted && at == 0, nil
+	}
+	return false, nil
 }

@@ -192,12 +192,12 @@ func TestNothingIsCutThatIsNotFolded(t *testing.T) {
 // under a position of its own each time.
 type againJournal struct{ Journal }
 
-func (j againJournal) Records(after uint64) iter.Seq2[uint64, []byte] {
-	return func(yield func(uint64, []byte) bool) {
+func (j againJournal) Records(after uint64) iter.Seq2[JournalRecord, error] {
+	return func(yield func(JournalRecord, error) bool) {
 		position := after
-		for _, rec := range j.Journal.Records(after) {
+		for r, err := range j.Journal.Records(after) {
 			for range 2 {
-				if position++; !yield(position, rec) {
+				if position++; !yield(JournalRecord{position, r.Record}, err) {
 					return
 				}
 			}

@@ -3,9 +3,13 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // foldRetry is the pause before a checkpoint or fold that found no room is tried again.
@@ -61,6 +65,10 @@ func (s *Store) foldFrozen() (err error) {
 	if s.cut.Load() < d.position { // not named yet
 		name, err := writeSegment(s.dir, s.id, d)
 		if err != nil {
+			var limit *LimitError
+			if errors.As(err, &limit) {
+				return err // it would be the next time too
+			}
 			return &segmentError{err} // nothing names it, and the journal has everything
 		}
 		if err := s.writeBlocks(func() error { return nameSegment(s.blocksDB(), name, d.position) }); err != nil {
@@ -71,9 +79,10 @@ func (s *Store) foldFrozen() (err error) {
 	if err := fold(s.blocksDB, d, s.writeBlocks); err != nil {
 		return err
 	}
-	if err := s.writeBlocks(func() error { return dropSegment(s.blocksDB(), s.dir, segmentName(d.position)) }); err != nil {
+	if err := s.writeBlocks(func() error { return dropSegment(s.blocksDB()) }); err != nil {
 		return err
 	}
+	s.removeSegment(segmentName(d.position))
 	s.setLayers(func(l *layers) { l.frozen = nil })
 	s.foldedTo.Store(d.position)
 	return nil
@@ -85,7 +94,15 @@ type segmentError struct{ err error }
 func (e *segmentError) Error() string { return "write a segment: " + e.err.Error() }
 func (e *segmentError) Unwrap() error { return e.err }
 
-// writeBlocks is one write to blocks.db, between which a backup or a compaction may come.
+// removeSegment removes a segment that meta does not name any more. Where that fails, the next Open does it.
+func (s *Store) removeSegment(name string) {
+	if err := os.Remove(filepath.Join(s.dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.o.Logger.Warn("fanfare: a segment that was folded is left behind until the next Open", "error", err)
+	}
+}
+
+// writeBlocks is one write to blocks.db, between which a backup or a compaction may come. An error that is
+// a lack of room means that nothing was written.
 func (s *Store) writeBlocks(write func() error) error {
 	s.blocksMu.Lock()
 	defer s.blocksMu.Unlock()
@@ -97,7 +114,32 @@ func (s *Store) writeBlocks(write func() error) error {
 			return err
 		}
 	}
-	return write()
+	before, err := lastCommit(s.blocksDB())
+	if err != nil {
+		return err
+	}
+	err = write()
+	if s.o.foldDone != nil {
+		err = s.o.foldDone(err)
+	}
+	if !noRoom(err) {
+		return err
+	}
+	// A failed commit is not a failed write: what is there although its sync failed may be gone after a
+	// crash, so that nothing may be built on it, nor done again as if it were not there.
+	if now, e := lastCommit(s.blocksDB()); e != nil || now != before {
+		return fmt.Errorf("fanfare: a commit of %s failed, and is there all the same: %v", blocksFile, err)
+	}
+	return err
+}
+
+// lastCommit returns the number of the last transaction that readers see.
+func lastCommit(db *bbolt.DB) (id int, err error) {
+	err = db.View(func(tx *bbolt.Tx) error {
+		id = tx.ID()
+		return nil
+	})
+	return id, err
 }
 
 // Checkpoint folds everything that was applied before the call into the
@@ -142,9 +184,36 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 	}
 }
 
-// withBlocks calls f with a transaction on blocks.db while nothing is written to it.
-func (s *Store) withBlocks(f func(tx *bbolt.Tx) error) error {
+// withFolded folds everything and calls f with a transaction on blocks.db while nothing is written to it.
+func (s *Store) withFolded(ctx context.Context, f func(tx *bbolt.Tx) error) error {
+	for {
+		if err := s.Checkpoint(ctx); err != nil {
+			return err
+		}
+		if whole, err := s.withWhole(f); whole || err != nil {
+			return err
+		}
+	}
+}
+
+// withWhole calls f unless the next fold is under way: of that the blocks have a part, and so no moment's state.
+func (s *Store) withWhole(f func(tx *bbolt.Tx) error) (whole bool, err error) {
 	s.blocksMu.Lock()
 	defer s.blocksMu.Unlock()
-	return s.blocksDB().View(f)
+	err = viewFile(s.blocksDB(), func(tx *bbolt.Tx) error {
+		if whole = tx.Bucket(bucketMeta).Get(metaSegment) == nil; !whole {
+			return nil
+		}
+		return f(tx)
+	})
+	return whole, err
+}
+
+// viewFile is [bbolt.DB.View] for who may come after Close.
+func viewFile(db *bbolt.DB, f func(tx *bbolt.Tx) error) error {
+	err := db.View(f)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
 }

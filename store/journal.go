@@ -24,10 +24,17 @@ type Journal interface {
 	// Last returns the position of the last record and the record, or the
 	// position up to which everything was dropped and nil.
 	Last() (position uint64, record []byte, err error)
-	// Records yields the records after a position, in order.
-	Records(after uint64) iter.Seq2[uint64, []byte]
+	// Records yields the records after a position, in order, and ends with the error
+	// that keeps it from the rest, if there is one.
+	Records(after uint64) iter.Seq2[JournalRecord, error]
 	// Cut drops all records up to and including the position.
 	Cut(through uint64) error
+}
+
+// JournalRecord is a record and where it stands.
+type JournalRecord struct {
+	Position uint64
+	Record   []byte
 }
 
 const (
@@ -187,31 +194,31 @@ func (j *boltJournal) Last() (position uint64, rec []byte, err error) {
 }
 
 // Records copies a few records at a time, so that no transaction is open while the caller works.
-func (j *boltJournal) Records(after uint64) iter.Seq2[uint64, []byte] {
-	return func(yield func(uint64, []byte) bool) {
+func (j *boltJournal) Records(after uint64) iter.Seq2[JournalRecord, error] {
+	return func(yield func(JournalRecord, error) bool) {
 		for {
-			type positioned struct {
-				position uint64
-				rec      []byte
-			}
-			var some []positioned
+			var some []JournalRecord
 			size := 0
 			err := j.db.Load().View(func(tx *bbolt.Tx) error {
 				c := tx.Bucket(bucketRecords).Cursor()
 				for k, v := c.Seek(key64(after + 1)); k != nil && size < 4*maxRecord; k, v = c.Next() {
-					some = append(some, positioned{be64(k), bytes.Clone(v)})
+					some = append(some, JournalRecord{be64(k), bytes.Clone(v)})
 					size += len(v)
 				}
 				return nil
 			})
-			if err != nil || len(some) == 0 {
+			if err != nil {
+				yield(JournalRecord{}, err)
 				return
 			}
-			for _, p := range some {
-				if !yield(p.position, p.rec) {
+			if len(some) == 0 {
+				return
+			}
+			for _, r := range some {
+				if !yield(r, nil) {
 					return
 				}
-				after = p.position
+				after = r.Position
 			}
 		}
 	}
@@ -276,6 +283,11 @@ func createFile(dir, name string, o *bbolt.Options, fill func(*bbolt.Tx) error) 
 	return syncDir(dir)
 }
 
+func copyUsed(dst, db *bbolt.DB) (err error) {
+	defer guardFaults("compact", &err)()
+	return bbolt.Compact(dst, db, 4<<20)
+}
+
 // compactFile copies a file without its free pages, puts the copy in its place and
 // returns it open. The copy is locked before it gets the name, so that no other process gets in between.
 func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, error) {
@@ -293,7 +305,7 @@ func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, e
 	if err != nil {
 		return nil, err
 	}
-	err = bbolt.Compact(dst, db, 4<<20)
+	err = copyUsed(dst, db)
 	if err == nil {
 		err = dst.Sync()
 	}

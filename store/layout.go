@@ -125,3 +125,4 @@ func HashToken(platform, token string) (h [16]byte) {
 
 func be64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
 func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
+func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }

@@ -571,6 +571,8 @@ func TestOpenRemovesWhatWasLeftBehind(t *testing.T) {
 		os.Mkdir(filepath.Join(dir, "backup-123"), 0o700),
 		os.WriteFile(filepath.Join(dir, "backup-123", blocksFile), []byte("x"), 0o600),
 		os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("somebody's"), 0o600),
+		os.WriteFile(filepath.Join(dir, "backup-2026-11-24.tar"), []byte("the user's own"), 0o600),
+		os.WriteFile(filepath.Join(dir, "segment-99"), []byte("so is this"), 0o600),
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -583,9 +585,21 @@ func TestOpenRemovesWhatWasLeftBehind(t *testing.T) {
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if got := strings.Join(names, " "); got != "blocks.db journal.db notes.txt" {
+	if got := strings.Join(names, " "); got != "backup-2026-11-24.tar blocks.db journal.db notes.txt segment-99" {
 		t.Fatal(got)
 	}
+}
+
+// TestOpenBesideOtherFiles makes a store where there are files whose names are much like the store's.
+func TestOpenBesideOtherFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"backup-2026-11-24.tar", "segment-notes.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("somebody's"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	register(t, open(t, dir, Options{}), "a")
 }
 
 // sealed appends the checksum that makes a record of its bytes.

@@ -474,7 +474,7 @@ type Stats struct {
 	Ordinals     int64 // ever given
 	Pushes       int64 // ever accepted
 	Position     uint64
-	DeltaEntries int
+	DeltaEntries int // in memory: what is being folded, and what has come since
 	DeltaBytes   int64
 	Folding      bool
 	BlocksBytes  int64 // of the file
@@ -485,6 +485,13 @@ type Stats struct {
 func (s *Store) Stats() (Stats, error) {
 	st, l := s.published.Load(), s.layers.Load()
 	r := Stats{Users: int64(st.users), Ordinals: int64(st.nextOrdinal), Pushes: int64(st.nextSeq - 1), Position: st.position, Folding: l.frozen != nil}
+	if size := s.size.Load(); size.of == l.active { // else it was frozen since, and the new one is empty
+		r.DeltaEntries, r.DeltaBytes = size.entries, size.bytes
+	}
+	if l.frozen != nil { // never written again
+		r.DeltaEntries += l.frozen.entries
+		r.DeltaBytes += l.frozen.bytes
+	}
 	var err error
 	if r.BlocksBytes, err = fileSize(s.dir, blocksFile); err != nil {
 		return r, err

@@ -96,6 +96,9 @@ func writeSegment(dir string, id storeID, d *delta) (name string, err error) {
 	w.b = append(w.b, id[:]...)
 	w.u64(d.position)
 	flush := func() error {
+		if len(w.b) > maxSegmentItem { // which nobody would read back; what commands may carry is far below
+			return &LimitError{What: "bytes of a segment's entry", Limit: maxSegmentItem, Got: int64(len(w.b))}
+		}
 		_, err := out.Write(w.b)
 		w.b = w.b[:0]
 		return err
@@ -282,7 +285,7 @@ func (d *delta) load(r *segmentReader, tag byte) error {
 				continue
 			}
 			*bm = roaring.New()
-			if err := readBitmap(*bm, p); err != nil || (*bm).Maximum() > 0xFFFF {
+			if err := readBitmap(*bm, p); err != nil {
 				return bad("bitmap")
 			}
 		}

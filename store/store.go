@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,10 @@ type Options struct {
 	// the one to use. Default: the local one.
 	WrapJournal func(Journal) Journal
 
-	foldError func() error // for tests: asked before each step of a fold
+	// For tests.
+	foldError  func() error      // asked before each step of a fold
+	foldDone   func(error) error // asked after each step of a fold, with what came of it
+	checkError func() error      // asked before each step of a check
 }
 
 func (o *Options) fill() {
@@ -77,6 +81,7 @@ type Store struct {
 	layers    atomic.Pointer[layers]
 	views     atomic.Int64 // open now
 	published atomic.Pointer[state]
+	size      atomic.Pointer[deltaSize]
 
 	// The committer's own; nobody else touches them after Open.
 	st     state
@@ -196,11 +201,11 @@ func create(dir string, g geometry) error {
 	case blocks:
 		return fmt.Errorf("%w: %s", ErrMissingFile, journalFile)
 	case !journal:
-		segments, err := filepath.Glob(filepath.Join(dir, "segment-*"))
+		entries, err := os.ReadDir(dir)
 		if err != nil {
 			return err
 		}
-		if len(segments) > 0 {
+		if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return isSegmentName(e.Name()) }) {
 			return fmt.Errorf("%w: %s and %s", ErrMissingFile, blocksFile, journalFile)
 		}
 		var id storeID
@@ -247,12 +252,6 @@ func (s *Store) replay(position uint64) error {
 	}
 	s.st.position = position
 	s.layers.Load().active.position = position
-	type decoded struct {
-		position uint64
-		rec      *record
-		commands []Command
-		err      error
-	}
 	ahead := make(chan decoded, 16) // decoding goes on while earlier records are applied
 	done := make(chan struct{})
 	defer func() {
@@ -260,23 +259,10 @@ func (s *Store) replay(position uint64) error {
 		for range ahead { // until it has left the journal, which may be closed next
 		}
 	}()
-	go func() {
-		defer close(ahead)
-		for at, raw := range s.journal.Records(position) {
-			d := decoded{position: at}
-			if d.rec, d.err = decodeRecord(raw); d.err == nil {
-				d.commands, d.err = decodeCommands(d.rec)
-			}
-			select {
-			case ahead <- d:
-			case <-done:
-				return
-			}
-		}
-	}()
+	go s.decodeAhead(position, ahead, done)
 	for d := range ahead {
 		if d.err != nil {
-			return fmt.Errorf("journal record %d: %w", d.position, d.err)
+			return d.err
 		}
 		if d.position != s.st.position+1 {
 			return fmt.Errorf("%w: %s goes on at record %d after %d", ErrForeignFile, journalFile, d.position, s.st.position)
@@ -285,7 +271,62 @@ func (s *Store) replay(position uint64) error {
 			return fmt.Errorf("journal record %d: %w", d.position, err)
 		}
 	}
+	last, _, err := s.journal.Last()
+	if err != nil {
+		return err
+	}
+	if s.st.position < last { // what was acknowledged must not be passed over
+		return &FormatError{What: journalFile, Detail: fmt.Sprintf("its records end at %d, the last is %d", s.st.position, last)}
+	}
 	s.number = s.st.last(s.proposer)
+	return nil
+}
+
+// decoded is a journal record with its commands, or why there is none.
+type decoded struct {
+	position uint64
+	rec      *record
+	commands []Command
+	err      error
+}
+
+// decodeAhead sends the records behind a position, the last with an error if one keeps it from the rest.
+func (s *Store) decodeAhead(position uint64, ahead chan<- decoded, done <-chan struct{}) {
+	defer close(ahead)
+	send := func(d decoded) bool {
+		select {
+		case ahead <- d:
+			return d.err == nil
+		case <-done:
+			return false
+		}
+	}
+	err := s.eachRecord(position, func(r JournalRecord) bool {
+		d := decoded{position: r.Position}
+		if d.rec, d.err = decodeRecord(r.Record); d.err == nil {
+			d.commands, d.err = decodeCommands(d.rec)
+		}
+		if d.err != nil {
+			d.err = fmt.Errorf("journal record %d: %w", d.position, d.err)
+		}
+		return send(d)
+	})
+	if err != nil {
+		send(decoded{err: err})
+	}
+}
+
+// eachRecord has a guard of its own, for it reads in a goroutine of its own.
+func (s *Store) eachRecord(after uint64, f func(JournalRecord) bool) (err error) {
+	defer guardFaults(journalFile, &err)()
+	for r, err := range s.journal.Records(after) {
+		if err != nil {
+			return fmt.Errorf("fanfare: read %s: %w", journalFile, err)
+		}
+		if !f(r) {
+			return nil
+		}
+	}
 	return nil
 }
 
@@ -339,7 +380,19 @@ func (a *applier) record(position uint64, rec *record, commands []Command, ahead
 	}
 }
 
-func (s *Store) publish() { s.published.Store(s.st.clone()) }
+// publish lets others see the state, and how large the delta is. Only the committer calls it, after a group.
+func (s *Store) publish() {
+	s.published.Store(s.st.clone())
+	d := s.layers.Load().active
+	s.size.Store(&deltaSize{d, d.entries, d.bytes})
+}
+
+// deltaSize is the size of an active delta, which only the committer may read there.
+type deltaSize struct {
+	of      *delta
+	entries int
+	bytes   int64
+}
 
 // Close finishes the fold under way, writes a last segment, folds it, and
 // closes the files. When ctx ends first, what is not folded stays in the segment or

@@ -1,0 +1,294 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/RoaringBitmap/roaring/v2"
+	"go.etcd.io/bbolt"
+)
+
+// harmed makes a store with a little of everything and changes its blocks.db behind its back.
+func harmed(t *testing.T, harm func(tx *bbolt.Tx)) *Store {
+	t.Helper()
+	now := time.Unix(1_000_000, 0)
+	s, err := Open(t.TempDir(), Options{BlockBits: 2, Now: func() time.Time { return now }}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeStore(t, s) })
+	propose(t, s, &SetNames{Names: []SlotName{{0, "tier"}, {1, "city"}}})
+	register(t, s, "a", "b", "c", "d", "e", "f")
+	propose(t, s, &Batch{Ops: []UserOp{{
+		Kind: OpPut, ID: "a", Tags: []string{"x", "y"}, Attrs: []AttrValue{{"tier", "gold"}, {"city", "Bern"}},
+		Devices: []Device{{Platform: "fcm", Token: "1"}},
+	}}})
+	// Message 1 is live, 2 has ended, 3 has lifetime 0.
+	for i, lifetime := range []int64{1 << 30, 1 << 30, 0} {
+		key := []string{"k", "", ""}[i]
+		propose(t, s, &Push{
+			Random: 1, From: "me", Key: key, Body: []byte("m"), To: &Expr{Op: OpAll},
+			Lifetime: lifetime, Note: []byte("n"), Platforms: []string{"fcm"},
+		})
+	}
+	propose(t, s, &Checkpoint{Seq: 1, Platform: "fcm", Next: 1, Retry: []PhoneRetry{{Attempt: 1, Due: 5}}})
+	propose(t, s, &End{Seq: 2, Reason: Withdrawn})
+	if err := s.Check(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.blocksDB().Update(func(tx *bbolt.Tx) error { harm(tx); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestCheckSeesDamage changes one record that is well formed as a page goes, and wants Check to name what is wrong.
+func TestCheckSeesDamage(t *testing.T) {
+	t.Parallel()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := func(b bucket, key, value []byte) func(*bbolt.Tx) {
+		return func(tx *bbolt.Tx) { must(tx.Bucket(bucketName[b]).Put(key, value)) }
+	}
+	remove := func(b bucket, key []byte) func(*bbolt.Tx) {
+		return func(tx *bbolt.Tx) {
+			if tx.Bucket(bucketName[b]).Get(key) == nil {
+				t.Errorf("there is no %x to remove", key)
+			}
+			must(tx.Bucket(bucketName[b]).Delete(key))
+		}
+	}
+	change := func(b bucket, key []byte, f func([]byte) []byte) func(*bbolt.Tx) {
+		return func(tx *bbolt.Tx) {
+			old := tx.Bucket(bucketName[b]).Get(key)
+			if old == nil {
+				t.Errorf("there is no %x to change", key)
+			}
+			must(tx.Bucket(bucketName[b]).Put(key, f(bytes.Clone(old))))
+		}
+	}
+	first := func(b bucket, prefix []byte, f func(b *bbolt.Bucket, k, v []byte)) func(*bbolt.Tx) {
+		return func(tx *bbolt.Tx) {
+			k, v := tx.Bucket(bucketName[b]).Cursor().Seek(prefix)
+			if !bytes.HasPrefix(k, prefix) || k == nil {
+				t.Errorf("no key of %s begins with %x", bucketName[b], prefix)
+				return
+			}
+			f(tx.Bucket(bucketName[b]), bytes.Clone(k), bytes.Clone(v))
+		}
+	}
+	removeFirst := func(b bucket, prefix ...byte) func(*bbolt.Tx) {
+		return first(b, prefix, func(b *bbolt.Bucket, k, _ []byte) { must(b.Delete(k)) })
+	}
+	changeState := func(f func(*state)) func(*bbolt.Tx) {
+		return change(bucketState, stateKey, func(v []byte) []byte {
+			st, err := decodeState(v)
+			must(err)
+			f(&st)
+			return st.encode()
+		})
+	}
+	changeUser := func(f func(*userRecord)) func(*bbolt.Tx) {
+		return change(bucketBlocks, userKey(0, 0), func(v []byte) []byte {
+			u, err := decodeUser(v)
+			must(err)
+			f(&u)
+			return u.encode()
+		})
+	}
+	changeTask := func(seq uint64, f func(*Task)) func(*bbolt.Tx) {
+		return change(bucketTasks, key64(seq), func(v []byte) []byte {
+			task, err := decodeTask(seq, v)
+			must(err)
+			f(task)
+			return task.encode()
+		})
+	}
+	changeProgress := func(seq uint64, f func(*Progress)) func(*bbolt.Tx) {
+		return change(bucketProgress, key64(seq), func(v []byte) []byte {
+			p, err := decodeProgress(v)
+			must(err)
+			f(&p)
+			return p.encode()
+		})
+	}
+	const expires = 1_000_000_000 + 1<<30
+	work := phoneKey(1, "fcm")
+	retry := retryKey(1, "fcm", &PhoneRetry{})
+	for _, c := range []struct {
+		name string
+		harm func(*bbolt.Tx)
+		says string
+	}{
+		{"no position", func(tx *bbolt.Tx) { must(tx.Bucket(bucketMeta).Delete(metaPosition)) }, "meta position"},
+		{"a second state", put(bucketState, []byte("other"), []byte{1}), "records of the state"},
+		{"more users than ordinals", changeState(func(st *state) { st.users = 100 }), "users"},
+		{"sequences given again", changeState(func(st *state) { st.nextSeq = 2 }), "never accepted"},
+		{"fact numbers given again", changeState(func(st *state) { st.nextFact = 2 }), "never given"},
+		{"ordinals given again", changeState(func(st *state) { st.nextOrdinal = 6; st.users = 6 }), ""}, // as it is
+		{"fewer ordinals", changeState(func(st *state) { st.nextOrdinal, st.users = 5, 5 }), "never given"},
+		{"a name of two slots", changeState(func(st *state) { st.names[1] = "tier" }), "have the name"},
+		{"a proposer twice", changeState(func(st *state) { st.proposers = append(st.proposers, st.proposers...) }), "proposer"},
+		{"a time before the tasks", changeState(func(st *state) { st.now = 1 }), "never accepted"},
+
+		{"a fact that leads nowhere", removeFirst(bucketFacts, factTag), "which is fact"},
+		{"a fact of no kind", put(bucketNames, key32(1), []byte("?x")), "is named"},
+		{"a fact without its count", removeFirst(bucketCounts), "fact counts"},
+		{"a count that is wrong", first(bucketCounts, nil, func(b *bbolt.Bucket, k, _ []byte) { must(b.Put(k, key64(7))) }), "counted"},
+		{"an ID that leads nowhere", remove(bucketIDs, []byte("b")), "leads to"},
+		{"an ID of nobody", put(bucketIDs, []byte("nobody"), key32(0)), "user IDs"},
+		{"a token of nobody", put(bucketTokens, make([]byte, 16), key32(0)), "tokens"},
+		{"a token that leads nowhere", removeFirst(bucketTokens), "a token of ordinal"},
+
+		{"a key of an unknown kind in a block", put(bucketBlocks, []byte{0, 1, 'x', 0, 1}, []byte{1}), "of no kind"},
+		{"a key of a wrong length in a block", put(bucketBlocks, []byte{0, 1, kindUser, 0, 1, 0}, []byte{1}), "wrong length"},
+		{"a block that does not exist", put(bucketBlocks, userKey(9, 0), []byte{1}), "does not exist"},
+		{"a user beyond the block", func(tx *bbolt.Tx) {
+			b := tx.Bucket(bucketName[bucketBlocks])
+			must(b.Put(userKey(0, 4), bytes.Clone(b.Get(userKey(0, 0)))))
+		}, "beyond the block"},
+		{"a user's tag twice", changeUser(func(u *userRecord) { u.tags = append(u.tags, u.tags[1]) }), "behind tag"},
+		{"a user's tags out of order", changeUser(func(u *userRecord) { u.tags[0], u.tags[1] = u.tags[1], u.tags[0] }), "behind tag"},
+		{"a tag that is none", changeUser(func(u *userRecord) { u.tags = []uint32{u.attrs[0].fact} }), "tag has fact"},
+		{"a value in another slot", changeUser(func(u *userRecord) { u.attrs[0].slot = 1; u.attrs = u.attrs[:1] }), "attribute slot"},
+		{"a user without bits", remove(bucketBlocks, factKey(0, existsFact)), "postings"},
+		{"a bit without a user", put(bucketBlocks, factKey(1, existsFact), bitmapBytes(roaring.BitmapOf(0, 1, 2))), "posting of fact 0"},
+		{"a set of two containers", put(bucketBlocks, factKey(1, existsFact), bitmapBytes(roaring.BitmapOf(0, 1, 1<<16))), "posting of fact 0"},
+		{"an empty set", put(bucketBlocks, pendingKey(0, 1), bitmapBytes(roaring.New())), "pending of message 1"},
+		{"devices that are none", put(bucketBlocks, deviceKey(0, 1), []byte{0}), "no devices"},
+
+		{"progress of no task", put(bucketProgress, key64(77), (&Progress{}).encode()), "progress of"},
+		{"a task without progress", remove(bucketProgress, key64(2)), "progress"},
+		{"counts that do not add up", changeProgress(1, func(p *Progress) { p.Total++ }), "add up"},
+		{"an end without a reason", changeProgress(2, func(p *Progress) { p.Reason = 0 }), "for reason"},
+		{"somebody waits and is not counted", put(bucketBlocks, pendingKey(0, 1), bitmapBytes(roaring.BitmapOf(1))), "pending users"},
+		{"somebody waits for nothing", put(bucketBlocks, pendingKey(0, 77), bitmapBytes(roaring.BitmapOf(1))), "does not exist"},
+		{"a task that does not know its blocks", changeTask(1, func(t *Task) { t.blocks.Remove(1) }), "does not know"},
+		{"a task without its message", remove(bucketMessages, key64(1)), "message 1"},
+		{"a message that does not decode", put(bucketMessages, key64(1), []byte{1, 2, 3}), "message 1"},
+		{"a message of another", change(bucketMessages, key64(1), func(v []byte) []byte { v[0] ^= 1; return v }), "not that of its task"},
+		{"a message of a task that has ended", put(bucketMessages, key64(2), (&Message{}).encode()), "has ended"},
+		{"a message of nothing", put(bucketMessages, key64(77), (&Message{}).encode()), "messages"},
+		{"a message that never expires", remove(bucketDue, dueKeyOf(dueExpire, expires, key64(1))), "never expires"},
+		{"a task that is never forgotten", removeFirst(bucketDue, dueForget), "never forgotten"},
+		{"a lifetime 0 push that waits for nothing", remove(bucketDue, dueKeyOf(dueOnline, 0, key64(3))), "no outcome"},
+
+		{"a key that is never forgotten", removeFirst(bucketDue, dueKey), "never forgotten"},
+		{"a key without its task", first(bucketKeys, nil, func(b *bbolt.Bucket, k, v []byte) { v[0] = 99; must(b.Put(k, v)) }), "leads to task 99"},
+		{"a key of another task", first(bucketKeys, nil, func(b *bbolt.Bucket, k, v []byte) { v[0] = 2; must(b.Put(k, v)) }), "leads to task 2"},
+		{"a key of nothing", func(tx *bbolt.Tx) {
+			key, rec := make([]byte, 20), &keyRecord{seq: 2, at: 1_000_000_000}
+			must(tx.Bucket(bucketName[bucketKeys]).Put(key, rec.encode()))
+			must(tx.Bucket(bucketName[bucketDue]).Put(dueKeyOf(dueKey, rec.at+KeyRetention.Milliseconds(), key), nil))
+		}, "is not that of task 2"},
+		{"a key that is lost", removeFirst(bucketKeys), "the key of task 1"},
+
+		{"an expiry of no task", put(bucketDue, dueKeyOf(dueExpire, 1<<50, key64(77)), nil), "nothing to do"},
+		{"a second expiry", put(bucketDue, dueKeyOf(dueExpire, 1<<50, key64(1)), nil), "nothing to do"},
+		{"an expiry of what has ended", put(bucketDue, dueKeyOf(dueExpire, expires, key64(2)), nil), "nothing to do"},
+		{"forgetting what is live", put(bucketDue, dueKeyOf(dueForget, 1<<50, key64(1)), nil), "nothing to do"},
+		{"forgetting no key", put(bucketDue, dueKeyOf(dueKey, 1<<50, make([]byte, 20)), nil), "nothing to do"},
+		{"an outcome of what is retained", put(bucketDue, dueKeyOf(dueOnline, 0, key64(1)), nil), "nothing to do"},
+		{"phones of no task", put(bucketDue, dueKeyOf(duePhone, 0, phoneKey(77, "fcm")), nil), "nothing to do"},
+		{"something due of no kind", put(bucketDue, dueKeyOf('x', 0, key64(1)), nil), "nothing to do"},
+		{"something due with a value", put(bucketDue, dueKeyOf(dueExpire, expires, key64(1)), []byte{1}), "due entry"},
+
+		{"phone work that is not due", remove(bucketDue, dueKeyOf(duePhone, 0, work)), "phone work"},
+		{"phone work that is lost", func(tx *bbolt.Tx) {
+			must(tx.Bucket(bucketName[bucketPhones]).Delete(work))
+			must(tx.Bucket(bucketName[bucketDue]).Delete(dueKeyOf(duePhone, 0, work)))
+		}, "no phone work"},
+		{"phone work of no task", put(bucketPhones, phoneKey(77, "fcm"), (&phoneRecord{done: true}).encode()), "phone works"},
+		{"phone work of what has ended", func(tx *bbolt.Tx) {
+			must(tx.Bucket(bucketName[bucketPhones]).Put(phoneKey(2, "fcm"), (&phoneRecord{}).encode()))
+			must(tx.Bucket(bucketName[bucketDue]).Put(dueKeyOf(duePhone, 0, phoneKey(2, "fcm")), nil))
+		}, "phone work"},
+		{"phone counts below nothing", put(bucketPhones, work, (&phoneRecord{stats: PhoneStats{Sent: -1}}).encode()), "phone work"},
+		{"a retry of no work", put(bucketRetries, retryKey(2, "fcm", &PhoneRetry{}), []byte{1, 1}), "without open phone work"},
+		{"a retry that does not decode", put(bucketRetries, retry, []byte{1}), "retry"},
+		{"a retry with half a key", put(bucketRetries, retry[:len(retry)-1], []byte{1, 1}), "retry"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			err := harmed(t, c.harm).Check(context.Background())
+			switch {
+			case c.says == "" && err == nil:
+			case c.says == "" || !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "met at"):
+				t.Errorf("Check says %v, not %q", err, c.says)
+			}
+		})
+	}
+}
+
+// TestCheckOfAPartOfAFold comes between two steps of a fold, when the blocks have the state of no moment.
+func TestCheckOfAPartOfAFold(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		steps, full := 0, true
+		s := open(t, t.TempDir(), Options{foldError: func() error {
+			if steps++; full && steps > 1 { // the segment is named
+				return &os.PathError{Op: "write", Path: blocksFile, Err: syscall.ENOSPC}
+			}
+			return nil
+		}})
+		register(t, s, "a")
+		if err := s.Checkpoint(context.Background()); !errors.Is(err, ErrNoRoom) {
+			t.Fatal(err)
+		}
+		whole, err := s.withWhole(func(*bbolt.Tx) error { t.Error("reads half a fold"); return nil })
+		if whole || err != nil {
+			t.Fatal(whole, err)
+		}
+		s.blocksMu.Lock()
+		full = false
+		s.blocksMu.Unlock()
+		time.Sleep(2 * foldRetry)
+		synctest.Wait()
+		whole, err = s.withWhole(func(*bbolt.Tx) error { return nil })
+		if !whole || err != nil {
+			t.Fatal(whole, err)
+		}
+	})
+}
+
+// TestCheckWhileChangesGoOn checks, and takes digests, while every few changes are folded.
+func TestCheckWhileChangesGoOn(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	s := open(t, t.TempDir(), Options{BlockBits: 2, DeltaEntries: 10})
+	register(t, s, "a", "b", "c", "d", "e")
+	done := make(chan error)
+	go func() {
+		var err error
+		for range 100 {
+			if _, e := s.Propose(ctx, &Push{Random: 1, Body: []byte("m"), To: &Expr{Op: OpAll}, Lifetime: 1 << 30}); e != nil {
+				err = e
+			}
+		}
+		done <- err
+	}()
+	for {
+		_, err := s.Digest(ctx)
+		if err := errors.Join(err, s.Check(ctx)); err != nil {
+			t.Error(err)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"sync"
+	"testing"
+
+	"go.etcd.io/bbolt"
+)
+
+// TestCloseDuringCompact closes while a compaction is under way: it ends first, and no file stays locked.
+func TestCloseDuringCompact(t *testing.T) {
+	t.Parallel()
+	ctx, dir := context.Background(), t.TempDir()
+	s := open(t, dir, Options{})
+	register(t, s, "a")
+	if err := s.Checkpoint(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.blocksMu.Lock() // holds up the copy
+	compacted := make(chan error, 1)
+	go func() { compacted <- s.Compact(ctx) }()
+	for s.copying.TryLock() {
+		s.copying.Unlock()
+		runtime.Gosched()
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close(ctx) }()
+	<-s.stopped.Done()
+	s.running.Wait()
+	select {
+	case err := <-closed:
+		t.Error("Close did not wait:", err)
+	default:
+	}
+	s.blocksMu.Unlock()
+	if err := <-compacted; err != nil && !errors.Is(err, ErrClosed) {
+		t.Error("Compact:", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error("Close:", err)
+	}
+	if got := members(t, open(t, dir, Options{}), &Expr{Op: OpAll}); len(got) != 1 {
+		t.Error(got)
+	}
+}
+
+// TestCloseEndsCheck closes with something to fold, which has to wait for the Check under way.
+func TestCloseEndsCheck(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	at, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	s := open(t, t.TempDir(), Options{checkError: func() error {
+		once.Do(func() { close(at); <-goOn })
+		return nil
+	}})
+	register(t, s, "a")
+	checked := make(chan error, 1)
+	go func() { checked <- s.Check(ctx) }()
+	<-at
+	register(t, s, "b")
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close(ctx) }()
+	<-s.leaving.Done()
+	close(goOn)
+	if err := <-checked; !errors.Is(err, ErrClosed) {
+		t.Error("Check:", err)
+	}
+	if err := <-closed; err != nil {
+		t.Error("Close:", err)
+	}
+}
+
+// TestCloseEndsBackup closes while somebody slow reads the backup.
+func TestCloseEndsBackup(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	s := open(t, t.TempDir(), Options{})
+	register(t, s, "a")
+	r, w := io.Pipe()
+	backed := make(chan error, 1)
+	go func() {
+		err := s.Backup(ctx, w)
+		backed <- errors.Join(err, w.Close())
+	}()
+	if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	_, _ = io.Copy(io.Discard, r)
+	if err := <-backed; !errors.Is(err, ErrClosed) {
+		t.Error("Backup:", err)
+	}
+}
+
+// TestFilesReadAfterClose has a check and a backup come to the files when Close has been there.
+func TestFilesReadAfterClose(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), Options{})
+	register(t, s, "a")
+	closeStore(t, s)
+	if _, err := s.withWhole(func(*bbolt.Tx) error { return nil }); !errors.Is(err, ErrClosed) {
+		t.Error("Check:", err)
+	}
+	if _, err := s.spool(context.Background(), t.TempDir()); !errors.Is(err, ErrClosed) {
+		t.Error("Backup:", err)
+	}
+}
