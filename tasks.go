@@ -130,6 +130,19 @@ func (p *Pusher) task(id string) (*Task, error) {
 	return p.taskOf(s), nil
 }
 
+// taskSeq is task for those who want no more than to know that there is one.
+func (p *Pusher) taskSeq(id string) (uint64, error) {
+	seq, random, ok := store.ParseMessageID(id)
+	if !ok {
+		return 0, ErrUnknownTask
+	}
+	r, err := p.store.TaskRandom(seq)
+	if err == nil && r != random {
+		err = ErrUnknownTask
+	}
+	return seq, err
+}
+
 func (p *Pusher) taskOf(s *store.TaskState) *Task {
 	return &Task{
 		ID: store.MessageID(s.Seq, s.Random), p: p, seq: s.Seq,
@@ -169,10 +182,10 @@ func (p *Pusher) Withdraw(ctx context.Context, taskID string) error {
 	if err := p.open(); err != nil {
 		return err
 	}
-	t, err := p.task(taskID)
+	seq, err := p.taskSeq(taskID)
 	if err != nil {
 		return err
 	}
-	_, err = p.store.Propose(ctx, &store.End{Seq: t.seq, Reason: store.Withdrawn})
+	_, err = p.store.Propose(ctx, &store.End{Seq: seq, Reason: store.Withdrawn})
 	return err
 }
