@@ -28,9 +28,9 @@ type Options struct {
 	// DeliverTimeout is how long a Deliver may take before its worker is replaced
 	// and its user passed over until it returns. Default: 5 s.
 	DeliverTimeout time.Duration
-	// AckTimeout, with a transport whose clients acknowledge, is how long a
-	// message may stay unacknowledged before it is sent again on the same connection;
-	// it doubles with each time in a row, up to 16 times. Default: 30 s.
+	// AckTimeout, with a transport whose clients acknowledge, is how long after its delivery a
+	// message may stay unacknowledged before it, and everything else that the user has not
+	// acknowledged, is sent again on the same connection; it doubles with each time in a row, up to 16 times. Default: 30 s.
 	AckTimeout time.Duration
 	// Grace is how long after a push phones are notified, so that those who are
 	// just connecting are not. Default: 10 s. Negative: none.

@@ -87,7 +87,9 @@ func (t *Task) Progress() (Progress, error) {
 
 // Wait returns when the fan-out of this process is finished: everyone who was online and up to date has
 // been tried and counted, and every phone has been notified, or the task has ended. Users who
-// come later, or are still catching up with earlier messages, are not waited for. It returns the context's error if that ends first, and
+// come later are not waited for, nor those who are still catching up with earlier messages, unless the
+// lifetime is 0: then they get it in its place or not at all, and are waited for until that is known. What there was no
+// room to record may be counted later. It returns the context's error if that ends first, and
 // [ErrClosed] if the Pusher closes.
 func (t *Task) Wait(ctx context.Context) error {
 	if err := t.p.open(); err != nil {
@@ -175,8 +177,8 @@ func (p *Pusher) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
 	}
 }
 
-// Withdraw ends a task: nobody gets its message from a delivery that begins after it
-// returns, and what is pending is dropped. Users who have it keep it. A task that has ended
+// Withdraw ends a task: nobody gets its message from a delivery that is decided on after it
+// returns (one just decided on may begin then), and what is pending is dropped. Users who have it keep it. A task that has ended
 // stays as it is, without an error. It returns [ErrUnknownTask] for one that is not known.
 func (p *Pusher) Withdraw(ctx context.Context, taskID string) error {
 	if err := p.open(); err != nil {
