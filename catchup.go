@@ -2,7 +2,6 @@ package fanfare
 
 import (
 	"slices"
-	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -75,7 +74,7 @@ func (p *presence) plan(seqs []uint64, limit uint64) (todo []*message, again boo
 			full = false
 			break
 		}
-		if m := d.messages.acquire(seq, nil); m != nil {
+		if m, _ := d.messages.acquire(seq, nil); m != nil { // one that cannot be read does not hold up the others
 			found = append(found, m)
 		}
 	}
@@ -126,15 +125,15 @@ func (p *presence) plan(seqs []uint64, limit uint64) (todo []*message, again boo
 type caughtUp struct {
 	todo      []*message
 	next      int
-	delivered []uint64  // not yet committed
-	since     time.Time // the last commit, or the start
-	progress  bool      // something was delivered
+	delivered []uint64 // not yet committed
+	since     int64    // the last commit, or the start, by the pool's clock
+	progress  bool     // something was delivered
 }
 
 // deliver sends a round's messages in order.
 func (p *presence) deliver(w *worker, todo []*message) {
 	l, d := p.lane, p.lane.d
-	c := &caughtUp{todo: todo, since: time.Now()}
+	c := &caughtUp{todo: todo, since: d.pool.clock()}
 	var failed *message
 	full := false
 	for c.next < len(todo) && failed == nil && !full {
@@ -148,7 +147,7 @@ func (p *presence) deliver(w *worker, todo []*message) {
 				full, send = true, false
 				c.next--
 			} else {
-				p.unacked = append(p.unacked, unacked{m.seq, time.Now()})
+				p.awaitAck(m.seq)
 			}
 		}
 		if send || here && !full {
@@ -214,14 +213,21 @@ func (p *presence) deliver(w *worker, todo []*message) {
 // note adds a delivery to a round, and commits those so far when a slow transport has made them wait.
 func (p *presence) note(c *caughtUp, seq uint64) {
 	c.delivered, c.progress = append(c.delivered, seq), true
-	if p.lane.d.clientAcks || time.Since(c.since) < commitAfter {
+	if p.lane.d.pool.clock()-c.since >= int64(commitAfter) {
+		p.flush(c)
+	}
+}
+
+// flush commits what a round has delivered so far.
+func (p *presence) flush(c *caughtUp) {
+	if p.lane.d.clientAcks || len(c.delivered) == 0 {
 		return
 	}
 	p.lane.mu.Lock()
 	p.lane.busy[p.low]++ // for this commit; the round goes on and has its own
 	p.lane.mu.Unlock()
 	p.commit(c.delivered, false)
-	c.delivered, c.since = nil, time.Now()
+	c.delivered, c.since = nil, p.lane.d.pool.clock()
 }
 
 func (p *presence) isFull() bool {
@@ -292,17 +298,14 @@ func (p *presence) late(m *message, err error) {
 	if err != nil {
 		l.d.failed(p, m, err)
 	}
-	if m.f != nil {
-		if err == nil {
-			m.f.delivered.Add(1)
-		} else {
-			m.f.failed.Add(1)
-		}
-		m.f.release()
-	}
 	l.mu.Lock()
 	p.stuck = false
-	if err != nil {
+	if l.hung[p.low]--; l.hung[p.low] == 0 {
+		delete(l.hung, p.low)
+	}
+	if err == nil {
+		p.handed(m.seq)
+	} else {
 		p.forgetUnacked(m.seq)
 		if m.f == nil {
 			p.retryFrom(m.seq)

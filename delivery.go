@@ -33,6 +33,7 @@ type delivery struct {
 
 	flightsMu sync.Mutex
 	flights   map[uint64]*flight
+	owed      []*store.OnlineDone // of flights that have landed, but the commit failed
 
 	hasUnsaved atomic.Bool
 
@@ -240,6 +241,7 @@ func (d *delivery) retryUnsaved() {
 		return
 	}
 	d.hasUnsaved.Store(false)
+	d.retryOwed()
 	d.eachLane(func(l *lane) {
 		l.mu.Lock()
 		again := make(map[uint64]*roaring.Bitmap, len(l.unsaved))
@@ -280,12 +282,13 @@ func (d *delivery) checkAcks(now time.Time) {
 	d.eachLane(func(l *lane) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, p := range l.users {
+		for low, p := range l.unacked {
 			p.forgetEnded(ended)
-			if len(p.unacked) == 0 || p.stuck || p.queued || l.inflight(p.low) {
+			if len(p.unacked) == 0 || l.users[low] != p {
+				delete(l.unacked, low)
 				continue
 			}
-			if now.Sub(p.unacked[0].at) < d.o.AckTimeout<<p.timeouts {
+			if now.Sub(p.unacked[0].at) < d.o.AckTimeout<<p.timeouts || p.stuck || p.queued || l.inflight(low) {
 				continue
 			}
 			p.timeouts = min(p.timeouts+1, 4)

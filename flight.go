@@ -34,20 +34,49 @@ func (f *flight) release() {
 	}
 }
 
-// land ends a fan-out. The outcome of a push without retention is made durable first.
+// land ends a fan-out. The outcome of a push without retention is made durable first, or, when there is no
+// room for it, remembered until there is.
 func (d *delivery) land(f *flight) {
-	over := func(any, error) {
+	over := func(_ any, err error) {
+		if err != nil {
+			d.owe(f.outcome())
+		}
 		d.flightsMu.Lock()
 		delete(d.flights, f.seq)
 		d.flightsMu.Unlock()
 		close(f.done)
 	}
-	if f.fleeting() {
-		if d.store.Go(f.outcome(), over) == nil {
-			return
+	if !f.fleeting() {
+		over(nil, nil)
+	} else if err := d.store.Go(f.outcome(), over); err != nil {
+		over(nil, err)
+	}
+}
+
+// owe remembers an outcome whose commit failed; see retryUnsaved.
+func (d *delivery) owe(c *store.OnlineDone) {
+	d.flightsMu.Lock()
+	d.owed = append(d.owed, c)
+	d.flightsMu.Unlock()
+	d.hasUnsaved.Store(true)
+}
+
+// retryOwed proposes the outcomes that are owed.
+func (d *delivery) retryOwed() {
+	d.flightsMu.Lock()
+	owed := d.owed
+	d.owed = nil
+	d.flightsMu.Unlock()
+	for _, c := range owed {
+		done := func(_ any, err error) {
+			if err != nil {
+				d.owe(c)
+			}
+		}
+		if err := d.store.Go(c, done); err != nil {
+			done(nil, err)
 		}
 	}
-	over(nil, nil)
 }
 
 func (f *flight) outcome() *store.OnlineDone {

@@ -15,6 +15,8 @@ const (
 	commitUsers = 4096
 	commitAfter = 50 * time.Millisecond
 	chunkUsers  = 256
+	// turnTime is how long a lane keeps its worker while others wait for one.
+	turnTime = 50 * time.Millisecond
 )
 
 // lane is the online delivery of one block. Messages go out strictly in
@@ -36,14 +38,18 @@ type lane struct {
 	runs      []*run                     // whose outcome is not all applied, the current one too
 	busy      map[uint16]int             // users with an outcome of their own not applied: a catch-up, a late call
 	waiters   map[uint16]struct{}        // users whose catch-up waits for an outcome to be applied
+	hung      map[uint16]int             // calls that were left behind and have not returned, of earlier connections too
 	gone      map[uint16][]uint64        // acknowledged while the user was busy
+	unacked   map[uint16]*presence       // with client acks: who has been sent something not acknowledged, or had been lately
 	unsaved   map[uint64]*roaring.Bitmap // delivered, but the commit failed: never sent again, committed when it can be
 }
 
 func newLane(d *delivery, block uint16, started uint64) *lane {
 	return &lane{
 		d: d, block: block, started: started, connected: roaring.New(), users: make(map[uint16]*presence),
-		busy: make(map[uint16]int), gone: make(map[uint16][]uint64), waiters: make(map[uint16]struct{}), unsaved: make(map[uint64]*roaring.Bitmap),
+		busy: make(map[uint16]int), gone: make(map[uint16][]uint64), waiters: make(map[uint16]struct{}), hung: make(map[uint16]int),
+		unacked: make(map[uint16]*presence),
+		unsaved: make(map[uint64]*roaring.Bitmap),
 	}
 }
 
@@ -59,12 +65,12 @@ type run struct {
 	unapplied int             // commits under way
 	finished  bool
 
-	// The worker's own, handed on with the lane.
+	// The worker's own, handed on with the lane; the watchdog takes delivered and since while a call goes on.
 	chunk     []*presence
 	pos       int
 	seen      uint32   // cancels when the chunk was taken
 	delivered []uint32 // not yet committed
-	since     time.Time
+	since     int64    // the last commit, or the start, by the pool's clock
 }
 
 // inflight says whether a user's outcome for something already sent is still
@@ -101,10 +107,10 @@ func (l *lane) schedule() {
 	}
 }
 
-// work carries the lane on until there is nothing to do. When the worker is
+// work carries the lane on until there is nothing to do, or others have waited long enough. When the worker is
 // abandoned in a call, the lane has gone to another one already.
 func (l *lane) work(w *worker) {
-	for l.d.ctx.Err() == nil {
+	for l.d.ctx.Err() == nil && !l.handOver(w, nil, l.d.pool.clock()) {
 		r := l.next()
 		if r == nil {
 			return
@@ -113,6 +119,23 @@ func (l *lane) work(w *worker) {
 			return
 		}
 	}
+}
+
+// handOver puts the lane at the end of the queue when the worker has been with it for its turn and is wanted
+// elsewhere. When it is true the lane is somebody else's.
+func (l *lane) handOver(w *worker, r *run, now int64) bool {
+	if now-w.turn < int64(turnTime) {
+		return false
+	}
+	w.turn = now
+	if !l.d.pool.wanted() {
+		return false
+	}
+	if r != nil {
+		l.commit(r)
+	}
+	l.d.pool.add(job{lane: l})
+	return true
 }
 
 // next returns the run to go on with, starting one if need be; nil when the lane is idle.
@@ -141,7 +164,7 @@ func (l *lane) start(f *flight) *run {
 	l.runs = append(l.runs, r) // from before the read on, so that what is acknowledged behind it is cancelled
 	l.mu.Unlock()
 	var audience *roaring.Bitmap
-	m := l.d.messages.acquire(f.seq, f)
+	m, _ := l.d.messages.acquire(f.seq, f) // one that cannot be read stays pending
 	if m != nil {
 		if f.fleeting() {
 			audience = f.audience(l.block)
@@ -157,7 +180,7 @@ func (l *lane) start(f *flight) *run {
 	l.waiting[0] = nil
 	l.waiting = l.waiting[1:]
 	l.started = f.seq
-	r.m, r.since = m, time.Now()
+	r.m, r.since = m, l.d.pool.clock()
 	if audience != nil {
 		reach := roaring.And(audience, l.connected)
 		if u := l.unsaved[f.seq]; u != nil {
@@ -228,7 +251,7 @@ func (l *lane) nextChunk(r *run) bool {
 				l.release(r, uint16(low))
 				continue
 			}
-			p.unacked = append(p.unacked, unacked{r.f.seq, time.Now()})
+			p.awaitAck(r.f.seq)
 		}
 		p.sent = r.f.seq
 		r.chunk = append(r.chunk, p)
@@ -269,7 +292,9 @@ func (l *lane) deliverEach(w *worker, r *run) bool {
 			return false
 		}
 		l.outcome(r, p, err)
-		l.settle(r)
+		if !l.settle(w, r) {
+			return false
+		}
 	}
 	return true
 }
@@ -298,8 +323,7 @@ func (l *lane) deliverChunk(w *worker, r *run) bool {
 	for i, p := range r.chunk {
 		l.outcome(r, p, errs(i))
 	}
-	l.settle(r)
-	return true
+	return l.settle(w, r)
 }
 
 // skip passes over a user who must not get the message any more, or is not there.
@@ -331,6 +355,11 @@ func (l *lane) outcome(r *run, p *presence, err error) {
 		r.delivered = append(r.delivered, uint32(p.low))
 	case err == nil:
 		r.delivered = append(r.delivered, uint32(p.low))
+		if l.d.clientAcks {
+			l.mu.Lock()
+			p.handed(r.f.seq) // its turn may have come long after the chunk was taken
+			l.mu.Unlock()
+		}
 	default:
 		l.d.failed(p, r.m, err)
 		l.mu.Lock()
@@ -345,18 +374,20 @@ func (l *lane) outcome(r *run, p *presence, err error) {
 	}
 }
 
-// settle commits when it is time to.
-func (l *lane) settle(r *run) {
-	if len(r.delivered) >= commitUsers || len(r.delivered) > 0 && time.Since(r.since) >= commitAfter {
+// settle commits when it is time to, and hands the lane over when it is time to: then it returns false.
+func (l *lane) settle(w *worker, r *run) bool {
+	now := l.d.pool.clock()
+	if len(r.delivered) >= commitUsers || len(r.delivered) > 0 && now-r.since >= int64(commitAfter) {
 		l.commit(r)
 	}
+	return !l.handOver(w, r, now)
 }
 
 // commit makes the deliveries so far durable, without waiting. With client acks, and
 // for a message without retention, there is nothing to make durable.
 func (l *lane) commit(r *run) {
 	low := roaring.BitmapOf(r.delivered...)
-	r.delivered, r.since = r.delivered[:0], time.Now()
+	r.delivered, r.since = r.delivered[:0], l.d.pool.clock()
 	if low.IsEmpty() {
 		return
 	}

@@ -30,6 +30,7 @@ type message struct {
 	f       *flight // of a message without retention
 	refs    int     // under messages.mu
 	loaded  chan struct{}
+	err     error // of loading it
 }
 
 func newMessage(m *store.Message) *message {
@@ -48,11 +49,11 @@ func (m *message) deliverable() bool {
 	return !m.ended.Load() && (m.f != nil || m.now().UnixMilli() < m.expires)
 }
 
-// acquire returns a message for use, nil if its task has ended. The flight is
-// given where the message may be one without retention. Each acquired message is released once.
-func (c *messages) acquire(seq uint64, f *flight) *message {
+// acquire returns a message for use, nil if its task has ended, or, with the error, if it cannot be read. The
+// flight is given where the message may be one without retention. Each acquired message is released once.
+func (c *messages) acquire(seq uint64, f *flight) (*message, error) {
 	if f != nil && f.fleeting() {
-		return f.message
+		return f.message, nil
 	}
 	c.mu.Lock()
 	m := c.cached[seq]
@@ -69,10 +70,10 @@ func (c *messages) acquire(seq uint64, f *flight) *message {
 	c.mu.Unlock()
 	if load {
 		s, err := c.d.store.Message(seq)
+		m.err = err
 		if err != nil {
 			c.d.o.Logger.Error("fanfare: read message", "sequence", seq, "error", err)
-		}
-		if s != nil {
+		} else if s != nil {
 			m.m, m.note, m.expires = transportMessage(s), s.Note, s.Expires
 		}
 		close(m.loaded)
@@ -85,9 +86,9 @@ func (c *messages) acquire(seq uint64, f *flight) *message {
 			delete(c.cached, seq)
 		}
 		c.mu.Unlock()
-		return nil
+		return nil, m.err
 	}
-	return m
+	return m, nil
 }
 
 func (c *messages) evict() {

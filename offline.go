@@ -39,12 +39,11 @@ func (p *Pusher) acked(user, messageID string) (ord uint32, seq uint64, err erro
 	if err := checkID(user); err != nil {
 		return 0, 0, err
 	}
-	t, err := p.task(messageID)
-	if err != nil {
+	if seq, err = p.taskSeq(messageID); err != nil {
 		return 0, 0, err
 	}
 	ord, err = p.store.Ordinal(user)
-	return ord, t.seq, err
+	return ord, seq, err
 }
 
 // Pending yields the messages that a user still waits for, in order. It delivers

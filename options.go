@@ -11,7 +11,8 @@ import (
 // Options adjust a Pusher. The zero value works: it keeps users and messages,
 // and those who connect get nothing until there is an Online transport.
 type Options struct {
-	// Online delivers to connected users. Default: none; Connect then only registers.
+	// Online delivers to connected users. Default: none; Connect then only registers, and nobody is online:
+	// phones are notified as if all were away.
 	Online transport.Online
 	// Mobile notifies phones, one transport a platform. Default: none.
 	Mobile []transport.Mobile
@@ -27,9 +28,9 @@ type Options struct {
 	// DeliverTimeout is how long a Deliver may take before its worker is replaced
 	// and its user passed over until it returns. Default: 5 s.
 	DeliverTimeout time.Duration
-	// AckTimeout, with a transport whose clients acknowledge, is how long a
-	// message may stay unacknowledged before it is sent again on the same connection;
-	// it doubles with each time in a row, up to 16 times. Default: 30 s.
+	// AckTimeout, with a transport whose clients acknowledge, is how long after its delivery a
+	// message may stay unacknowledged before it, and everything else that the user has not
+	// acknowledged, is sent again on the same connection; it doubles with each time in a row, up to 16 times. Default: 30 s.
 	AckTimeout time.Duration
 	// Grace is how long after a push phones are notified, so that those who are
 	// just connecting are not. Default: 10 s. Negative: none.
@@ -70,13 +71,15 @@ func (o *Options) fill() {
 		o.Workers = 32
 	}
 	dur := func(v *time.Duration, d time.Duration) {
-		if *v == 0 {
+		if *v <= 0 {
 			*v = d
 		}
 	}
 	dur(&o.DeliverTimeout, 5*time.Second)
 	dur(&o.AckTimeout, 30*time.Second)
-	dur(&o.Grace, 10*time.Second)
+	if o.Grace == 0 {
+		o.Grace = 10 * time.Second
+	}
 	dur(&o.SendTimeout, time.Minute)
 	if o.now == nil {
 		o.now = time.Now

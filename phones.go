@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -34,7 +35,7 @@ type phones struct {
 	running sync.WaitGroup
 }
 
-// phoneRunner works on the tasks of its platform, the oldest that has something due first.
+// phoneRunner works on the tasks of its platform, the one first that has had something due for the longest.
 type phoneRunner struct {
 	d        *delivery
 	platform string
@@ -42,7 +43,8 @@ type phoneRunner struct {
 	batch    int
 
 	mu    sync.Mutex
-	tasks []*phoneTask // by sequence
+	tasks map[uint64]*phoneTask
+	queue phoneQueue // the same
 	wake  chan struct{}
 }
 
@@ -54,10 +56,36 @@ type phoneTask struct {
 	next     uint64
 	scanned  bool // there is nobody after next
 	retries  []store.PhoneRetry
-	finished bool // by the end of the task
+	finished bool      // by the end of the task
+	at       time.Time // when it next has something to do
+	place    int       // in the queue
 	// unsaved is what was sent and could not be made durable, for want of room say. Until it is, nothing
 	// more is sent, lest phones be notified again and again.
 	unsaved *phoneOutcome
+}
+
+// phoneQueue is a heap of tasks by when they have something to do. The committer takes part in it with each push
+// and each end, and there may be a great many tasks within their grace.
+type phoneQueue []*phoneTask
+
+func (q phoneQueue) Len() int { return len(q) }
+func (q phoneQueue) Less(i, j int) bool {
+	return cmp.Or(q[i].at.Compare(q[j].at), cmp.Compare(q[i].seq, q[j].seq)) < 0
+}
+func (q phoneQueue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+func (q *phoneQueue) Push(t any) {
+	t.(*phoneTask).place = len(*q)
+	*q = append(*q, t.(*phoneTask))
+}
+func (q *phoneQueue) Pop() any {
+	last := len(*q) - 1
+	t := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return t
 }
 
 // phoneOutcome is what became of a batch.
@@ -77,7 +105,7 @@ func newPhones(d *delivery, mobile []transport.Mobile) (*phones, error) {
 		if p.runners[platform] != nil {
 			return nil, fmt.Errorf("fanfare: two mobile transports for platform %q", platform)
 		}
-		r := &phoneRunner{d: d, platform: platform, mobile: m, batch: phoneBatch, wake: make(chan struct{}, 1)}
+		r := &phoneRunner{d: d, platform: platform, mobile: m, batch: phoneBatch, tasks: make(map[uint64]*phoneTask), wake: make(chan struct{}, 1)}
 		if s, ok := m.(transport.Sizer); ok && s.BatchSize() > 0 {
 			r.batch = min(s.BatchSize(), maxPhoneBatch)
 		}
@@ -115,20 +143,23 @@ func (p *phones) start(f *flight, platform string, accepted int64) bool {
 func (p *phones) end(seq uint64) {
 	for _, r := range p.runners {
 		r.mu.Lock()
-		for _, t := range r.tasks {
-			if t.seq == seq {
-				t.finished = true
-			}
+		t := r.tasks[seq]
+		if t != nil {
+			t.finished, t.at = true, time.Time{}
+			heap.Fix(&r.queue, t.place)
 		}
 		r.mu.Unlock()
-		r.poke()
+		if t != nil {
+			r.poke()
+		}
 	}
 }
 
 func (r *phoneRunner) add(t *phoneTask) {
+	t.at = t.due()
 	r.mu.Lock()
-	r.tasks = append(r.tasks, t)
-	slices.SortFunc(r.tasks, func(x, y *phoneTask) int { return cmp.Compare(x.seq, y.seq) })
+	r.tasks[t.seq] = t
+	heap.Push(&r.queue, t)
 	r.mu.Unlock()
 	r.poke()
 }
@@ -154,6 +185,8 @@ func (r *phoneRunner) run() {
 		}
 		if done {
 			r.remove(t)
+		} else {
+			r.renew(t)
 		}
 	}
 }
@@ -175,29 +208,35 @@ func (r *phoneRunner) sleep(wait time.Duration) {
 
 func (r *phoneRunner) remove(t *phoneTask) {
 	r.mu.Lock()
-	if i := slices.Index(r.tasks, t); i >= 0 {
-		r.tasks = slices.Delete(r.tasks, i, i+1)
-	}
+	delete(r.tasks, t.seq)
+	heap.Remove(&r.queue, t.place)
 	r.mu.Unlock()
 	t.f.release()
 }
 
-// pick returns the oldest task that has something to do now, else how long until one has.
+// renew gives a task its new place after a step.
+func (r *phoneRunner) renew(t *phoneTask) {
+	at := t.due()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !t.finished {
+		t.at = at
+		heap.Fix(&r.queue, t.place)
+	}
+}
+
+// pick returns a task that has something to do now, else how long until one has.
 func (r *phoneRunner) pick() (*phoneTask, time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := r.d.o.now()
-	wait := time.Duration(0)
-	for _, t := range r.tasks {
-		at := t.due()
-		if t.finished || !at.After(now) {
-			return t, 0
-		}
-		if w := at.Sub(now); wait == 0 || w < wait {
-			wait = w
-		}
+	if len(r.queue) == 0 {
+		return nil, 0
 	}
-	return nil, wait
+	t := r.queue[0]
+	if wait := t.at.Sub(r.d.o.now()); wait > 0 {
+		return nil, wait
+	}
+	return t, 0
 }
 
 // due returns when the task next has something to do.
@@ -223,33 +262,35 @@ type sending struct {
 
 // step sends one batch and makes its outcome durable. Done means that the task is over on this platform.
 func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
+	if t.unsaved != nil { // before all else: the task may have ended since, and what was sent counts
+		return r.settle(t)
+	}
 	r.mu.Lock()
 	finished := t.finished
 	r.mu.Unlock()
-	m := r.d.messages.acquire(t.seq, nil)
-	if m == nil || finished {
-		if m != nil {
-			r.d.messages.release(m)
-		}
+	if finished {
 		return true, nil // the end of the task closed the checkpoint
 	}
-	defer r.d.messages.release(m)
-	if t.unsaved == nil {
-		if !m.deliverable() {
-			r.mu.Lock()
-			t.from = r.d.o.now().Add(time.Second) // its end is near
-			r.mu.Unlock()
-			return false, nil
-		}
-		if t.unsaved, err = r.sendBatch(t, m); err != nil || t.unsaved == nil {
-			return false, err
-		}
+	m, err := r.d.messages.acquire(t.seq, nil)
+	if m == nil {
+		return err == nil, err
 	}
+	defer r.d.messages.release(m)
+	if !m.deliverable() {
+		t.from = r.d.o.now().Add(time.Second) // its end is near
+		return false, nil
+	}
+	if t.unsaved, err = r.sendBatch(t, m); err != nil || t.unsaved == nil {
+		return false, err
+	}
+	return r.settle(t)
+}
+
+// settle makes the outcome of a step durable.
+func (r *phoneRunner) settle(t *phoneTask) (done bool, err error) {
 	if err := r.record(t.unsaved); err != nil {
 		return false, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	cp := &t.unsaved.cp
 	t.next, t.scanned = cp.Next, t.unsaved.scanned
 	t.retries = slices.DeleteFunc(t.retries, func(x store.PhoneRetry) bool {

@@ -88,7 +88,7 @@ func (p *presence) schedule() {
 
 // keep queues a message without retention on a user who is catching up.
 func (p *presence) keep(m *message) {
-	if p.full || p.stuck || p.attempt > 0 {
+	if p.full || p.stuck || p.attempt > 0 || p.lane.hung[p.low] > 0 {
 		m.f.failed.Add(1) // nobody knows when the catch-up goes on
 		return
 	}
@@ -139,6 +139,19 @@ func (p *presence) later(wait time.Duration) {
 // pause is the backoff between tries to deliver to a user: 100 ms, doubled each time, up to 30 s.
 func pause(attempt int) time.Duration {
 	return min(100*time.Millisecond<<min(attempt, 20), 30*time.Second)
+}
+
+// awaitAck notes that a message goes out that the client is to acknowledge.
+func (p *presence) awaitAck(seq uint64) {
+	p.unacked = append(p.unacked, unacked{seq, time.Now()})
+	p.lane.unacked[p.low] = p
+}
+
+// handed starts the time that the client has to acknowledge.
+func (p *presence) handed(seq uint64) {
+	if i := slices.IndexFunc(p.unacked, func(u unacked) bool { return u.seq == seq }); i >= 0 {
+		p.unacked[i].at = time.Now()
+	}
 }
 
 func (p *presence) forgetUnacked(seq uint64) {

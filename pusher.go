@@ -122,7 +122,7 @@ func (p *Pusher) open() error {
 
 // Close stops deliveries, folds what is in memory into the blocks, and closes
 // the files; after a complete Close opening is instant. Messages that have not
-// been delivered stay pending. A Deliver that hangs is left behind. If ctx ends first, Close
+// been delivered stay pending. A Deliver that has not returned 200 ms after its context ended is left behind. If ctx ends first, Close
 // returns its error, everything accepted is safe in the journal, and the next
 // Open replays it. Transports that are closers are closed last.
 func (p *Pusher) Close(ctx context.Context) error {
@@ -183,9 +183,8 @@ func (p *Pusher) sweep(ctx context.Context) {
 	defer tick.Stop()
 	p.dueSoon(1) // whatever is due since the last process
 	for {
-		now := p.o.now()
-		if next := p.nextDue.Load(); next != 0 && next <= now.UnixMilli() {
-			if err := p.sweepDue(ctx, now.UnixMilli()); err != nil && ctx.Err() == nil {
+		if next := p.nextDue.Load(); next != 0 && next <= p.o.now().UnixMilli() {
+			if err := p.sweepDue(ctx); err != nil && ctx.Err() == nil {
 				p.o.Logger.Error("fanfare: sweep", "error", err)
 			}
 		}
@@ -199,10 +198,12 @@ func (p *Pusher) sweep(ctx context.Context) {
 	}
 }
 
-// sweepDue does what is due, in small steps.
-func (p *Pusher) sweepDue(ctx context.Context, now int64) error {
+// sweepDue does what is due, in small steps. Each reads the clock, as the commands do: were it set back
+// after one reading for all, what seems due would be refused, and tried again without end.
+func (p *Pusher) sweepDue(ctx context.Context) error {
 	for ctx.Err() == nil {
 		p.nextDue.Store(0)
+		now := p.o.now().UnixMilli()
 		due, err := p.store.DueAt(now, 100)
 		if err == nil {
 			err = p.carryOut(ctx, due)
@@ -221,16 +222,25 @@ func (p *Pusher) sweepDue(ctx context.Context, now int64) error {
 	return nil
 }
 
+// carryOut proposes the ends together, so that they share a commit.
 func (p *Pusher) carryOut(ctx context.Context, due store.Due) error {
+	answers := make(chan error, len(due.Expired))
 	for _, e := range due.Expired {
-		if _, err := p.store.Propose(ctx, &store.End{Seq: e[0], Reason: store.Expired}); err != nil {
-			return err
+		done := func(_ any, err error) { answers <- err }
+		if err := p.store.Go(&store.End{Seq: e[0], Reason: store.Expired}, done); err != nil {
+			done(nil, err)
 		}
 	}
-	if len(due.Forget) == 0 {
-		return nil
+	var err error
+	for range due.Expired {
+		if e := <-answers; err == nil {
+			err = e
+		}
 	}
-	_, err := p.store.Propose(ctx, &store.Forget{Due: due.Forget})
+	if err != nil || len(due.Forget) == 0 {
+		return err
+	}
+	_, err = p.store.Propose(ctx, &store.Forget{Due: due.Forget})
 	return err
 }
 
@@ -284,7 +294,7 @@ func (p *Pusher) Compact(ctx context.Context) error {
 // Stats are figures about a Pusher at a moment.
 type Stats struct {
 	Users        int64  // known
-	Online       int64  // connected
+	Online       int64  // connected; 0 without an Online transport
 	Pushes       int64  // ever accepted
 	Position     uint64 // of the journal: durable steps ever made
 	DeltaEntries int    // changes that are held in memory until they are in the blocks, those being folded too

@@ -9,7 +9,7 @@ import (
 // Session is one connection of a user. A user is online from the first
 // session's Connect to the last one's Close.
 type Session struct {
-	p    *presence
+	p    *presence // nil without an Online transport
 	once sync.Once
 }
 
@@ -17,6 +17,8 @@ type Session struct {
 // delivered in order by the library's own goroutines, and after it new
 // messages as they come; Connect waits for none of that. A further session of a user who
 // is online gets nothing older: Deliver is for the user, on all connections.
+//
+// Without an Online transport Connect makes the user known and no more: nobody is online then.
 //
 // It may be called from anywhere, also while the host holds a lock that its Deliver takes.
 func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
@@ -37,6 +39,9 @@ func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
 		if err != nil {
 			return nil, err
 		}
+		if p.delivery.online == nil {
+			return new(Session), nil // for phones the user is away, and there is nobody to wait for
+		}
 		p.o.hook("connect:found", user)
 		s := p.delivery.connect(ord, user)
 		// Unregistered, and perhaps registered anew, in between: then that session was nobody's.
@@ -50,12 +55,14 @@ func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
 	}
 }
 
-// Online returns how many users are connected.
+// Online returns how many users are connected; 0 without an Online transport.
 func (p *Pusher) Online() int { return int(p.delivery.present.Load()) }
 
 // Close ends the session. It waits for nothing, so a Deliver for the user may still be under way
 // when it returns. Closing again does nothing. It always returns nil.
 func (s *Session) Close() error {
-	s.once.Do(s.p.disconnect)
+	if s.p != nil {
+		s.once.Do(s.p.disconnect)
+	}
 	return nil
 }

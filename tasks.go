@@ -87,7 +87,9 @@ func (t *Task) Progress() (Progress, error) {
 
 // Wait returns when the fan-out of this process is finished: everyone who was online and up to date has
 // been tried and counted, and every phone has been notified, or the task has ended. Users who
-// come later, or are still catching up with earlier messages, are not waited for. It returns the context's error if that ends first, and
+// come later are not waited for, nor those who are still catching up with earlier messages, unless the
+// lifetime is 0: then they get it in its place or not at all, and are waited for until that is known. What there was no
+// room to record may be counted later. It returns the context's error if that ends first, and
 // [ErrClosed] if the Pusher closes.
 func (t *Task) Wait(ctx context.Context) error {
 	if err := t.p.open(); err != nil {
@@ -130,6 +132,19 @@ func (p *Pusher) task(id string) (*Task, error) {
 	return p.taskOf(s), nil
 }
 
+// taskSeq is task for those who want no more than to know that there is one.
+func (p *Pusher) taskSeq(id string) (uint64, error) {
+	seq, random, ok := store.ParseMessageID(id)
+	if !ok {
+		return 0, ErrUnknownTask
+	}
+	r, err := p.store.TaskRandom(seq)
+	if err == nil && r != random {
+		err = ErrUnknownTask
+	}
+	return seq, err
+}
+
 func (p *Pusher) taskOf(s *store.TaskState) *Task {
 	return &Task{
 		ID: store.MessageID(s.Seq, s.Random), p: p, seq: s.Seq,
@@ -162,17 +177,17 @@ func (p *Pusher) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
 	}
 }
 
-// Withdraw ends a task: nobody gets its message from a delivery that begins after it
-// returns, and what is pending is dropped. Users who have it keep it. A task that has ended
+// Withdraw ends a task: nobody gets its message from a delivery that is decided on after it
+// returns (one just decided on may begin then), and what is pending is dropped. Users who have it keep it. A task that has ended
 // stays as it is, without an error. It returns [ErrUnknownTask] for one that is not known.
 func (p *Pusher) Withdraw(ctx context.Context, taskID string) error {
 	if err := p.open(); err != nil {
 		return err
 	}
-	t, err := p.task(taskID)
+	seq, err := p.taskSeq(taskID)
 	if err != nil {
 		return err
 	}
-	_, err = p.store.Propose(ctx, &store.End{Seq: t.seq, Reason: store.Withdrawn})
+	_, err = p.store.Propose(ctx, &store.End{Seq: seq, Reason: store.Withdrawn})
 	return err
 }

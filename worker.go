@@ -30,17 +30,19 @@ type pool struct {
 	users     []*presence
 	turn      bool
 	closed    bool
-	workers   map[*worker]struct{}
-	running   sync.WaitGroup // workers that are not abandoned
+	workers   map[*worker]struct{} // that are not abandoned
+	idle      int                  // of them, in take
+	running   sync.WaitGroup       // workers that are not abandoned
 	abandoned atomic.Int32
 	epoch     time.Time // makes a monotonic clock of one word
 	watching  sync.WaitGroup
+	atWork    chan struct{} // wakes the watchdog: somebody has a job
 	unwatch   chan struct{}
 }
 
 func (p *pool) init(d *delivery, size int) {
 	p.d, p.workers, p.epoch = d, make(map[*worker]struct{}, size), time.Now()
-	p.unwatch = make(chan struct{})
+	p.atWork, p.unwatch = make(chan struct{}, 1), make(chan struct{})
 	p.wake.L = &p.mu
 }
 
@@ -74,15 +76,28 @@ func (p *pool) add(j job) {
 	p.wake.Signal()
 }
 
+// wanted says whether somebody waits for a worker.
+func (p *pool) wanted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.lanes)+len(p.users) > 0
+}
+
 // take waits for a job; ok is false when the pool is closed.
 func (p *pool) take() (j job, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.idle++
 	for len(p.lanes) == 0 && len(p.users) == 0 && !p.closed {
 		p.wake.Wait()
 	}
 	if p.closed {
 		return j, false
+	}
+	p.idle--
+	select {
+	case p.atWork <- struct{}{}:
+	default:
 	}
 	p.turn = !p.turn
 	if len(p.users) == 0 || p.turn && len(p.lanes) > 0 {
@@ -93,9 +108,11 @@ func (p *pool) take() (j job, ok bool) {
 	return j, true
 }
 
-// close ends the workers and waits for them, but not for those that are
-// abandoned in a call, and not longer than ctx.
+// close ends the workers and waits for them. A call that has not returned a moment after its context has
+// ended is left behind, however many there are.
 func (p *pool) close(ctx context.Context) error {
+	close(p.unwatch) // nobody is hired any more
+	p.watching.Wait()
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
@@ -105,15 +122,20 @@ func (p *pool) close(ctx context.Context) error {
 		p.running.Wait()
 		close(gone)
 	}()
-	var err error
-	select {
-	case <-gone:
-	case <-ctx.Done():
-		err = ctx.Err()
+	patience := time.NewTimer(closePatience)
+	defer patience.Stop()
+	for {
+		select {
+		case <-gone:
+			return nil
+		case <-ctx.Done():
+			p.eachCall(p.leaveBehind)
+			return ctx.Err()
+		case <-patience.C:
+			p.eachCall(p.leaveBehind)
+			patience.Reset(closePatience / 20) // one that was about to call
+		}
 	}
-	close(p.unwatch)
-	p.watching.Wait()
-	return err
 }
 
 // The states of a worker: the low bits of its state; above them the calls are
@@ -121,6 +143,7 @@ func (p *pool) close(ctx context.Context) error {
 const (
 	workerCalling   = 1
 	workerAbandoned = 2
+	workerSettling  = 3 // in a call, and the watchdog commits what was delivered before it
 	workerMask      = 3
 )
 
@@ -132,6 +155,9 @@ type worker struct {
 	started atomic.Int64 // when the call began, in nanoseconds since epoch
 	call    call         // the one under way; written before state
 	ids     []string
+	turn    int64 // when it took its job, or found that nobody else waits for it; by the pool's clock
+
+	settling sync.Mutex // held over workerSettling
 	// stranded is closed when an abandoned worker's users are passed over, which its late result must not overtake.
 	stranded chan struct{}
 }
@@ -152,6 +178,7 @@ func (w *worker) run() {
 		if !ok {
 			return
 		}
+		w.turn = w.p.clock()
 		if j.lane != nil {
 			j.lane.work(w)
 		} else {
@@ -186,7 +213,30 @@ func (w *worker) begin(c call) {
 // end reports whether the worker still has its job.
 func (w *worker) end() bool {
 	state := w.state.Load()
+	if state&workerMask == workerCalling && w.state.CompareAndSwap(state, state-workerCalling) {
+		return true
+	}
+	w.settling.Lock() // the watchdog has the books
+	defer w.settling.Unlock()
+	state = w.state.Load()
 	return state&workerMask == workerCalling && w.state.CompareAndSwap(state, state-workerCalling)
+}
+
+// settle commits what the worker delivered before a call that takes its time. The worker's own books are the
+// watchdog's meanwhile, so that they need no lock while calls are quick.
+func (w *worker) settle(state uint64) {
+	w.settling.Lock()
+	defer w.settling.Unlock()
+	if !w.state.CompareAndSwap(state, state-workerCalling+workerSettling) {
+		return
+	}
+	c, due := w.call, w.p.clock()-int64(commitAfter-watchEvery)
+	if c.catchUp == nil && len(c.run.delivered) > 0 && c.run.since <= due {
+		c.lane.commit(c.run)
+	} else if c.catchUp != nil && c.catchUp.since <= due {
+		c.users[0].flush(c.catchUp)
+	}
+	w.state.Store(state)
 }
 
 // deliver calls the transport for one user.
@@ -254,69 +304,143 @@ func callBatch(ctx context.Context, b transport.Batcher, ids []string, m *messag
 	return func(i int) error { return list[i] }
 }
 
-// watch abandons workers whose call takes too long: one timer for all calls.
+// watchEvery is how often the watchdog looks at the workers while there is work.
+const watchEvery = commitAfter / 2
+
+// closePatience is how long Close waits for calls after their context has ended.
+const closePatience = 200 * time.Millisecond
+
+// watch looks after calls that take their time, one timer for all: what was delivered before one is committed,
+// and when it takes too long its worker is abandoned. While there is no work it sleeps.
 func (p *pool) watch() {
-	tick := time.NewTicker(max(p.d.o.DeliverTimeout/4, time.Millisecond))
+	tick := time.NewTimer(0)
 	defer tick.Stop()
-	for {
+	for ticks := true; ; {
 		select {
-		case <-tick.C:
 		case <-p.unwatch:
 			return
+		case <-tick.C:
+			p.eachCall(p.look)
+			ticks = false
+		case <-p.atWork:
 		}
-		p.mu.Lock()
-		workers := make([]*worker, 0, len(p.workers))
-		for w := range p.workers {
-			workers = append(workers, w)
+		if !ticks && p.working() {
+			ticks = true
+			tick.Reset(max(min(p.d.o.DeliverTimeout/4, watchEvery), time.Millisecond))
 		}
-		p.mu.Unlock()
-		for _, w := range workers {
-			state := w.state.Load()
-			if state&workerMask == workerCalling && p.clock()-w.started.Load() >= int64(p.d.o.DeliverTimeout) {
-				p.abandon(w, state)
-			}
+	}
+}
+
+func (p *pool) working() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.workers) > p.idle
+}
+
+// eachCall calls f for each worker that is in a call.
+func (p *pool) eachCall(f func(w *worker, state uint64)) {
+	p.mu.Lock()
+	workers := make([]*worker, 0, len(p.workers))
+	for w := range p.workers {
+		workers = append(workers, w)
+	}
+	p.mu.Unlock()
+	for _, w := range workers {
+		if state := w.state.Load(); state&workerMask == workerCalling {
+			f(w, state)
 		}
+	}
+}
+
+// look does what is due in a call that is under way.
+func (p *pool) look(w *worker, state uint64) {
+	switch age := time.Duration(p.clock() - w.started.Load()); {
+	case age >= p.d.o.DeliverTimeout:
+		p.abandon(w, state)
+	case age >= watchEvery/2:
+		w.settle(state)
 	}
 }
 
 // abandon leaves a worker behind in its call and puts a new one in its place.
 func (p *pool) abandon(w *worker, state uint64) {
-	if p.abandoned.Add(1) > maxAbandoned || !w.state.CompareAndSwap(state, state-workerCalling+workerAbandoned) {
-		p.abandoned.Add(-1)
+	if p.abandoned.Load() >= maxAbandoned {
+		w.settle(state)
+		return
+	}
+	if !w.strand(state) {
 		return
 	}
 	c := w.call
 	for _, u := range c.users {
-		u.strand(c)
 		p.d.o.Logger.Warn("fanfare: a delivery takes too long and is left behind", "user", u.id, "message", c.m.m.ID)
 		if p.d.o.Hooks.Stuck != nil {
 			p.d.o.Hooks.Stuck(u.id, c.m.m.ID)
 		}
 	}
 	p.hire()
+	if c.catchUp == nil {
+		p.add(job{lane: c.lane})
+	}
+	p.dismiss(w)
+}
+
+// leaveBehind does it when the Pusher closes: nobody carries on.
+func (p *pool) leaveBehind(w *worker, state uint64) {
+	if w.strand(state) {
+		p.d.o.Logger.Warn("fanfare: a delivery outlasts the Pusher and is left behind", "user", w.call.users[0].id, "message", w.call.m.m.ID)
+		p.dismiss(w)
+	}
+}
+
+// strand takes a worker's job away while it is in a call. What it delivered before is committed.
+func (w *worker) strand(state uint64) bool {
+	w.p.abandoned.Add(1)
+	if !w.state.CompareAndSwap(state, state-workerCalling+workerAbandoned) {
+		w.p.abandoned.Add(-1)
+		return false
+	}
+	c := w.call
+	for _, u := range c.users {
+		u.strand(c)
+	}
+	if c.catchUp == nil {
+		c.lane.commit(c.run)
+	}
+	return true
+}
+
+// dismiss counts a stranded worker out, and lets its call's result count.
+func (p *pool) dismiss(w *worker) {
 	p.mu.Lock()
 	delete(p.workers, w)
 	p.mu.Unlock()
 	p.running.Done()
-	if c.catchUp == nil {
-		p.add(job{lane: c.lane})
-	}
 	close(w.stranded)
 }
 
-// strand passes a user over until the call for it returns.
+// strand passes a user over until the call for it returns. A message without retention has failed then.
 func (p *presence) strand(c call) {
 	l := p.lane
 	if c.catchUp != nil {
 		p.drop(c.catchUp)
-	} else if c.m.f != nil {
-		c.m.f.retain() // for late
-	} else {
-		l.d.messages.retain(c.m)
+	}
+	switch {
+	case c.m.f != nil:
+		c.m.f.failed.Add(1)
+		if c.catchUp != nil {
+			c.m.f.release()
+		}
+	case c.catchUp == nil:
+		l.d.messages.retain(c.m) // for late
 	}
 	l.mu.Lock()
 	p.stuck, p.live, p.queued = true, false, false
 	p.dropFleeting()
+	l.hung[p.low]++
+	if now := l.users[p.low]; now != nil {
+		now.dropFleeting() // of a new connection, which waits for this call too
+	}
 	l.busy[p.low]++
 	if c.run != nil {
 		c.run.released.Add(uint32(p.low))

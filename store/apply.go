@@ -218,6 +218,9 @@ func (a *applier) endPhone(seq uint64, platform string) {
 	rec.done = true
 	a.put(bucketPhones, key, rec.encode())
 	a.removeDue(duePhone, 0, key)
+	if !rec.retried {
+		return // to look for retries is to look at all of them that are in the delta
+	}
 	from := append(append(key64(seq), byte(len(platform))), platform...)
 	for {
 		waiting := a.v.scan(bucketRetries, from, after(from), 1000, false)

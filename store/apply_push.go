@@ -285,6 +285,7 @@ func (a *applier) checkpoint(c *Checkpoint) error {
 		for i := range c.Settled {
 			a.remove(bucketRetries, retryKey(c.Seq, c.Platform, &c.Settled[i]))
 		}
+		rec.retried = rec.retried || len(c.Retry) > 0
 		for i := range c.Retry {
 			var w writer
 			w.uvarint(uint64(c.Retry[i].Attempt))

@@ -291,3 +291,25 @@ func BenchmarkReceived(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*have), "ns/user")
 }
+
+// BenchmarkEndOfNotified is a push with a notification to one user, and its end, while retries of other tasks wait in the delta.
+func BenchmarkEndOfNotified(b *testing.B) {
+	for _, n := range []int{0, 10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			s := benchStore(b, Options{})
+			fillStore(b, s, 1000)
+			push := &Push{Random: 7, Body: []byte("x"), To: &Expr{Op: OpUsers, IDs: []string{benchID(7)}}, Lifetime: 3_600_000, Note: []byte("{}"), Platforms: []string{"apns"}}
+			for i := 0; i < n; i += 2000 {
+				cp := &Checkpoint{Seq: propose(b, s, push).(PushResult).Seq, Platform: "apns"}
+				for k := range 2000 {
+					cp.Retry = append(cp.Retry, PhoneRetry{Ordinal: uint32(k), Attempt: 1, Due: 1 << 50})
+				}
+				propose(b, s, cp)
+			}
+			for b.Loop() {
+				propose(b, s, &End{Seq: propose(b, s, push).(PushResult).Seq, Reason: Withdrawn})
+			}
+		})
+	}
+}

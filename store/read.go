@@ -224,6 +224,20 @@ func (s *Store) Task(seq uint64) (t *TaskState, err error) {
 	return t, err
 }
 
+// TaskRandom returns the random half of a task's ID, or [ErrUnknownTask], and reads no more of it.
+func (s *Store) TaskRandom(seq uint64) (random uint64, err error) {
+	err = s.withView(func(v *view) error {
+		b := v.get(bucketTasks, key64(seq))
+		if b == nil {
+			return ErrUnknownTask
+		}
+		r := reader{b: b}
+		random = r.u64()
+		return r.err
+	})
+	return random, err
+}
+
 func (v *view) taskState(seq uint64) (*TaskState, error) {
 	b := v.get(bucketTasks, key64(seq))
 	if b == nil {

@@ -291,3 +291,27 @@ func TestReplayGivesTheSameState(t *testing.T) {
 		t.Fatalf("replay: %x, not %x (%v)", got, want, err)
 	}
 }
+
+// TestEndRemovesRetries of phones, also those that no outcome was counted for.
+func TestEndRemovesRetries(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), Options{})
+	register(t, s, "a", "b")
+	note := func() uint64 {
+		return propose(t, s, &Push{
+			Random: 7, Body: []byte("x"), To: &Expr{Op: OpAll}, Lifetime: 1000, Note: []byte("{}"), Platforms: []string{"apns"},
+		}).(PushResult).Seq
+	}
+	seq, other := note(), note()
+	for _, q := range []uint64{seq, other} {
+		propose(t, s, &Checkpoint{Seq: q, Platform: "apns", Next: 2, Retry: []PhoneRetry{{Ordinal: 0}, {Ordinal: 1}}})
+	}
+	propose(t, s, &End{Seq: seq, Reason: Withdrawn})
+	if err := s.Check(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	_, phones, err := s.Unfinished()
+	if err != nil || len(phones) != 1 || phones[0].Seq != other || len(phones[0].Retries) != 2 {
+		t.Fatalf("%+v, %v", phones, err)
+	}
+}

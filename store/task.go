@@ -140,15 +140,29 @@ func decodeMessage(seq uint64, b []byte) (*Message, error) {
 
 // phoneRecord is the checkpoint of a task on a platform.
 type phoneRecord struct {
-	next  uint64
-	done  bool
-	stats PhoneStats
+	next    uint64
+	done    bool
+	retried bool // a retry was noted at some time: there may be some to remove at the end
+	stats   PhoneStats
 }
+
+// The bits of its flags.
+const (
+	phoneDone = 1 << iota
+	phoneRetried
+)
 
 func (p *phoneRecord) encode() []byte {
 	var w writer
 	w.uvarint(p.next)
-	w.bool(p.done)
+	flags := byte(0)
+	if p.done {
+		flags |= phoneDone
+	}
+	if p.retried {
+		flags |= phoneRetried
+	}
+	w.byte(flags)
 	for _, f := range p.stats.fields() {
 		w.uvarint(uint64(*f))
 	}
@@ -158,7 +172,8 @@ func (p *phoneRecord) encode() []byte {
 func decodePhone(b []byte) (p phoneRecord, err error) {
 	r := reader{b: b}
 	p.next = r.uvarint()
-	p.done = r.bool()
+	flags := r.byte()
+	p.done, p.retried = flags&phoneDone != 0, flags&phoneRetried != 0
 	for _, f := range p.stats.fields() {
 		*f = int64(r.uvarint())
 	}

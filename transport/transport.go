@@ -38,7 +38,10 @@ type Message struct {
 // message stays pending and is tried again after a pause.
 //
 // Deliver is called from several goroutines at once, never twice at the same
-// time for one user, and for one user in ascending order of m.Sequence. It
+// time for one user, and for one user in ascending order of m.Sequence, except for what
+// is sent again. Who is registered again after Unregister is another user of the same ID: a call
+// for the former one may still be under way. A call that was decided on just before an ack, a withdrawal
+// or the like was applied may begin just after. It
 // should only hand over (to a socket's buffer, say) and return: a call that
 // takes longer than Options.DeliverTimeout is left behind, and until it returns that
 // user gets nothing more. ctx ends when the Pusher closes, and Deliver should return
@@ -74,8 +77,9 @@ type Batcher interface {
 // ClientAcker is an extra power of an [Online] transport: the client
 // acknowledges each message. Where ClientAcks returns true, a Deliver that
 // returns nil means only "on its way": the message stays pending until
-// Pusher.Ack is called for it, and is sent again after Options.AckTimeout on
-// the same connection, or at the next one. ClientAcks is asked once, at Open.
+// Pusher.Ack is called for it. After Options.AckTimeout on the same connection, or at
+// the next one, everything that the user has not acknowledged is sent again, in order.
+// ClientAcks is asked once, at Open.
 type ClientAcker interface {
 	ClientAcks() bool
 }
