@@ -22,8 +22,8 @@ func (j *memoryJournal) Append(position uint64, _ []byte, _ uint64) error {
 	return nil
 }
 func (j *memoryJournal) Last() (uint64, []byte, error) { return j.last.Load(), nil, nil }
-func (j *memoryJournal) Records(uint64) iter.Seq2[uint64, []byte] {
-	return func(func(uint64, []byte) bool) {}
+func (j *memoryJournal) Records(uint64) iter.Seq2[store.JournalRecord, error] {
+	return func(func(store.JournalRecord, error) bool) {}
 }
 func (j *memoryJournal) Cut(uint64) error { return nil }
 

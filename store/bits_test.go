@@ -118,10 +118,18 @@ func bitsAgainstModel(t *testing.T, r *rand.Rand) {
 	for range r.IntN(6) {
 		switch r.IntN(3) {
 		case 0:
-			for range r.IntN(200) {
-				x := uint16(r.IntN(1 << 16))
-				e.add(x)
-				want[x] = true
+			wide := randomSet(r).ToArray()
+			if half := len(wide) / 2; r.IntN(2) == 0 {
+				e.addMany(wide[:half])
+				e.removeMany(wide[half:])
+				for i, x := range wide {
+					want[x] = i < half
+				}
+			} else {
+				e.addMany(wide)
+				for _, x := range wide {
+					want[x] = true
+				}
 			}
 		case 1:
 			for range r.IntN(200) {

@@ -168,6 +168,32 @@ func (c *Batch) encode(w *writer) {
 	}
 }
 
+// fitsKeys says whether all texts fit where decode takes them.
+func (c *Batch) fitsKeys() bool {
+	for i := range c.Ops {
+		o := &c.Ops[i]
+		if len(o.ID) > MaxText {
+			return false
+		}
+		for _, t := range o.Tags {
+			if len(t) > MaxText {
+				return false
+			}
+		}
+		for _, a := range o.Attrs {
+			if len(a.Name) > MaxText || len(a.Value) > MaxText {
+				return false
+			}
+		}
+		for k := range o.Devices {
+			if len(o.Devices[k].Platform) > MaxText {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func (c *Batch) decode(r *reader) {
 	c.Import = r.bool()
 	c.Ops = make([]UserOp, r.count(5))

@@ -168,6 +168,9 @@ func (s *Store) newProposal(c Command, read *ahead) (*proposal, error) {
 			return nil, fmt.Errorf("fanfare: a command that could not be replayed: %w", err)
 		}
 	case *Batch:
+		if !c.fitsKeys() {
+			return nil, &FormatError{What: "command", Detail: "text too long for a key"}
+		}
 		p.imports = c.Import
 	}
 	if p.ahead = read; read == nil {

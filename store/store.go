@@ -447,15 +447,28 @@ func (s *Store) refuseChanges(cause error) error {
 // untilClose returns a context that also ends when the store closes. Over, called when the work is
 // done, makes an error that came of that ErrClosed.
 func (s *Store) untilClose(outer context.Context) (ctx context.Context, over func(*error)) {
-	ctx, cancel := context.WithCancel(outer)
+	inner, cancel := context.WithCancel(outer)
 	stop := context.AfterFunc(s.leaving, cancel)
-	return ctx, func(err *error) {
+	return leavingContext{inner, s.leaving}, func(err *error) {
 		stop()
 		cancel()
 		if errors.Is(*err, context.Canceled) && outer.Err() == nil {
 			*err = ErrClosed
 		}
 	}
+}
+
+// leavingContext has ended as soon as the store is closing, while an AfterFunc takes its time.
+type leavingContext struct {
+	context.Context
+	leaving context.Context
+}
+
+func (c leavingContext) Err() error {
+	if err := c.leaving.Err(); err != nil {
+		return err
+	}
+	return c.Context.Err()
 }
 
 // blocksDB returns the open blocks.db.
