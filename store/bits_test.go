@@ -143,8 +143,12 @@ func bitsAgainstModel(t *testing.T, r *rand.Rand) {
 			if now == nil || ack.set == nil {
 				continue
 			}
+			before := now.Clone()
 			cleared := roaring.And(now, ack.set)
 			e.removeAll(cleared)
+			if !now.Equals(before) {
+				t.Fatal("what was laid over changes with the entry")
+			}
 			ack.gone(t)
 			file.gone(t)
 			for _, x := range cleared.ToArray() {

@@ -135,6 +135,9 @@ func TestCompactOfDamagedPages(t *testing.T) {
 		if err := s.Compact(ctx); !errors.Is(err, ErrDamaged) {
 			t.Error("Compact:", err)
 		}
+		if _, err := os.Stat(s.blocksDB().Path() + partSuffix); !errors.Is(err, os.ErrNotExist) {
+			t.Error("half a copy is left:", err)
+		}
 	}
 	if _, err := s.Digest(ctx); !errors.Is(err, ErrDamaged) {
 		t.Error("Digest:", err)

@@ -24,7 +24,7 @@ func TestUserIsNeverTorn(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for i := range 20_000 {
+		for i := range 5_000 {
 			if err := s.Go(change(i+1), func(any, error) {}); err != nil {
 				t.Error(err)
 			}
