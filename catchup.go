@@ -135,8 +135,8 @@ func (p *presence) deliver(w *worker, todo []*message) {
 	l, d := p.lane, p.lane.d
 	c := &caughtUp{todo: todo, since: d.pool.clock()}
 	var failed *message
-	full := false
-	for c.next < len(todo) && failed == nil && !full {
+	full, over := false, false
+	for c.next < len(todo) && failed == nil && !full && !over {
 		m := todo[c.next]
 		c.next++
 		l.mu.Lock()
@@ -190,8 +190,12 @@ func (p *presence) deliver(w *worker, todo []*message) {
 			p.note(c, m.seq)
 			d.messages.release(m)
 		}
+		over = w.overstays(d.pool.clock())
 	}
 	d.o.hook("catchup:delivered", p.id)
+	if over && failed == nil {
+		p.putBack(c)
+	}
 	p.drop(c)
 	l.mu.Lock()
 	p.queued = false
@@ -255,6 +259,26 @@ func (p *presence) drop(c *caughtUp) {
 		}
 	}
 	c.next = len(c.todo)
+}
+
+// putBack keeps what has no retention of the rest of a round for the next one; what has is found again.
+func (p *presence) putBack(c *caughtUp) {
+	l := p.lane
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.users[p.low] != p {
+		return
+	}
+	retained := c.todo[:c.next]
+	var fleeting []*message
+	for _, m := range c.todo[c.next:] {
+		if m.f != nil {
+			fleeting = append(fleeting, m)
+		} else {
+			retained = append(retained, m)
+		}
+	}
+	c.todo, p.fleeting = retained, append(fleeting, p.fleeting...)
 }
 
 // commit makes a user's deliveries durable and then, if more is set, goes on with the catch-up.

@@ -15,7 +15,7 @@ const (
 	commitUsers = 4096
 	commitAfter = 50 * time.Millisecond
 	chunkUsers  = 256
-	// turnTime is how long a lane keeps its worker while others wait for one.
+	// turnTime is how long a lane or a catch-up keeps its worker while others wait for one.
 	turnTime = 50 * time.Millisecond
 )
 
@@ -124,11 +124,7 @@ func (l *lane) work(w *worker) {
 // handOver puts the lane at the end of the queue when the worker has been with it for its turn and is wanted
 // elsewhere. When it is true the lane is somebody else's.
 func (l *lane) handOver(w *worker, r *run, now int64) bool {
-	if now-w.turn < int64(turnTime) {
-		return false
-	}
-	w.turn = now
-	if !l.d.pool.wanted() {
+	if !w.overstays(now) {
 		return false
 	}
 	if r != nil {

@@ -129,6 +129,56 @@ func TestLanesTakeTurns(t *testing.T) {
 	}
 }
 
+// TestCatchUpsTakeTurns: a slow one gives its worker to others within its round, and loses nothing by it.
+func TestCatchUpsTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		rec := new(transporttest.Recorder)
+		rec.OnDeliver(func(context.Context, string, *transport.Message) error {
+			time.Sleep(10 * time.Millisecond)
+			return nil
+		})
+		p := testPusher(t, t.TempDir(), Options{Online: rec, Workers: 1})
+		must(t, p.Register(ctx, "ann", "bob"))
+		var want []string
+		push := func(user string, lifetime time.Duration) {
+			if user == "ann" {
+				want = append(want, fmt.Sprint(len(want)))
+			}
+			mustTask(t, p, Message{Body: []byte(want[len(want)-1]), To: Users(user), Lifetime: lifetime})
+		}
+		for range 30 {
+			push("ann", time.Hour)
+		}
+		push("bob", time.Hour)
+		ann := connect(t, p, rec, "ann")
+		time.Sleep(5 * time.Millisecond)
+		push("ann", 0) // waits in its place
+		push("ann", time.Hour)
+		for range 30 {
+			push("ann", 0) // the last 16 of them do
+		}
+		want = append(want[:32], want[len(want)-maxFleeting:]...)
+		want = append(want[:30], want[31:]...)
+		time.Sleep(100 * time.Millisecond)
+		connect(t, p, rec, "bob")
+		time.Sleep(100 * time.Millisecond)
+		if n := len(rec.Received("bob")); n != 1 {
+			t.Error("bob waits for the end of ann's round")
+		}
+		for range 20 { // others want the worker all the while
+			push("bob", time.Hour)
+			time.Sleep(20 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		wantBodies(t, rec, "ann", want...)
+		must(t, ann.Close())
+		time.Sleep(time.Second)
+		checkIdle(t, p)
+	})
+}
+
 // oneByOne is a Batcher whose batches are small.
 type oneByOne struct{ transport.OnlineFunc }
 

@@ -92,7 +92,7 @@ func (p *presence) keep(m *message) {
 		m.f.failed.Add(1) // nobody knows when the catch-up goes on
 		return
 	}
-	if len(p.fleeting) == maxFleeting {
+	if len(p.fleeting) >= maxFleeting {
 		old := p.fleeting[0]
 		p.fleeting = slices.Delete(p.fleeting, 0, 1)
 		old.f.failed.Add(1)

@@ -202,6 +202,15 @@ func (w *worker) leave() {
 	w.p.running.Done()
 }
 
+// overstays says whether the worker has had its job for its turn while others wait for a worker.
+func (w *worker) overstays(now int64) bool {
+	if now-w.turn < int64(turnTime) {
+		return false
+	}
+	w.turn = now
+	return w.p.wanted()
+}
+
 func (w *worker) abandoned() bool { return w.state.Load()&workerMask == workerAbandoned }
 
 func (w *worker) begin(c call) {
