@@ -16,8 +16,8 @@ import (
 	"github.com/fanfare-im/fanfare/transport/transporttest"
 )
 
-// phoneScene is a Pusher with users and a phone each: user "a" has the token "ta".
-func phoneScene(t *testing.T, o Options, apns *transporttest.Phones, users ...string) (*Pusher, Message) {
+// recordScene is a Pusher with users and a phone each: user "a" has the token "ta".
+func recordScene(t *testing.T, o Options, apns *transporttest.Phones, users ...string) (*Pusher, Message) {
 	t.Helper()
 	o.Mobile = []transport.Mobile{apns}
 	p := testPusher(t, t.TempDir(), o)
@@ -37,7 +37,7 @@ func TestPhonesAreNotNotifiedAgainWithoutRoom(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				journal := new(testJournal)
 				apns := transporttest.NewPhones("apns")
-				p, m := phoneScene(t, Options{wrap: journal.wrap}, apns, "a")
+				p, m := recordScene(t, Options{wrap: journal.wrap}, apns, "a")
 				mustTask(t, p, m)
 				journal.failWith(cause)
 				time.Sleep(5 * time.Minute)
@@ -59,7 +59,7 @@ func TestOutcomeOfAnEndedTask(t *testing.T) {
 		ctx := context.Background()
 		journal := new(testJournal)
 		apns := transporttest.NewPhones("apns")
-		p, m := phoneScene(t, Options{wrap: journal.wrap}, apns, "a", "b")
+		p, m := recordScene(t, Options{wrap: journal.wrap}, apns, "a", "b")
 		apns.Kill(time.Time{}, "tb")
 		release := apns.Block()
 		task := mustTask(t, p, m)
@@ -142,7 +142,7 @@ func TestPhoneQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		apns := transporttest.NewPhones("apns")
-		p, m := phoneScene(t, Options{}, apns, "a", "b")
+		p, m := recordScene(t, Options{}, apns, "a", "b")
 		apns.RetryNext("ta", 1, 30*time.Second)
 		m.To = Users("a")
 		late := mustTask(t, p, m)
