@@ -37,6 +37,17 @@ type BatchResult struct {
 	Known      int // OpPut and OpRegister of users that were known
 }
 
+// maxWord is the most bytes of what is part of a key of blocks.db: a user ID, a tag, an attribute's value, a
+// platform. Bbolt refuses keys above 32 KiB, and a fold that meets one would fail each time it is tried.
+const maxWord = 32_000
+
+func checkWord(what, word string) error {
+	if len(word) > maxWord {
+		return &LimitError{What: what + " in bytes", Limit: maxWord, Got: int64(len(word))}
+	}
+	return nil
+}
+
 // userTx is a batch in the making: users are changed here, and reach the delta
 // only when every operation was good.
 type userTx struct {
@@ -100,6 +111,12 @@ func (tx *userTx) op(o *UserOp) error {
 		} else {
 			if tx.ordinals > 1<<32-1 || tx.a.s.geo.blocks(tx.ordinals+1) > 1<<16 {
 				return &LimitError{What: "users ever registered", Limit: int64(tx.ordinals), Got: int64(tx.ordinals) + 1}
+			}
+			if o.ID == "" {
+				return &LimitError{What: "user ID in bytes, at least", Limit: 1}
+			}
+			if err := checkWord("user ID", o.ID); err != nil {
+				return err
 			}
 			u = &editing{
 				ordinal: uint32(tx.ordinals), changed: true, devsRead: true,
@@ -225,6 +242,9 @@ func (tx *userTx) ensureFact(key string) uint32 {
 
 func (tx *userTx) addTags(u *editing, tags []string) error {
 	for _, t := range tags {
+		if err := checkWord("tag", t); err != nil {
+			return err
+		}
 		fact := tx.ensureFact(tagFactKey(t))
 		i, has := slices.BinarySearch(u.now.tags, fact)
 		if has {
@@ -244,6 +264,9 @@ func (tx *userTx) setAttrs(u *editing, attrs []AttrValue) error {
 		slot, ok := tx.a.st.slot(at.Name)
 		if !ok {
 			return fmt.Errorf("%w: %q", ErrUnnamedAttribute, at.Name)
+		}
+		if err := checkWord("attribute value", at.Value); err != nil {
+			return err
 		}
 		fact := tx.ensureFact(attrFactKey(slot, at.Value))
 		i, has := u.now.attr(slot)
@@ -285,6 +308,9 @@ func (tx *userTx) owner(h [16]byte) (uint32, bool) {
 // putDevices registers devices; a token leaves the user who had it before.
 func (tx *userTx) putDevices(u *editing, devices []Device) error {
 	for _, d := range devices {
+		if err := checkWord("platform", d.Platform); err != nil {
+			return err
+		}
 		tx.devices(u)
 		h := HashToken(d.Platform, d.Token)
 		if ord, has := tx.owner(h); has && ord != u.ordinal {

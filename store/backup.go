@@ -48,6 +48,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 // spool copies the files while nothing is written to the blocks. The journal goes on, and is
 // copied last: it has every record behind the position of the others.
 func (s *Store) spool(ctx context.Context, spool string) (names []string, err error) {
+	defer guardFaults("backup", &err)()
 	s.copying.Lock()
 	defer s.copying.Unlock()
 	s.blocksMu.Lock()

@@ -39,6 +39,7 @@ func (s *Store) Check(ctx context.Context) (err error) {
 // keeps but the ID, position and proposer of the log it came through. Two stores that applied the
 // same commands have the same.
 func (s *Store) Digest(ctx context.Context) (sum [32]byte, err error) {
+	defer guardFaults("digest", &err)()
 	if err := s.Checkpoint(ctx); err != nil {
 		return sum, err
 	}
@@ -92,7 +93,7 @@ func (c *checker) pages() error {
 }
 
 func (c *checker) state() (err error) {
-	c.st, err = decodeState(c.bucket(bucketState).Get(stateKey))
+	c.st, err = decodeState(c.bucket(bucketState).Get(stateKey), c.geo)
 	return err
 }
 

@@ -131,7 +131,7 @@ func inspectBolt(path string) error {
 		metaSize = 64
 		magic    = 0xED0CDAED
 	)
-	newest, need := uint64(0), int64(-1)
+	newest, need, strange := uint64(0), int64(-1), false
 	foreign := info.Size() >= header+metaSize
 	look := func(at int64) (pageSize int64) {
 		b := make([]byte, metaSize)
@@ -150,7 +150,8 @@ func inspectBolt(path string) error {
 		}
 		size := int64(le.Uint32(b[8:]))
 		pages := le.Uint64(b[40:])
-		if size < 1<<10 || pages > 1<<40 {
+		if size < 1<<10 || size > 64<<10 || size&(size-1) != 0 || pages > 1<<40 {
+			strange = true
 			return 0
 		}
 		if txid := le.Uint64(b[48:]); need < 0 || txid > newest {
@@ -171,6 +172,8 @@ func inspectBolt(path string) error {
 	switch {
 	case foreign:
 		return fmt.Errorf("%w: %s is not a database", ErrForeignFile, name)
+	case strange: // bbolt would believe it
+		return &FormatError{What: name, Detail: "a meta page that makes no sense"}
 	case need < 0:
 		return &FormatError{What: name, Detail: "neither meta page is valid"}
 	case info.Size() < need:

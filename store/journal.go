@@ -293,7 +293,7 @@ func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, e
 	if err != nil {
 		return nil, err
 	}
-	err = bbolt.Compact(dst, db, 4<<20)
+	err = copyPairs(dst, db)
 	if err == nil {
 		err = dst.Sync()
 	}
@@ -307,4 +307,10 @@ func compactFile(dir, name string, db *bbolt.DB, o *bbolt.Options) (*bbolt.DB, e
 		err = d.Sync()
 	}
 	return dst, err // with both, the copy has the name, and it is not known for how long
+}
+
+// copyPairs copies everything that is in db. Damage that it meets is an error, so that dst can be closed.
+func copyPairs(dst, db *bbolt.DB) (err error) {
+	defer guardFaults("compact", &err)()
+	return bbolt.Compact(dst, db, 4<<20)
 }

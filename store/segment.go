@@ -282,7 +282,7 @@ func (d *delta) load(r *segmentReader, tag byte) error {
 				continue
 			}
 			*bm = roaring.New()
-			if err := readBitmap(*bm, p); err != nil || (*bm).Maximum() > 0xFFFF {
+			if err := readBitmap(*bm, p); err != nil || !(*bm).IsEmpty() && (*bm).Maximum() > 0xFFFF {
 				return bad("bitmap")
 			}
 			d.bytes += int64(len(p))

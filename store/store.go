@@ -240,7 +240,7 @@ func (s *Store) replay(position uint64) error {
 			ErrForeignFile, journalFile, s.local.last, blocksFile, position)
 	}
 	if err := s.withView(func(v *view) error {
-		s.st, err = decodeState(v.get(bucketState, stateKey))
+		s.st, err = decodeState(v.get(bucketState, stateKey), s.geo)
 		return err
 	}); err != nil {
 		return err
@@ -355,9 +355,14 @@ func (s *Store) close(ctx context.Context) error {
 	s.copying.Lock() // a compaction ends first, for it reads what is closed here
 	defer s.copying.Unlock()
 	if err == nil && s.refuse.Load() == nil { // else the next Open needs the journal
-		err = s.journal.Cut(s.foldedTo.Load())
+		err = s.cutJournal()
 	}
 	return errors.Join(err, s.layers.Load().db.Close(), s.local.db.Load().Close())
+}
+
+func (s *Store) cutJournal() (err error) {
+	defer guardFaults(journalFile, &err)()
+	return s.journal.Cut(s.foldedTo.Load())
 }
 
 // settle brings everything into the blocks.

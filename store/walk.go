@@ -23,7 +23,10 @@ func walkBolt(path string) error { return walk(path, true) }
 // walkBranches is walkBolt for a file that may be large: of the buckets it reads the branch pages
 // only, about one page in a hundred, and it checks the list of free pages. What it leaves unread,
 // the leaves, can make a read fail, but not the process: all of them stand at one
-// depth, and a mistake in one is met where it is turned into an error.
+// depth, and a mistake in one is met where it is turned into an error. A leaf that says it is a branch
+// leads to pages far beyond the file, because an element's value size stands where a branch has the upper half of a
+// page number. Only where values are empty it would lead to a page, perhaps itself: so the leaves of that
+// bucket are read. So is everything when there is no list of free pages, because then bbolt walks it all itself.
 func walkBranches(path string) error { return walk(path, false) }
 
 func walk(path string, leaves bool) error {
@@ -40,6 +43,7 @@ func walk(path string, leaves bool) error {
 	if err != nil {
 		return err
 	}
+	w.leaves = w.leaves || free == noFreelist
 	w.seen = make([]uint64, w.pages/64+1)
 	if err := w.bucket(root, true); err != nil {
 		return err
@@ -111,6 +115,9 @@ func (w *walker) meta() (root, free uint64, err error) {
 		sum.Write(b[:56])
 		size := int64(le.Uint32(b[8:]))
 		if le.Uint64(b[56:]) != sum.Sum64() || at != 0 && at != size || size < 1<<10 {
+			continue
+		}
+		if w.pageSize != 0 && size != w.pageSize { // the first page says where the second is; any other is somebody's data
 			continue
 		}
 		if txid := le.Uint64(b[48:]); w.pageSize == 0 || txid > best {
@@ -281,7 +288,7 @@ func (w *walker) leaf(p *page, leaves bool, in span) error {
 		}
 		value := e[pos+ksize : pos+ksize+vsize]
 		if root := le.Uint64(value); root != 0 {
-			err = w.bucket(root, w.leaves)
+			err = w.bucket(root, w.leaves || key == string(bucketName[bucketDue]))
 		} else {
 			err = w.inline(p.id, value[16:])
 		}
