@@ -77,8 +77,24 @@ func copyTx(ctx context.Context, tx *bbolt.Tx, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.WriteTo(ctxWriter{ctx, f})
+	w := &errorKeeper{w: ctxWriter{ctx, f}}
+	if _, err = tx.WriteTo(w); w.err != nil {
+		err = w.err
+	}
 	return errors.Join(err, f.Close())
+}
+
+// errorKeeper keeps the error of a write, of which bbolt passes on the text alone.
+type errorKeeper struct {
+	w   io.Writer
+	err error
+}
+
+func (k *errorKeeper) Write(p []byte) (n int, err error) {
+	if n, err = k.w.Write(p); err != nil {
+		k.err = err
+	}
+	return n, err
 }
 
 func copyFile(ctx context.Context, from, to string) error {

@@ -355,14 +355,9 @@ func (s *Store) close(ctx context.Context) error {
 	s.copying.Lock() // a compaction ends first, for it reads what is closed here
 	defer s.copying.Unlock()
 	if err == nil && s.refuse.Load() == nil { // else the next Open needs the journal
-		err = s.cutJournal()
+		err = s.journal.Cut(s.foldedTo.Load())
 	}
 	return errors.Join(err, s.layers.Load().db.Close(), s.local.db.Load().Close())
-}
-
-func (s *Store) cutJournal() (err error) {
-	defer guardFaults(journalFile, &err)()
-	return s.journal.Cut(s.foldedTo.Load())
 }
 
 // settle brings everything into the blocks.

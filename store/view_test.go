@@ -58,7 +58,7 @@ func TestGrowingFilesWaitForNoReader(t *testing.T) {
 // than what was answered before the read: a view whose transaction is older than its layers would miss what was just folded.
 func TestReadsSeeWhatWasAnswered(t *testing.T) {
 	t.Parallel()
-	const readers, changes = 2, 60
+	const readers, changes = 2, 20
 	s := open(t, t.TempDir(), Options{DeltaEntries: 2})
 	propose(t, s, &SetNames{Names: []SlotName{{0, "n"}}})
 	var answered atomic.Int64

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"os"
 	"path/filepath"
@@ -30,7 +29,8 @@ func walkBolt(path string) error { return walk(path, true) }
 func walkBranches(path string) error { return walk(path, false) }
 
 func walk(path string, leaves bool) error {
-	if err := inspectBolt(path); err != nil {
+	m, err := readMeta(path)
+	if err != nil {
 		return err
 	}
 	f, err := os.Open(path)
@@ -38,20 +38,15 @@ func walk(path string, leaves bool) error {
 		return err
 	}
 	defer f.Close()
-	w := &walker{f: f, name: filepath.Base(path), leaves: leaves}
-	root, free, err := w.meta()
-	if err != nil {
+	w := newWalker(f, &m)
+	w.leaves = leaves || m.free == noFreelist
+	if err := w.bucket(m.root, true); err != nil {
 		return err
 	}
-	w.leaves = w.leaves || free == noFreelist
-	w.seen = make([]uint64, w.pages/64+1)
-	if err := w.bucket(root, true); err != nil {
-		return err
-	}
-	if free == noFreelist {
+	if m.free == noFreelist {
 		return nil
 	}
-	if err := w.freelist(free); err != nil {
+	if err := w.freelist(m.free); err != nil {
 		return err
 	}
 	for id := uint64(2); leaves && id < w.pages; id++ {
@@ -60,6 +55,10 @@ func walk(path string, leaves bool) error {
 		}
 	}
 	return nil
+}
+
+func newWalker(f *os.File, m *boltMeta) *walker {
+	return &walker{f: f, name: filepath.Base(f.Name()), pageSize: m.pageSize, pages: m.pages, seen: make([]uint64, m.pages/64+1)}
 }
 
 type walker struct {
@@ -100,35 +99,6 @@ func (w *walker) use(id, overflow uint64) error {
 		w.seen[id/64] |= 1 << (id % 64)
 	}
 	return nil
-}
-
-// meta returns the root page and the freelist page of the newest valid meta page.
-func (w *walker) meta() (root, free uint64, err error) {
-	le := binary.NativeEndian
-	var best uint64
-	for _, at := range []int64{0, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10} {
-		b := make([]byte, 64)
-		if _, err := w.f.ReadAt(b, at+pageHeader); err != nil {
-			continue
-		}
-		sum := fnv.New64a()
-		sum.Write(b[:56])
-		size := int64(le.Uint32(b[8:]))
-		if le.Uint64(b[56:]) != sum.Sum64() || at != 0 && at != size || size < 1<<10 {
-			continue
-		}
-		if w.pageSize != 0 && size != w.pageSize { // the first page says where the second is; any other is somebody's data
-			continue
-		}
-		if txid := le.Uint64(b[48:]); w.pageSize == 0 || txid > best {
-			best, root, free = txid, le.Uint64(b[16:]), le.Uint64(b[32:])
-			w.pageSize, w.pages = size, le.Uint64(b[40:])
-		}
-	}
-	if w.pageSize == 0 {
-		return 0, 0, w.bad(0, "no valid meta page")
-	}
-	return root, free, nil
 }
 
 // page is one page with those it overflows into.

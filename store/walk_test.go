@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -50,55 +51,65 @@ func TestLeafThatSaysItIsABranch(t *testing.T) {
 		le.PutUint16(page[8:], branchPage)
 		dir := write(t, with(files, blocks))
 		s, err := Open(dir, Options{}, nil)
-		if err == nil {
-			useDamaged(s)
+		if err != nil {
+			refused(t, dir, ErrDamaged, blocksFile)
 			continue
 		}
-		refused(t, dir, ErrDamaged, blocksFile)
+		_, _ = s.DueAt(1<<50, 1000)
+		_, _ = s.User(damagedUser(20, 3))
+		if err := s.Check(context.Background()); err != nil && !errors.Is(err, ErrDamaged) { // it may be a page that is free
+			t.Errorf("page %d: %v", id, err)
+		}
+		_ = s.Close(context.Background())
 	}
 	if leads == 0 || tried < 20 {
 		t.Fatalf("of %d leaves %d would lead to themselves: nothing was tried", tried, leads)
 	}
 }
 
-// TestMetaPageWithinData has the image of a meta page in a page of data, as a message's body may: it is no meta page, however new
-// it says it is.
-func TestMetaPageWithinData(t *testing.T) {
+// TestMetaPageInAMessage has a message whose body has the images of meta pages, newer than any, at just the places where those of a file
+// of larger pages would be. They are somebody's data.
+func TestMetaPageInAMessage(t *testing.T) {
 	t.Parallel()
-	files := pristine(t, false, false)
-	le := binary.NativeEndian
-	for _, size := range []int{8192, 16384} {
-		blocks := bytes.Clone(files[blocksFile])
-		for len(blocks) < size+4096 { // the file may be longer than the tree
-			blocks = append(blocks, make([]byte, 4096)...)
+	withBody := func(body []byte) map[string][]byte {
+		dir := createdStore(t)
+		s, err := Open(dir, Options{Now: func() time.Time { return time.Unix(1_000_000, 0) }}, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		image := bytes.Clone(blocks[pageHeader : pageHeader+64])
+		register(t, s, "a")
+		propose(t, s, &Push{Body: body, To: &Expr{Op: OpAll}, Lifetime: 1000})
+		closeStore(t, s)
+		return canonical(t, dir)
+	}
+	body := bytes.Repeat([]byte("x"), 200_000)
+	blocks := withBody(body)[blocksFile]
+	start, placed := bytes.Index(blocks, body), 0
+	le := binary.NativeEndian
+	for _, size := range []int{8192, 16384, 32768, 65536} {
+		at := size - start
+		if at < 0 || at+4096 > len(body) {
+			continue
+		}
+		placed++
+		page := body[at : at+4096]
+		image := page[copy(page, blocks[:pageHeader]):]
+		copy(image, blocks[pageHeader:pageHeader+64])
 		le.PutUint32(image[8:], uint32(size))
 		le.PutUint64(image[16:], 1<<30) // root
 		le.PutUint64(image[48:], 1<<60) // transaction
-		page := make([]byte, 4096)
-		copy(page[pageHeader:], image)
 		repair(blocksFile, page)
-		// It is looked at by the walk, which must not care what a free page holds.
-		path := filepath.Join(write(t, with(files, blocks)), blocksFile)
-		f, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		w := &walker{f: f, name: blocksFile}
-		root, free, err := w.meta()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.WriteAt(page, int64(size)); err != nil {
-			t.Fatal(err)
-		}
-		w = &walker{f: f, name: blocksFile}
-		root2, free2, err := w.meta()
-		if err != nil || root2 != root || free2 != free || w.pageSize != 4096 {
-			t.Fatalf("root %d, free %d, page size %d: that is not the meta page (%v)", root2, free2, w.pageSize, err)
-		}
+	}
+	if placed == 0 {
+		t.Fatalf("the body is at %d: nothing was tried", start)
+	}
+	files := withBody(body)
+	if at := bytes.Index(files[blocksFile], body); at != start {
+		t.Fatalf("the body is at %d, not at %d", at, start)
+	}
+	s := open(t, write(t, files), Options{})
+	if m, err := s.Message(1); err != nil || !bytes.Equal(m.Body, body) {
+		t.Fatal(err)
 	}
 }
 
@@ -213,5 +224,41 @@ func TestDamageMetByACopy(t *testing.T) {
 	}
 	if err := s.Close(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFileCutWhileOpen cuts blocks.db off under an open store: what was mapped there is a fault now, and each call that meets one
+// says so.
+func TestFileCutWhileOpen(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	files := manyTasks(t)
+	for _, size := range []int64{2 * 4096, 20 * 4096} {
+		dir := write(t, files)
+		s, err := Open(dir, Options{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(filepath.Join(dir, blocksFile), size); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.User(damagedUser(0, 0)); !errors.Is(err, ErrDamaged) {
+			t.Error("User:", err)
+		}
+		if err := registerErr(s, "new"); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Error("Propose:", err)
+		}
+		if err := s.Backup(ctx, io.Discard); !errors.Is(err, ErrDamaged) {
+			t.Error("Backup:", err)
+		}
+		if err := s.Compact(ctx); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Error("Compact:", err)
+		}
+		if n := s.Views(); n != 0 {
+			t.Error(n, "views are open")
+		}
+		if err := s.Close(ctx); err != nil {
+			t.Error(err)
+		}
 	}
 }
