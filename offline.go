@@ -29,7 +29,8 @@ func (p *Pusher) AckThrough(ctx context.Context, user, messageID string) error {
 	if err != nil {
 		return err
 	}
-	return p.store.AckThrough(ctx, ord, seq)
+	_, err = p.store.AckThrough(ctx, ord, seq)
+	return err
 }
 
 func (p *Pusher) acked(user, messageID string) (ord uint32, seq uint64, err error) {

@@ -25,6 +25,11 @@ func (a *applier) push(c *Push) (any, error) {
 			return r, err
 		}
 	}
+	for _, platform := range c.Platforms {
+		if len(platform) > 255 { // keys of retries have its length in a byte
+			return nil, &LimitError{What: "platform in bytes", Limit: 255, Got: int64(len(platform))}
+		}
+	}
 	prog, err := compile(c.To, a.v, a.st.slot)
 	if err != nil {
 		return nil, err

@@ -100,6 +100,9 @@ func (tx *userTx) op(o *UserOp) error {
 			if tx.ordinals > 1<<32-1 || tx.a.s.geo.blocks(tx.ordinals+1) > 1<<16 {
 				return &LimitError{What: "users ever registered", Limit: int64(tx.ordinals), Got: int64(tx.ordinals) + 1}
 			}
+			if o.ID == "" {
+				return &LimitError{What: "user ID in bytes, at least", Limit: 1}
+			}
 			u = &editing{
 				ordinal: uint32(tx.ordinals), changed: true, devsRead: true,
 				now: userRecord{id: o.ID, registered: tx.a.st.now / 1000},

@@ -48,6 +48,7 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 // spool copies the files while nothing is written to the blocks. The journal goes on, and is
 // copied last: it has every record behind the position of the others.
 func (s *Store) spool(ctx context.Context, spool string) (names []string, err error) {
+	defer guardFaults("backup", &err)()
 	s.copying.Lock()
 	defer s.copying.Unlock()
 	s.blocksMu.Lock()
@@ -76,8 +77,24 @@ func copyTx(ctx context.Context, tx *bbolt.Tx, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.WriteTo(ctxWriter{ctx, f})
+	w := &errorKeeper{w: ctxWriter{ctx, f}}
+	if _, err = tx.WriteTo(w); w.err != nil {
+		err = w.err
+	}
 	return errors.Join(err, f.Close())
+}
+
+// errorKeeper keeps the error of a write, of which bbolt passes on the text alone.
+type errorKeeper struct {
+	w   io.Writer
+	err error
+}
+
+func (k *errorKeeper) Write(p []byte) (n int, err error) {
+	if n, err = k.w.Write(p); err != nil {
+		k.err = err
+	}
+	return n, err
 }
 
 func copyFile(ctx context.Context, from, to string) error {

@@ -224,7 +224,7 @@ func BenchmarkLogin(b *testing.B) {
 					b.Fatal(err)
 				}
 				messages += len(seqs)
-				if err := s.AckThrough(context.Background(), uint32(user), last); err != nil {
+				if _, err := s.AckThrough(context.Background(), uint32(user), last); err != nil {
 					b.Fatal(err)
 				}
 				user++

@@ -123,7 +123,7 @@ func (c *checker) state() (err error) {
 	if n, err := c.count(bucketState); n != 1 {
 		return errors.Join(broken("%d records of the state", n), err)
 	}
-	if c.st, err = decodeState(c.bucket(bucketState).Get(stateKey)); err != nil {
+	if c.st, err = decodeState(c.bucket(bucketState).Get(stateKey), c.geo); err != nil {
 		return err
 	}
 	st := &c.st

@@ -92,7 +92,7 @@ func TestCheckSeesDamage(t *testing.T) {
 	}
 	changeState := func(f func(*state)) func(*bbolt.Tx) {
 		return change(bucketState, stateKey, func(v []byte) []byte {
-			st, err := decodeState(v)
+			st, err := decodeState(v, geometry{16})
 			must(err)
 			f(&st)
 			return st.encode()

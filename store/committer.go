@@ -190,8 +190,9 @@ func (s *Store) Ack(ctx context.Context, ordinal uint32, seq uint64) (bool, erro
 // ackStep is how many messages one step of an AckThrough acknowledges.
 const ackStep = 10_000
 
-// AckThrough clears a user's pending bits of all messages up to and including one, as they are when it is called.
-func (s *Store) AckThrough(ctx context.Context, ordinal uint32, through uint64) error {
+// AckThrough clears a user's pending bits of all messages up to and including one, as they are when it is called, and
+// returns how many were still set. After an error it may have cleared the lowest of them.
+func (s *Store) AckThrough(ctx context.Context, ordinal uint32, through uint64) (cleared int, err error) {
 	block, low := s.geo.block(ordinal), s.geo.low(ordinal)
 	for more := true; more; {
 		c, read := &CaughtUp{Ordinal: ordinal}, new(ahead)
@@ -201,7 +202,7 @@ func (s *Store) AckThrough(ctx context.Context, ordinal uint32, through uint64) 
 			return nil
 		})
 		if err != nil {
-			return err
+			return cleared, err
 		}
 		if more = len(c.Seqs) == ackStep && c.Seqs[ackStep-1] < through; !more {
 			n, found := slices.BinarySearch(c.Seqs, through)
@@ -211,20 +212,22 @@ func (s *Store) AckThrough(ctx context.Context, ordinal uint32, through uint64) 
 			c.Seqs = c.Seqs[:n]
 		}
 		if len(c.Seqs) == 0 {
-			return nil
+			return cleared, nil
 		}
 		if read.waiting == nil {
 			read.waiting = []uint64{} // known, and none
 		}
 		p, err := s.newProposal(c, read)
 		if err != nil {
-			return err
+			return cleared, err
 		}
-		if _, err := s.wait(ctx, p); err != nil {
-			return err
+		r, err := s.wait(ctx, p)
+		if err != nil {
+			return cleared, err
 		}
+		cleared += r.(int)
 	}
-	return nil
+	return cleared, nil
 }
 
 func (s *Store) wait(ctx context.Context, p *proposal) (any, error) {

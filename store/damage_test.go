@@ -40,10 +40,13 @@ func grown(t *testing.T, dir string) (pages [][]byte) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	w := &walker{f: f, name: blocksFile, leaves: true}
-	root, free, err := w.meta()
-	w.seen = make([]uint64, w.pages/64+1)
-	if err := errors.Join(err, w.bucket(root, true), w.use(free, 0)); err != nil {
+	m, err := readMeta(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWalker(f, &m)
+	w.leaves = true
+	if err := errors.Join(w.bucket(m.root, true), w.use(m.free, 0)); err != nil {
 		t.Fatal(err)
 	}
 	for id := range pages {

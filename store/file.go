@@ -107,76 +107,90 @@ func (k *fileKind) identify(db *bbolt.DB) (id storeID, err error) {
 }
 
 // inspectBolt checks, reading only, that a file is a complete bbolt file: one
-// of its two meta pages must be valid, and the file as long as that page says. The layout is
-// bbolt's internal/common/meta.go.
+// of its two meta pages must be valid, and the file as long as that page says.
 func inspectBolt(path string) error {
+	_, err := readMeta(path)
+	return err
+}
+
+// boltMeta is what the meta page that counts says: the newer one of those that are valid.
+type boltMeta struct {
+	pageSize   int64
+	root, free uint64 // pages: of the root bucket, and of the list of free pages
+	pages      uint64 // the high-water mark
+	txid       uint64
+}
+
+// readMeta is inspectBolt, and returns the meta page. It chooses as bbolt does. The layout is
+// bbolt's internal/common/meta.go.
+func readMeta(path string) (m boltMeta, err error) {
 	name := filepath.Base(path)
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w: %s", ErrMissingFile, name)
+		return m, fmt.Errorf("%w: %s", ErrMissingFile, name)
 	}
 	if err != nil {
-		return err
+		return m, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return m, err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: %s is not a regular file", ErrForeignFile, name)
+		return m, fmt.Errorf("%w: %s is not a regular file", ErrForeignFile, name)
 	}
 	const (
 		header   = 16 // of a page, before the meta
 		metaSize = 64
 		magic    = 0xED0CDAED
 	)
-	newest, need := uint64(0), int64(-1)
-	foreign := info.Size() >= header+metaSize
-	look := func(at int64) (pageSize int64) {
+	foreign, strange := info.Size() >= header+metaSize, false
+	look := func(at int64) (valid bool) {
 		b := make([]byte, metaSize)
 		if _, err := f.ReadAt(b, at+header); err != nil && !errors.Is(err, io.EOF) {
-			return 0
+			return false
 		}
 		le := binary.NativeEndian
 		if le.Uint32(b) != magic {
-			return 0
+			return false
 		}
 		foreign = false
 		sum := fnv.New64a()
 		sum.Write(b[:metaSize-8])
 		if le.Uint64(b[56:]) != sum.Sum64() || le.Uint32(b[4:]) != 2 {
-			return 0
+			return false
 		}
-		size := int64(le.Uint32(b[8:]))
-		pages := le.Uint64(b[40:])
-		if size < 1<<10 || pages > 1<<40 {
-			return 0
+		x := boltMeta{int64(le.Uint32(b[8:])), le.Uint64(b[16:]), le.Uint64(b[32:]), le.Uint64(b[40:]), le.Uint64(b[48:])}
+		if x.pageSize < 1<<10 || x.pageSize > 64<<10 || x.pageSize&(x.pageSize-1) != 0 || x.pages > 1<<40 || at > 0 && at != x.pageSize {
+			strange = true
+			return false
 		}
-		if txid := le.Uint64(b[48:]); need < 0 || txid > newest {
-			newest, need = txid, int64(pages)*size
+		if m.pageSize == 0 || x.txid > m.txid {
+			m = x
 		}
-		return size
+		return true
 	}
-	page := look(0)
-	if page > 0 {
-		look(page)
+	if look(0) {
+		look(m.pageSize)
 	} else {
 		for size := int64(1024); size <= 64<<10; size *= 2 { // the first page is lost: the second is at its size
-			if look(size) > 0 {
+			if look(size) {
 				break
 			}
 		}
 	}
 	switch {
 	case foreign:
-		return fmt.Errorf("%w: %s is not a database", ErrForeignFile, name)
-	case need < 0:
-		return &FormatError{What: name, Detail: "neither meta page is valid"}
-	case info.Size() < need:
-		return &FormatError{What: name, Detail: fmt.Sprintf("truncated: %d bytes of %d", info.Size(), need)}
+		return m, fmt.Errorf("%w: %s is not a database", ErrForeignFile, name)
+	case strange: // bbolt would believe it
+		return m, &FormatError{What: name, Detail: "a meta page that makes no sense"}
+	case m.pageSize == 0:
+		return m, &FormatError{What: name, Detail: "neither meta page is valid"}
+	case info.Size() < int64(m.pages)*m.pageSize:
+		return m, &FormatError{What: name, Detail: fmt.Sprintf("truncated: %d bytes of %d", info.Size(), int64(m.pages)*m.pageSize)}
 	}
-	return nil
+	return m, nil
 }
 
 func syncDir(dir string) error {

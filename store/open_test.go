@@ -24,7 +24,8 @@ import (
 func closedStore(t testing.TB, dir string, journal, segment bool) {
 	t.Helper()
 	steps, last := 0, 1<<30
-	s, err := Open(dir, Options{BlockBits: 2, foldError: func() error {
+	now := func() time.Time { return time.Unix(1_000_000, 0) }
+	s, err := Open(dir, Options{BlockBits: 2, Now: now, foldError: func() error {
 		if steps++; steps > last {
 			return context.Canceled
 		}
@@ -54,12 +55,17 @@ func closedStore(t testing.TB, dir string, journal, segment bool) {
 		if !journal {
 			return
 		}
-		s, err = Open(dir, Options{foldError: func() error { return context.Canceled }}, nil)
+		goOn := make(chan struct{})
+		s, err = Open(dir, Options{Now: now, foldError: func() error { <-goOn; return context.Canceled }}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := 0; err == nil; i++ { // until the fold has failed and changes are refused
-			_, err = s.Propose(ctx, &Batch{Ops: []UserOp{{Kind: OpRegister, ID: fmt.Sprintf("v%d", i)}}})
+		for i := range 3 {
+			register(t, s, fmt.Sprintf("v%d", i))
+		}
+		close(goOn)
+		if err := s.Checkpoint(ctx); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatal(err)
 		}
 		closeStore(t, s)
 		return
@@ -121,7 +127,7 @@ func refused(t *testing.T, dir string, want error, file string) {
 }
 
 // patch changes a bbolt file as a transaction would.
-func patch(t *testing.T, dir, name string, f func(*bbolt.Tx) error) {
+func patch(t testing.TB, dir, name string, f func(*bbolt.Tx) error) {
 	t.Helper()
 	o := blocksOptions()
 	if name == journalFile {

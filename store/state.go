@@ -94,7 +94,7 @@ func sortedSlots(names map[uint8]string) []uint8 {
 	return slices.Sorted(maps.Keys(names))
 }
 
-func decodeState(b []byte) (state, error) {
+func decodeState(b []byte, g geometry) (state, error) {
 	r := reader{b: b}
 	st := newState()
 	st.now = r.varint()
@@ -110,6 +110,9 @@ func decodeState(b []byte) (state, error) {
 	}
 	for range r.count(9) {
 		st.proposers = append(st.proposers, proposer{r.u64(), r.uvarint()})
+	}
+	if st.nextOrdinal > 1<<32 || g.blocks(st.nextOrdinal) > 1<<16 { // what goes through the blocks would never end
+		r.fail("more ordinals than there are")
 	}
 	return st, r.done()
 }

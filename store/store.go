@@ -245,7 +245,7 @@ func (s *Store) replay(position uint64) error {
 			ErrForeignFile, journalFile, s.local.last, blocksFile, position)
 	}
 	if err := s.withView(func(v *view) error {
-		s.st, err = decodeState(v.get(bucketState, stateKey))
+		s.st, err = decodeState(v.get(bucketState, stateKey), s.geo)
 		return err
 	}); err != nil {
 		return err

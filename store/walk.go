@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"os"
 	"path/filepath"
@@ -23,11 +22,15 @@ func walkBolt(path string) error { return walk(path, true) }
 // walkBranches is walkBolt for a file that may be large: of the buckets it reads the branch pages
 // only, about one page in a hundred, and it checks the list of free pages. What it leaves unread,
 // the leaves, can make a read fail, but not the process: all of them stand at one
-// depth, and a mistake in one is met where it is turned into an error.
+// depth, and a mistake in one is met where it is turned into an error. A leaf that says it is a branch
+// leads to pages far beyond the file, because an element's value size stands where a branch has the upper half of a
+// page number. Only where values are empty it would lead to a page, perhaps itself: so the leaves of that
+// bucket are read. So is everything when there is no list of free pages, because then bbolt walks it all itself.
 func walkBranches(path string) error { return walk(path, false) }
 
 func walk(path string, leaves bool) error {
-	if err := inspectBolt(path); err != nil {
+	m, err := readMeta(path)
+	if err != nil {
 		return err
 	}
 	f, err := os.Open(path)
@@ -35,19 +38,15 @@ func walk(path string, leaves bool) error {
 		return err
 	}
 	defer f.Close()
-	w := &walker{f: f, name: filepath.Base(path), leaves: leaves}
-	root, free, err := w.meta()
-	if err != nil {
+	w := newWalker(f, &m)
+	w.leaves = leaves || m.free == noFreelist
+	if err := w.bucket(m.root, true); err != nil {
 		return err
 	}
-	w.seen = make([]uint64, w.pages/64+1)
-	if err := w.bucket(root, true); err != nil {
-		return err
-	}
-	if free == noFreelist {
+	if m.free == noFreelist {
 		return nil
 	}
-	if err := w.freelist(free); err != nil {
+	if err := w.freelist(m.free); err != nil {
 		return err
 	}
 	for id := uint64(2); leaves && id < w.pages; id++ {
@@ -56,6 +55,10 @@ func walk(path string, leaves bool) error {
 		}
 	}
 	return nil
+}
+
+func newWalker(f *os.File, m *boltMeta) *walker {
+	return &walker{f: f, name: filepath.Base(f.Name()), pageSize: m.pageSize, pages: m.pages, seen: make([]uint64, m.pages/64+1)}
 }
 
 type walker struct {
@@ -96,32 +99,6 @@ func (w *walker) use(id, overflow uint64) error {
 		w.seen[id/64] |= 1 << (id % 64)
 	}
 	return nil
-}
-
-// meta returns the root page and the freelist page of the newest valid meta page.
-func (w *walker) meta() (root, free uint64, err error) {
-	le := binary.NativeEndian
-	var best uint64
-	for _, at := range []int64{0, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10} {
-		b := make([]byte, 64)
-		if _, err := w.f.ReadAt(b, at+pageHeader); err != nil {
-			continue
-		}
-		sum := fnv.New64a()
-		sum.Write(b[:56])
-		size := int64(le.Uint32(b[8:]))
-		if le.Uint64(b[56:]) != sum.Sum64() || at != 0 && at != size || size < 1<<10 {
-			continue
-		}
-		if txid := le.Uint64(b[48:]); w.pageSize == 0 || txid > best {
-			best, root, free = txid, le.Uint64(b[16:]), le.Uint64(b[32:])
-			w.pageSize, w.pages = size, le.Uint64(b[40:])
-		}
-	}
-	if w.pageSize == 0 {
-		return 0, 0, w.bad(0, "no valid meta page")
-	}
-	return root, free, nil
 }
 
 // page is one page with those it overflows into.
@@ -281,7 +258,7 @@ func (w *walker) leaf(p *page, leaves bool, in span) error {
 		}
 		value := e[pos+ksize : pos+ksize+vsize]
 		if root := le.Uint64(value); root != 0 {
-			err = w.bucket(root, w.leaves)
+			err = w.bucket(root, w.leaves || key == string(bucketName[bucketDue]))
 		} else {
 			err = w.inline(p.id, value[16:])
 		}
