@@ -127,6 +127,7 @@ func TestPhonesAfterCloseWithinAStep(t *testing.T) {
 		must(t, p.Close(ctx))
 		p = testPusher(t, dir, o)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if got := fmt.Sprint(sends); got != "map[ta:1 tb:1 tb2:1]" {
 			t.Error(got)
 		}
