@@ -23,9 +23,7 @@ type Pusher struct {
 	closed   atomic.Bool
 	stop     context.CancelFunc
 	sweeping sync.WaitGroup
-	// compacting is held, shared, by Compact, which replaces the files that Close closes.
-	compacting sync.RWMutex
-	nextDue    atomic.Int64 // when the sweep has something to do, in milliseconds since 1970
+	nextDue  atomic.Int64 // when the sweep has something to do, in milliseconds since 1970
 }
 
 // sweepEvery is how often the sweep looks whether something is due.
@@ -148,9 +146,7 @@ func (p *Pusher) Close(ctx context.Context) error {
 	}
 	p.delivery.stopTimers()
 	p.delivery.retryUnsaved()
-	p.compacting.Lock()
 	errs = append(errs, p.store.Close(ctx))
-	p.compacting.Unlock()
 	for _, t := range append([]any{p.o.Online}, anys(p.o.Mobile)...) {
 		if c, ok := t.(transport.Closer); ok {
 			errs = append(errs, c.Close())
@@ -283,8 +279,6 @@ func Restore(ctx context.Context, dir string, r io.Reader) error {
 // goes on. It needs room for a second copy of them, and a system that can replace an open
 // file: on Windows it returns an error and changes nothing.
 func (p *Pusher) Compact(ctx context.Context) error {
-	p.compacting.RLock()
-	defer p.compacting.RUnlock()
 	if err := p.open(); err != nil {
 		return err
 	}
