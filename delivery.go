@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,12 +159,27 @@ func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
 	}
 }
 
-// CaughtUp does the same for one user and several messages.
+// CaughtUp does the same for one user and several messages, whose sequences ascend.
 func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64) {
 	block, low := d.store.Block(ordinal)
-	bit := roaring.BitmapOf(uint32(low))
-	for _, seq := range seqs {
-		d.Received(seq, block, bit)
+	d.lanesMu.RLock()
+	l := d.lanes[block]
+	d.lanesMu.RUnlock()
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.runs {
+		if _, of := slices.BinarySearch(seqs, r.f.seq); of {
+			l.cancel(r.f.seq, roaring.BitmapOf(uint32(low)))
+		}
+	}
+	if l.busy[low] > 0 {
+		l.gone[low] = append(l.gone[low], seqs...)
+	}
+	if p := l.users[low]; p != nil && d.clientAcks {
+		p.acked(seqs...)
 	}
 }
 
