@@ -128,6 +128,7 @@ func TestPushReachesThoseOnlineAndThoseWhoComeBack(t *testing.T) {
 		synctest.Wait()
 		wantBodies(t, rec, "c", "one", "two")
 		mustTask(t, p, Message{Body: []byte("now"), To: All()})
+		synctest.Wait() // between two sessions c would miss it
 		must(t, s.Close())
 		connect(t, p, rec, "c")
 		synctest.Wait()
