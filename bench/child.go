@@ -57,6 +57,8 @@ func runChild(ctx context.Context, kind string) error {
 		return c.reopen(ctx)
 	case "heap":
 		return c.heap(ctx)
+	case "delta":
+		return c.deltaHeap(ctx)
 	case "import":
 		return c.importHeap(ctx)
 	}
@@ -127,7 +129,7 @@ func liveHeap() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// heap says how much memory lives: after opening, with a nearly full delta, and for each connected user.
+// heap says how much memory lives: after opening, and for each connected user.
 func (c *child) heap(ctx context.Context) (err error) {
 	hub := transport.OnlineFunc(func(context.Context, string, *transport.Message) error { return nil })
 	before := liveHeap()
@@ -157,18 +159,23 @@ func (c *child) heap(ctx context.Context) (err error) {
 	if err := tell("session", (liveHeap()-before)/float64(n)); err != nil {
 		return err
 	}
-	for _, s := range sessions {
-		s.Close()
+	runtime.KeepAlive(sessions)
+	runtime.KeepAlive(ids)
+	return c.p.Close(ctx)
+}
+
+// deltaHeap says how much memory lives with a delta that is nearly full.
+func (c *child) deltaHeap(ctx context.Context) (err error) {
+	before := liveHeap()
+	if c.p, err = fanfare.Open(c.dir, fanfare.Options{}); err != nil {
+		return err
 	}
-	sessions = nil
-	before = liveHeap()
 	if err := c.change(ctx); err != nil {
 		return err
 	}
 	if err := tell("delta", liveHeap()-before); err != nil {
 		return err
 	}
-	runtime.KeepAlive(ids)
 	return c.p.Close(ctx)
 }
 
@@ -313,30 +320,38 @@ func (b *bench) heap(ctx context.Context) error {
 		return err
 	}
 	var opened, session, delta []float64
-	for range b.rounds {
+	ask := func(kind string, into map[string]*[]float64, order ...string) error {
 		if err := b.close(); err != nil {
 			return err
 		}
-		c, err := b.child(ctx, "heap", b.home(), b.users)
+		c, err := b.child(ctx, kind, b.home(), b.users)
 		if err != nil {
 			return err
 		}
-		for _, x := range []struct {
-			what string
-			to   *[]float64
-			unit float64
-		}{{"opened", &opened, 1e6}, {"session", &session, 1}, {"delta", &delta, 1e6}} {
-			v, err := c.next(x.what)
+		for _, what := range order {
+			v, err := c.next(what)
 			if err != nil {
 				return err
 			}
-			*x.to = append(*x.to, v/x.unit)
+			*into[what] = append(*into[what], v)
 		}
-		if err := c.cmd.Wait(); err != nil {
+		return c.cmd.Wait()
+	}
+	answers := map[string]*[]float64{"opened": &opened, "session": &session, "delta": &delta}
+	for range b.rounds {
+		if err := ask("heap", answers, "opened", "session"); err != nil {
 			return err
 		}
-		if err := b.reopen(fanfare.Options{}); err != nil {
-			return err
+	}
+	if err := ask("delta", answers, "delta"); err != nil {
+		return err
+	}
+	if err := b.reopen(fanfare.Options{}); err != nil {
+		return err
+	}
+	for _, bytes := range [][]float64{opened, delta} {
+		for i := range bytes {
+			bytes[i] /= 1e6
 		}
 	}
 	b.add(limit("heap.opened", "MB", opened, 64, "≤ 64 MB"))
