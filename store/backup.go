@@ -256,6 +256,10 @@ func (s *Store) Compact(ctx context.Context) (err error) {
 func (s *Store) compactBlocks() error {
 	s.blocksMu.Lock()
 	defer s.blocksMu.Unlock()
+	// A copy reads all of it anyway, and follows whatever says that it is a bucket.
+	if err := walkBolt(filepath.Join(s.dir, blocksFile)); err != nil {
+		return err
+	}
 	old := s.blocksDB()
 	db, err := compactFile(s.dir, blocksFile, old, blocksOptions())
 	if db == nil {
