@@ -66,7 +66,6 @@ func ExampleImportOptions() {
 	}})
 	check(err)
 	// Output:
-	// 500 are in
 	// 1000 are in
 	// 1200 are in
 }

@@ -46,7 +46,7 @@ func (b *bench) questions() []question {
 
 // audience is how long it takes to know how many users an audience has.
 func (b *bench) audience(ctx context.Context) error {
-	if _, _, _, err := b.stage(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	for _, q := range b.questions() {
@@ -104,7 +104,7 @@ func (b *bench) tenth(ctx context.Context) (to fanfare.Audience, tag string, n i
 
 // members is how long it takes to go through the IDs of an audience.
 func (b *bench) members(ctx context.Context) error {
-	if _, _, _, err := b.stage(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	to, tag, want, err := b.tenth(ctx)

@@ -264,7 +264,7 @@ func (c *runningChild) kill() error {
 
 // open is how long it takes to open: after a complete Close, and after a kill with a full delta in the journal.
 func (b *bench) open(ctx context.Context) error {
-	if _, _, _, err := b.stage(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	var closed, killed []float64
@@ -316,7 +316,7 @@ const deltaBytes = 128 << 20
 
 // heap is the memory that lives in a process that does nothing else.
 func (b *bench) heap(ctx context.Context) error {
-	if _, _, _, err := b.stage(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	var opened, session, delta []float64

@@ -131,7 +131,7 @@ type guest struct {
 // login is the storm after a broadcast: many callers who connect, receive what waits of many pushes, and
 // acknowledge it. Each user logs in once.
 func (b *bench) login(ctx context.Context) error {
-	if _, _, _, err := b.stage(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	list := rules()

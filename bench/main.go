@@ -155,8 +155,12 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			continue
 		}
 		b.say("%s …", f.name)
-		if err := f.run(b, ctx); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
+		if e := f.run(b, ctx); e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", f.name, e))
+			b.say("  %v", e)
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	b.say("done")
@@ -164,9 +168,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	printTable(out, b.rows, !b.quick)
 	fmt.Fprintf(out, "\n%s; %d rounds; %s in all.\n", machine(), b.rounds, time.Since(began).Round(time.Second))
 	if *jsonFile != "" {
-		return writeJSON(*jsonFile, b.rows)
+		err = errors.Join(err, writeJSON(*jsonFile, b.rows))
 	}
-	return nil
+	return err
 }
 
 func (b *bench) wants(name string) bool { return len(b.only) == 0 || slices.Contains(b.only, name) }
@@ -206,6 +210,17 @@ func (b *bench) end() error {
 		errs = append(errs, f())
 	}
 	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
+}
+
+// ready has the users brought in, and the Pusher open.
+func (b *bench) ready(ctx context.Context) error {
+	if _, _, _, err := b.stage(ctx); err != nil {
+		return err
+	}
+	if b.p == nil { // after a figure that failed
+		return b.reopen(fanfare.Options{})
+	}
+	return nil
 }
 
 // home is the directory of the users that most figures stand on.

@@ -41,7 +41,7 @@ func (b *bench) changes(round int, d time.Duration, change func(id, city string)
 
 // mutate is many callers who each change one attribute of one user at a time, durable before the call returns.
 func (b *bench) mutate(ctx context.Context) error {
-	if _, _, _, err := b.stage(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	if err := b.bolt.index(b.who, b.users); err != nil {

@@ -31,7 +31,7 @@ func (r rings) Deliver(_ context.Context, user string, m *transport.Message) err
 
 // online is a push to everyone who is connected, against a loop over the same users that makes the same calls.
 func (b *bench) online(ctx context.Context) error {
-	if _, _, _, err := b.stage(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	n := min(b.users, 1_000_000)

@@ -194,7 +194,7 @@ func (l *pgLoad) finish(ctx context.Context) error {
 	for _, sql := range []string{
 		`alter table users add primary key (uid)`,
 		`create unique index users_id on users (id)`,
-		`create index users_city_tier on users (city, tier)`,
+		`create index users_city on users (city)`,
 		`create index users_tier on users (tier)`,
 		`create index users_tags on users using gin (tags)`,
 	} {

@@ -17,7 +17,7 @@ const week = 7 * 24 * time.Hour
 // accept is how long a Push takes until it is durable, against one durable commit of 300 bytes and
 // the evaluation of the audience, which nobody can do without.
 func (b *bench) accept(ctx context.Context) error {
-	if _, _, _, err := b.stage(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	db, err := bbolt.Open(filepath.Join(b.dir, "accept.db"), 0o600, &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, InitialMmapSize: 1 << 30})
@@ -87,7 +87,7 @@ func (b *bench) accept(ctx context.Context) error {
 // retained is the room that a push takes which waits for everybody, and what accepting it costs, against
 // a row for each user in an inbox table.
 func (b *bench) retained(ctx context.Context) error {
-	if _, _, _, err := b.stage(ctx); err != nil {
+	if err := b.ready(ctx); err != nil {
 		return err
 	}
 	to, tag, n, err := b.tenth(ctx)

@@ -2,8 +2,10 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"iter"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -132,7 +134,8 @@ func (s *Store) Members(e *Expr) iter.Seq2[string, error] {
 			yield("", err)
 			return
 		}
-		ids := make([]string, 0, 1024)
+		var ids []string
+		low := make([]uint32, membersStep)
 		for _, block := range prog.blocks(s.geo, st.nextOrdinal) {
 			var set *roaring.Bitmap
 			err := s.withView(func(v *view) error {
@@ -148,8 +151,9 @@ func (s *Store) Members(e *Expr) iter.Seq2[string, error] {
 			if set == nil {
 				continue
 			}
-			for it := set.Iterator(); it.HasNext(); {
-				if ids, err = s.names(block, it, ids[:0]); err != nil {
+			it := set.ManyIterator()
+			for n := it.NextMany(low); n > 0; n = it.NextMany(low) {
+				if ids, err = s.names(block, low[:n], ids[:0]); err != nil {
 					yield("", err)
 					return
 				}
@@ -163,17 +167,41 @@ func (s *Store) Members(e *Expr) iter.Seq2[string, error] {
 	}
 }
 
-// names appends the IDs of the next users of a block, as many as ids has room for.
-func (s *Store) names(block uint16, it roaring.IntPeekable, ids []string) ([]string, error) {
-	err := s.withView(func(v *view) error {
-		for it.HasNext() && len(ids) < cap(ids) {
-			if raw := v.blockRecord(kindUser, block, uint16(it.Next())); raw != nil {
-				ids = append(ids, string(recordID(raw)))
-			}
+// membersStep is how many members are read at a time.
+const membersStep = 4096
+
+// names appends the IDs of the users of a block: of those that there still are. Each of them is somewhere else
+// in the file, so several goroutines look.
+func (s *Store) names(block uint16, low []uint32, ids []string) ([]string, error) {
+	found := make([]string, len(low))
+	part := max((len(low)+workers()-1)/workers(), 256)
+	var wg sync.WaitGroup
+	errs := make([]error, (len(low)+part-1)/part)
+	for i := range errs {
+		from, to := i*part, min((i+1)*part, len(low))
+		read := func() {
+			errs[i] = s.withView(func(v *view) error {
+				for k := from; k < to; k++ {
+					if raw := v.blockRecord(kindUser, block, uint16(low[k])); raw != nil {
+						found[k] = string(recordID(raw))
+					}
+				}
+				return nil
+			})
 		}
-		return nil
-	})
-	return ids, err
+		if i < len(errs)-1 {
+			wg.Go(read)
+		} else {
+			read()
+		}
+	}
+	wg.Wait()
+	for _, id := range found {
+		if id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids, errors.Join(errs...)
 }
 
 // Pending returns who of a block still waits for a message: a set of the caller's own, nil for nobody.
