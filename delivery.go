@@ -183,6 +183,32 @@ func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64) {
 	}
 }
 
+// unackedThrough returns what was sent to a user, up to a message, and is not acknowledged, ascending. All says that
+// it is everything up to there that is pending, because all of that was sent since the user connected: so it need
+// not be looked for.
+func (d *delivery) unackedThrough(ordinal uint32, through uint64) (seqs []uint64, all bool) {
+	block, low := d.store.Block(ordinal)
+	d.lanesMu.RLock()
+	l := d.lanes[block]
+	d.lanesMu.RUnlock()
+	if l == nil || !d.clientAcks {
+		return nil, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.users[low]
+	if p == nil || p.timeouts > 0 || p.sent < through {
+		return nil, false
+	}
+	for _, u := range p.unacked {
+		if u.seq <= through {
+			seqs = append(seqs, u.seq)
+		}
+	}
+	slices.Sort(seqs)
+	return seqs, len(seqs) > 0
+}
+
 // Ended stops a message wherever it is under way.
 func (d *delivery) Ended(seq uint64, _ store.Reason) {
 	d.messages.end(seq)

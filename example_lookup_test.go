@@ -83,13 +83,14 @@ func ExamplePusher_Count() {
 		fanfare.All(), fanfare.Tag("stock A"), fanfare.Tag("stock A").And(fanfare.Tag("stock B").Not()), fanfare.Users("carol", "nobody"),
 	} {
 		n, err := p.Count(ctx, a)
-		fmt.Println(n, err, "are in", a)
+		check(err)
+		fmt.Println(n, "are in", a)
 	}
 	// Output:
-	// 3 <nil> are in all
-	// 2 <nil> are in tag:"stock A"
-	// 1 <nil> are in tag:"stock A" and not tag:"stock B"
-	// 1 <nil> are in user in ("carol", "nobody")
+	// 3 are in all
+	// 2 are in tag:"stock A"
+	// 1 are in tag:"stock A" and not tag:"stock B"
+	// 1 are in user in ("carol", "nobody")
 }
 
 // Attributes are removed apart from each other. Who has none is no mistake.

@@ -35,7 +35,7 @@ const (
 // user who is known is updated: attributes that are given are set, tags added, devices
 // registered, and what is not mentioned stays; so importing again is harmless.
 //
-// It goes in durable steps of some hundred users, and memory does not
+// It goes in durable steps of at most 1,000 users, and memory does not
 // grow with their number. What a yielded User refers to, its tags say, is read until the call
 // returns, so the iterator must not use it again. It is not atomic as a whole: at an error, from the iterator
 // or of a user (an [*ImportError] says which), the steps before stay, and the

@@ -29,6 +29,10 @@ func (p *Pusher) AckThrough(ctx context.Context, user, messageID string) error {
 	if err != nil {
 		return err
 	}
+	if sent, all := p.delivery.unackedThrough(ord, seq); all {
+		_, err = p.store.Propose(ctx, &store.CaughtUp{Ordinal: ord, Seqs: sent})
+		return err
+	}
 	_, err = p.store.AckThrough(ctx, ord, seq)
 	return err
 }

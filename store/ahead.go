@@ -48,7 +48,11 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 		err = s.withView(func(v *view) error {
 			r = &ahead{layers: v.layers, waiting: []uint64{}}
 			block, low := s.geo.block(c.Ordinal), s.geo.low(c.Ordinal)
+			active := v.active.block(block)
 			for _, seq := range c.Seqs {
+				if active.decides(low, seq) {
+					continue // and will go on to
+				}
 				if v.waitsBelow(block, low, seq) {
 					r.waiting = append(r.waiting, seq)
 				}

@@ -24,9 +24,11 @@ type storeID [16]byte
 // anew while readers are about: a remap waits for all of them, and new ones
 // wait behind it. It is neither memory nor disk.
 const (
-	blocksMap   = 64 << 30
-	journalMap  = 8 << 30
-	lockTimeout = 50 * time.Millisecond // bbolt tries every 50 ms: so this is at once
+	blocksMap  = 64 << 30
+	journalMap = 8 << 30
+	// lockTimeout is for a process that was just killed: it has its locks until the system has taken its memory
+	// apart, which may be a moment after it is gone. Bbolt tries every 50 ms.
+	lockTimeout = 300 * time.Millisecond
 )
 
 // mmapSize leaves the growth of the map to bbolt where a map is disk (Windows) or address space is small.
