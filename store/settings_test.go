@@ -106,6 +106,17 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	if !slices.IsSorted(j.stamps) || len(j.stamps) < 6 {
 		t.Fatal(j.stamps)
 	}
+	// A log that several write to may have an earlier stamp behind a later one.
+	aside := &Store{geo: s.geo, proposer: s.proposer, st: *s.published.Load().clone()}
+	aside.layers.Store(&layers{db: s.blocksDB(), active: newDelta()})
+	early := &Batch{Ops: []UserOp{registerOp("early")}}
+	if err := aside.replayRecord(aside.st.position+1, &record{stamp: 7, proposer: 99, first: 1}, []Command{early}); err != nil {
+		t.Fatal(err)
+	}
+	aside.publish()
+	if u, err := aside.User("early"); err != nil || u.Registered != start.Unix()+1 {
+		t.Fatal(u.Registered, err)
+	}
 }
 
 // TestNamesStandForSlots renames slots, swaps two names, and takes names away: values belong to the slots and go with them.
