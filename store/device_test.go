@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -107,6 +108,31 @@ func TestDeadTokenThatWasRegisteredAgain(t *testing.T) {
 	drop("nobody", 3000)
 	if got := members(t, s, &Expr{Op: OpPlatform, Value: "fcm"}); len(got) != 0 {
 		t.Fatal(got)
+	}
+}
+
+// TestPlatformTooLong pushes to the phones of a platform whose name is a byte too long for the key of a retry, which has its length in
+// a byte; and to those of the longest.
+func TestPlatformTooLong(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), Options{})
+	register(t, s, "a")
+	name := strings.Repeat("p", 256)
+	c := &Push{To: &Expr{Op: OpAll}, Lifetime: 1000, Note: []byte("n"), Platforms: []string{"fcm", name}}
+	if _, err := s.Propose(context.Background(), c); err == nil {
+		t.Fatal("accepted")
+	}
+	if got := s.LastSeq(); got != 0 {
+		t.Fatal("refused, and it has sequence", got)
+	}
+	name = name[1:]
+	c.Platforms[1] = name
+	propose(t, s, c)
+	retry := PhoneRetry{Attempt: 1, Due: 7}
+	propose(t, s, &Checkpoint{Seq: 1, Platform: name, Next: 1, Retry: []PhoneRetry{retry}})
+	_, work, err := s.Unfinished()
+	if err != nil || len(work) != 2 || work[1].Platform != name || !slices.Equal(work[1].Retries, []PhoneRetry{retry}) {
+		t.Fatalf("%+v, %v", work, err)
 	}
 }
 

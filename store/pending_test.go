@@ -120,6 +120,11 @@ func TestAckIsForOneMessage(t *testing.T) {
 		if got := pendingOf(t, s, "a"); !slices.Equal(got, []uint64{4, 5, 6, 7, 8, 9, 10, 11}) {
 			t.Fatal(got)
 		}
+		ack(2, 6, true)
+		through(2, 6, 5) // which is not pending any more, and what is behind it is
+		if got := pendingOf(t, s, "c"); !slices.Equal(got, []uint64{7, 8, 9, 10, 11, 12}) {
+			t.Fatal(got)
+		}
 		// A lane says of all of a block that they have it: those who acknowledged count once.
 		got := propose(t, s, &Received{Seq: 11, Block: 0, Bits: roaring.BitmapOf(0, 1, 2, 3)}).(*roaring.Bitmap)
 		if !got.Equals(roaring.BitmapOf(0, 2, 3)) {
@@ -131,8 +136,8 @@ func TestAckIsForOneMessage(t *testing.T) {
 		}
 		propose(t, s, &OnlineDone{Seq: 10, Delivered: 4}) // a message that is kept has no such outcome
 		for seq, want := range map[uint64]Progress{
-			1:  {Total: 5, Delivered: 2, Pending: 3},
-			5:  {Total: 2, Pending: 2},
+			1:  {Total: 5, Delivered: 3, Pending: 2},
+			5:  {Total: 2, Delivered: 1, Pending: 1},
 			10: {Total: 5, Delivered: 1, Pending: 4},
 			11: {Total: 5, Delivered: 4, Pending: 1},
 			12: {Total: 5, Delivered: 2, Pending: 3},
