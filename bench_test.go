@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -63,7 +64,7 @@ func connectAll(b testing.TB, p *Pusher, users int) {
 		_, err := p.Connect(context.Background(), benchUser(i))
 		must(b, err)
 	}
-	for live := 0; live < users; time.Sleep(time.Millisecond) {
+	for live := 0; live < users; runtime.Gosched() {
 		live = 0
 		p.delivery.eachLane(func(l *lane) {
 			l.mu.Lock()

@@ -59,10 +59,16 @@ func newDelivery(ctx context.Context, o *Options) *delivery {
 	return d
 }
 
-func (d *delivery) lane(block uint16) *lane {
+// laneOf returns the lane of a block, nil if nobody of it has connected yet.
+func (d *delivery) laneOf(block uint16) *lane {
 	d.lanesMu.RLock()
-	l := d.lanes[block]
-	d.lanesMu.RUnlock()
+	defer d.lanesMu.RUnlock()
+	return d.lanes[block]
+}
+
+// lane returns the lane of a block, and makes it if there is none.
+func (d *delivery) lane(block uint16) *lane {
+	l := d.laneOf(block)
 	if l != nil {
 		return l
 	}
@@ -127,9 +133,7 @@ func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.Bl
 
 // Received takes users who have a message out of what is under way.
 func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
-	d.lanesMu.RLock()
-	l := d.lanes[block]
-	d.lanesMu.RUnlock()
+	l := d.laneOf(block)
 	if l == nil {
 		return
 	}
@@ -162,9 +166,7 @@ func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
 // CaughtUp does the same for one user and several messages, whose sequences ascend.
 func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64) {
 	block, low := d.store.Block(ordinal)
-	d.lanesMu.RLock()
-	l := d.lanes[block]
-	d.lanesMu.RUnlock()
+	l := d.laneOf(block)
 	if l == nil {
 		return
 	}
@@ -188,9 +190,7 @@ func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64) {
 // not be looked for.
 func (d *delivery) unackedThrough(ordinal uint32, through uint64) (seqs []uint64, all bool) {
 	block, low := d.store.Block(ordinal)
-	d.lanesMu.RLock()
-	l := d.lanes[block]
-	d.lanesMu.RUnlock()
+	l := d.laneOf(block)
 	if l == nil || !d.clientAcks {
 		return nil, false
 	}
@@ -236,9 +236,7 @@ func (d *delivery) Ended(seq uint64, _ store.Reason) {
 // Unregistered takes a user offline who is not known any more.
 func (d *delivery) Unregistered(ordinal uint32) {
 	block, low := d.store.Block(ordinal)
-	d.lanesMu.RLock()
-	l := d.lanes[block]
-	d.lanesMu.RUnlock()
+	l := d.laneOf(block)
 	if l == nil {
 		return
 	}
@@ -266,9 +264,7 @@ func (d *delivery) failed(p *presence, m *message, err error) {
 // connected says whether the user of an ordinal is online.
 func (d *delivery) connected(ordinal uint32) bool {
 	block, low := d.store.Block(ordinal)
-	d.lanesMu.RLock()
-	l := d.lanes[block]
-	d.lanesMu.RUnlock()
+	l := d.laneOf(block)
 	if l == nil {
 		return false
 	}
