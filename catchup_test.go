@@ -73,7 +73,7 @@ func TestEndedMessagesAreNotWaitedFor(t *testing.T) {
 	})
 }
 
-// TestImportGivesATokenToItsLastUser: steps are sorted by ID, but a token belongs to whom the file has last.
+// TestImportGivesATokenToItsLastUser: a token belongs to whom the file has last.
 func TestImportGivesATokenToItsLastUser(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

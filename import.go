@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
-	"strings"
 
 	"github.com/fanfare-im/fanfare/store"
 )
@@ -115,7 +113,7 @@ func (m *importer) send(ctx context.Context) error {
 	if len(step.ops) == 0 {
 		return nil
 	}
-	propose, err := m.p.store.Prepare(step.command())
+	propose, err := m.p.store.Prepare(&store.Batch{Import: true, Ops: step.ops})
 	if e := m.land(); e != nil {
 		return e
 	}
@@ -127,7 +125,7 @@ func (m *importer) send(ctx context.Context) error {
 		r, err := propose(ctx)
 		f.answer <- importAnswer{r, err}
 	}()
-	m.flight, m.step = f, new(importStep)
+	m.flight, m.step = f, &importStep{ops: make([]store.UserOp, 0, importUsers)}
 	return nil
 }
 
@@ -156,7 +154,7 @@ func (m *importer) land() error {
 func (f *importFlight) failed(err error) error {
 	var op *BatchError
 	if errors.As(err, &op) {
-		return &ImportError{Index: f.before + int64(f.step.order[op.Index]), ID: op.ID, Err: op.Err}
+		return &ImportError{Index: f.before + int64(op.Index), ID: op.ID, Err: op.Err}
 	}
 	var limit *LimitError
 	if errors.As(err, &limit) && len(f.step.ops) == 1 { // only a user who is alone can be too large for a step
@@ -182,11 +180,7 @@ func (e *ImportError) Unwrap() error { return e.Err }
 // importStep collects the users of one command.
 type importStep struct {
 	ops   []store.UserOp
-	order []int // of each op, its place in the iterator
 	bytes int
-	// owners are the ops that give a user a token, by token: the op of a later user takes it from them
-	// here, because the sort does not keep who of two different users comes last.
-	owners map[[16]byte][]int
 }
 
 // importOp checks a user and turns it into a command's.
@@ -206,31 +200,8 @@ func (l *Limits) importOp(u *User) (op store.UserOp, err error) {
 }
 
 func (s *importStep) add(op store.UserOp, size int) {
-	s.takeTokens(&op)
-	s.order = append(s.order, len(s.ops))
 	s.ops = append(s.ops, op)
 	s.bytes += size
-}
-
-// takeTokens takes the tokens of an op, which will be the next one, from those before it that are of other users.
-func (s *importStep) takeTokens(op *store.UserOp) {
-	for i := range op.Devices {
-		h := store.HashToken(op.Devices[i].Platform, op.Devices[i].Token)
-		for _, at := range s.owners[h] {
-			if at == len(s.ops) {
-				continue // the op itself, which names the token twice
-			}
-			if before := &s.ops[at]; before.ID != op.ID {
-				before.Devices = slices.DeleteFunc(before.Devices, func(d store.Device) bool {
-					return store.HashToken(d.Platform, d.Token) == h
-				})
-			}
-		}
-		if s.owners == nil {
-			s.owners = make(map[[16]byte][]int)
-		}
-		s.owners[h] = append(s.owners[h], len(s.ops))
-	}
 }
 
 func opBytes(o *store.UserOp) int {
@@ -245,15 +216,4 @@ func opBytes(o *store.UserOp) int {
 		n += len(d.Platform) + len(d.Token) + len(d.Topic) + len(d.Locale) + len(d.TimeZone) + 16
 	}
 	return n
-}
-
-// command is the step's. Users go in order of their IDs, which is the
-// order of the index; the sort is stable, so of two with the same ID the later still counts last.
-func (s *importStep) command() *store.Batch {
-	slices.SortStableFunc(s.order, func(x, y int) int { return strings.Compare(s.ops[x].ID, s.ops[y].ID) })
-	b := &store.Batch{Import: true, Ops: make([]store.UserOp, len(s.ops))}
-	for i, at := range s.order {
-		b.Ops[i] = s.ops[at]
-	}
-	return b
 }

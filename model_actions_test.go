@@ -2,7 +2,6 @@ package fanfare
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -239,14 +238,6 @@ func (m *modelRun) importUsers() {
 		if rapid.IntRange(0, 3).Draw(m.T, "with device") == 0 {
 			o.devices = m.devices()
 		}
-		// A token that comes again in the file is the last one's.
-		for i := range ops {
-			if ops[i].id != o.id {
-				ops[i].devices = slices.DeleteFunc(slices.Clone(ops[i].devices), func(x Device) bool {
-					return slices.ContainsFunc(o.devices, func(d Device) bool { return d.Platform == x.Platform && d.Token == x.Token })
-				})
-			}
-		}
 		ops = append(ops, o)
 		users = append(users, User{ID: o.id, Tags: o.tags, Attributes: o.attrs, Devices: o.devices})
 	}
@@ -264,7 +255,6 @@ func (m *modelRun) importUsers() {
 	}
 	m.drain()
 	stats, err := m.p.Import(m.ctx, iter.Seq2[User, error](seq), nil)
-	slices.SortStableFunc(ops, func(x, y modelOp) int { return cmp.Compare(x.id, y.id) })
 	_, registered, known, _, want := m.n.apply(ops, m.stamp())
 	if want == nil && broken {
 		want = errFile

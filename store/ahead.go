@@ -13,9 +13,12 @@ import (
 type ahead struct {
 	layers *layers
 	values map[storedKey][]byte // copies; nil: there is no such key
+	ids    map[string]int64     // ordinals, or nobody
 	// Of a CaughtUp: those of its messages that the user waits for. Nil for other commands.
 	waiting []uint64
 }
+
+const nobody = -1
 
 type storedKey struct {
 	bucket bucket
@@ -27,7 +30,7 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 	switch c := c.(type) {
 	case *Batch:
 		err = s.withView(func(v *view) error {
-			r = &ahead{layers: v.layers, values: make(map[storedKey][]byte, 4*len(c.Ops))}
+			r = &ahead{layers: v.layers, values: make(map[storedKey][]byte, 4*len(c.Ops)), ids: make(map[string]int64, len(c.Ops))}
 			v.ahead = r // so that nothing is looked up twice
 			st := s.published.Load()
 			for i := range c.Ops {
@@ -37,7 +40,7 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 		})
 	case *Push:
 		err = s.withView(func(v *view) error {
-			r = &ahead{layers: v.layers, values: make(map[storedKey][]byte)}
+			r = &ahead{layers: v.layers, values: make(map[storedKey][]byte), ids: make(map[string]int64)}
 			r.expr(v, s.published.Load(), c.To)
 			return nil
 		})
@@ -80,9 +83,20 @@ func (r *ahead) readRecord(v *view, kind byte, block, low uint16) {
 	}
 }
 
+// readID does so for a user ID.
+func (r *ahead) readID(v *view, id string) {
+	if _, done := r.ids[id]; done {
+		return
+	}
+	r.ids[id] = nobody
+	if ord, known := v.ordinalBelow(id, hashID(id)); known {
+		r.ids[id] = int64(ord)
+	}
+}
+
 // op reads what a batch needs of a user, and of the facts that it names.
 func (r *ahead) op(v *view, g geometry, st *state, o *UserOp) {
-	r.read(v, bucketIDs, []byte(o.ID))
+	r.readID(v, o.ID)
 	if ord, known := v.ordinal(o.ID); known && o.Kind != OpRegister {
 		block, low := g.block(ord), g.low(ord)
 		r.readRecord(v, kindUser, block, low)
@@ -107,7 +121,7 @@ func (r *ahead) op(v *view, g geometry, st *state, o *UserOp) {
 // expr reads what the compilation of an audience needs.
 func (r *ahead) expr(v *view, st *state, e *Expr) {
 	for _, id := range e.IDs {
-		r.read(v, bucketIDs, []byte(id))
+		r.readID(v, id)
 	}
 	switch e.Op {
 	case OpTag:

@@ -478,7 +478,7 @@ func (tx *userTx) erase(u *editing) {
 	if len(u.oldDevs) > 0 {
 		a.d.putDevices(block, low, nil)
 	}
-	a.remove(bucketIDs, []byte(u.old.id))
+	a.d.putID(hashID(u.old.id), u.ordinal, true)
 	a.st.users--
 	for {
 		waiting, _ := a.v.pendingOf(block, low, 0, 1000)
@@ -498,7 +498,7 @@ func (tx *userTx) write(u *editing) {
 	a, g := tx.a, tx.a.s.geo
 	block, low := g.block(u.ordinal), g.low(u.ordinal)
 	if !u.existed {
-		a.put(bucketIDs, []byte(u.now.id), key32(u.ordinal))
+		a.d.putID(hashID(u.now.id), u.ordinal, false)
 		a.st.users++
 	}
 	if u.changed {

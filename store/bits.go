@@ -122,7 +122,8 @@ func (b *bits) has(low uint16) (is, decided bool) {
 // never written again.
 type delta struct {
 	mu      sync.RWMutex
-	records [bucketBlocks]records
+	records [bucketBlocks]records // but of bucketIDs
+	ids     map[idHash]bearer
 	blocks  map[uint16]*blockDelta
 
 	position uint64 // of the last record applied to it
@@ -146,7 +147,7 @@ type blockDelta struct {
 }
 
 func newDelta() *delta {
-	d := &delta{blocks: make(map[uint16]*blockDelta)}
+	d := &delta{ids: make(map[idHash]bearer), blocks: make(map[uint16]*blockDelta)}
 	for i := range d.records {
 		d.records[i].values = make(map[string][]byte)
 	}
@@ -157,6 +158,7 @@ func newDelta() *delta {
 const (
 	recordCost = 96
 	bitsCost   = 256
+	idCost     = 64
 )
 
 func (d *delta) put(b bucket, key string, value []byte) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -133,38 +134,72 @@ func fold(db func() *bbolt.DB, d *delta, pause func(func() error) error) error {
 func foldChanges(tx *bbolt.Tx, list []change) error {
 	var b *bbolt.Bucket
 	of := buckets
-	for _, c := range list {
+	for len(list) > 0 {
+		c := &list[0]
 		if c.bucket != of {
 			of = c.bucket
 			b = tx.Bucket(bucketName[of])
 			b.FillPercent = 0.9
 		}
-		value := c.value
-		if c.bits != nil {
-			base := b.Get(c.key)
-			var bm *roaring.Bitmap
-			if base != nil {
-				bm = roaring.New()
-				if _, err := bm.FromUnsafeBytes(base); err != nil {
-					return &FormatError{What: "container", Detail: err.Error()}
-				}
-			}
-			value = containerBytes(c.bits.over(bm), bm)
-			if value == nil && base == nil {
-				continue
-			}
-		}
-		var err error
-		if value == nil {
-			err = b.Delete(c.key)
-		} else {
-			err = b.Put(c.key, value)
+		key, n := c.place(list)
+		base := b.Get(key)
+		value, err := foldInto(base, list[:n])
+		switch {
+		case err != nil:
+			return err
+		case value != nil:
+			err = b.Put(key, value)
+		case base != nil:
+			err = b.Delete(key)
 		}
 		if err != nil {
 			return err
 		}
+		list = list[n:]
 	}
 	return nil
+}
+
+// place returns the key of blocks.db that a change is to, and how many changes at the start of the list, which
+// begins with it, are to that key.
+func (c *change) place(list []change) (key []byte, n int) {
+	switch {
+	case c.bucket == bucketIDs:
+		key = c.key[:idPrefix]
+		for n = 1; n < len(list) && list[n].bucket == bucketIDs && bytes.HasPrefix(list[n].key, key); n++ {
+		}
+		return key, n
+	case c.isUser():
+		block, low := be16(c.key), be16(c.key[3:])
+		key = groupKey(block, low)
+		for n = 1; n < len(list) && list[n].isUser() && be16(list[n].key) == block && be16(list[n].key[3:])/groupUsers == low/groupUsers; n++ {
+		}
+		return key, n
+	}
+	return c.key, 1
+}
+
+func (c *change) isUser() bool { return c.bucket == bucketBlocks && c.bits == nil && c.key[2] == kindUser }
+
+// foldInto returns the value of a key with the changes to it laid over, nil for none.
+func foldInto(base []byte, list []change) ([]byte, error) {
+	c := &list[0]
+	switch {
+	case c.bucket == bucketIDs:
+		return foldIDs(base, list), nil
+	case c.isUser():
+		return foldUsers(base, list)
+	case c.bits == nil:
+		return c.value, nil
+	}
+	var bm *roaring.Bitmap
+	if base != nil {
+		bm = roaring.New()
+		if _, err := bm.FromUnsafeBytes(base); err != nil {
+			return nil, &FormatError{What: "container", Detail: err.Error()}
+		}
+	}
+	return containerBytes(c.bits.over(bm), bm), nil
 }
 
 // containerBytes returns the canonical form of a set, nil for the empty one. Base

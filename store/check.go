@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
 	"go.etcd.io/bbolt"
@@ -219,7 +220,23 @@ func (c *checker) block(block uint16) error {
 		want[fact].Add(uint32(low))
 	}
 	err := c.each(block, kindUser, 2, func(rest, v []byte) error {
-		return c.user(block, be16(rest), v, add)
+		group, err := splitGroup(v)
+		if err != nil {
+			return err
+		}
+		for i, record := range group {
+			if record == nil {
+				continue
+			}
+			low := int(be16(rest))*groupUsers + i
+			if low > 1<<16-1 {
+				return broken("user %d lies beyond the block", low)
+			}
+			if err := c.user(block, uint16(low), record, add); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -319,8 +336,16 @@ func (c *checker) user(block, low uint16, v []byte, add func(uint32, uint16)) er
 	if c.geo.block(ord) != block {
 		return broken("user %d lies beyond the block", low)
 	}
-	if id := c.bucket(bucketIDs).Get([]byte(u.id)); len(id) != 4 || be32(id) != ord {
-		return broken("user %q has ordinal %d, its ID leads to %x", u.id, ord, id)
+	h := hashID(u.id)
+	e := newIDEntry(h, ord)
+	raw := c.bucket(bucketIDs).Get(e[:idPrefix])
+	if len(raw)%idRest != 0 || !slices.Contains(idsIn(raw, h), ord) {
+		return broken("user %q has ordinal %d, its ID leads elsewhere: %x", u.id, ord, raw)
+	}
+	for _, other := range idsIn(raw, h) {
+		if other != ord && recordHasID(c.record(other), u.id) {
+			return broken("user %q has the ordinals %d and %d", u.id, ord, other)
+		}
 	}
 	if uint64(ord) >= c.st.nextOrdinal {
 		return broken("ordinal %d was never given", ord)
@@ -344,6 +369,29 @@ func (c *checker) user(block, low uint16, v []byte, add func(uint32, uint16)) er
 		add(t, low)
 	}
 	return nil
+}
+
+// record returns the record of a user.
+func (c *checker) record(ord uint32) []byte {
+	block, low := c.geo.block(ord), c.geo.low(ord)
+	return groupRecord(c.bucket(bucketBlocks).Get(groupKey(block, low)), low)
+}
+
+// ids checks the form of the index of IDs and returns how many entries it has.
+func (c *checker) ids() (n int64, err error) {
+	err = c.bucket(bucketIDs).ForEach(func(k, v []byte) error {
+		if len(k) != idPrefix || len(v) == 0 || len(v)%idRest != 0 {
+			return broken("user IDs under %x: %d bytes", k, len(v))
+		}
+		for i := idRest; i < len(v); i += idRest {
+			if bytes.Compare(v[i-idRest:i], v[i:i+idRest]) >= 0 {
+				return broken("user IDs under %x are out of order", k)
+			}
+		}
+		n += int64(len(v) / idRest)
+		return c.ctx.Err()
+	})
+	return n, err
 }
 
 func (c *checker) devices(block, low uint16, v []byte, add func(uint32, uint16)) error {
@@ -379,7 +427,7 @@ func (c *checker) totals() error {
 		b    bucket
 		want int64
 	}{
-		{"user IDs", bucketIDs, c.users}, {"tokens", bucketTokens, c.tokens},
+		{"tokens", bucketTokens, c.tokens},
 		{"fact counts", bucketCounts, int64(len(c.counts))}, {"facts", bucketFacts, int64(len(c.counts))},
 	} {
 		n, err := c.count(x.b)
@@ -389,6 +437,13 @@ func (c *checker) totals() error {
 		if n != x.want {
 			return broken("%d %s, the users have %d", n, x.what, x.want)
 		}
+	}
+	ids, err := c.ids()
+	if err != nil {
+		return err
+	}
+	if ids != c.users {
+		return broken("%d user IDs, there are %d users", ids, c.users)
 	}
 	if int64(c.st.users) != c.users {
 		return broken("the state counts %d users, there are %d", c.st.users, c.users)

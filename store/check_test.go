@@ -99,11 +99,14 @@ func TestCheckSeesDamage(t *testing.T) {
 		})
 	}
 	changeUser := func(f func(*userRecord)) func(*bbolt.Tx) {
-		return change(bucketBlocks, userKey(0, 0), func(v []byte) []byte {
-			u, err := decodeUser(v)
+		return change(bucketBlocks, groupKey(0, 0), func(v []byte) []byte {
+			group, err := splitGroup(v)
+			must(err)
+			u, err := decodeUser(group[0])
 			must(err)
 			f(&u)
-			return u.encode()
+			group[0] = u.encode()
+			return joinGroup(&group)
 		})
 	}
 	changeTask := func(seq uint64, f func(*Task)) func(*bbolt.Tx) {
@@ -145,18 +148,41 @@ func TestCheckSeesDamage(t *testing.T) {
 		{"a fact of no kind", put(bucketNames, key32(1), []byte("?x")), "is named"},
 		{"a fact without its count", removeFirst(bucketCounts), "fact counts"},
 		{"a count that is wrong", first(bucketCounts, nil, func(b *bbolt.Bucket, k, _ []byte) { must(b.Put(k, key64(7))) }), "counted"},
-		{"an ID that leads nowhere", remove(bucketIDs, []byte("b")), "leads to"},
-		{"an ID of nobody", put(bucketIDs, []byte("nobody"), key32(0)), "user IDs"},
+		{"an ID that leads nowhere", removeFirst(bucketIDs), "leads elsewhere"},
+		{"an ID of nobody", put(bucketIDs, idOf("nobody", 0)[:idPrefix], idOf("nobody", 0)[idPrefix:]), "user IDs"},
+		{"half an ID", change(bucketIDs, idOf("b", 0)[:idPrefix], func(v []byte) []byte { return v[:4] }), "leads elsewhere"},
+		{"IDs out of order", put(bucketIDs, idOf("nobody", 0)[:idPrefix], bytes.Repeat(idOf("nobody", 0)[idPrefix:], 2)), "out of order"},
+		{"an ID twice", func(tx *bbolt.Tx) {
+			ids, b := tx.Bucket(bucketName[bucketIDs]), tx.Bucket(bucketName[bucketBlocks])
+			group, err := splitGroup(b.Get(groupKey(0, 0)))
+			must(err)
+			of := func(record []byte) idEntry {
+				u, err := decodeUser(record)
+				must(err)
+				return newIDEntry(hashID(u.id), 0)
+			}
+			first := of(group[0])
+			group[1] = group[0]
+			must(b.Put(groupKey(0, 0), joinGroup(&group)))
+			twice := append(bytes.Clone(first[idPrefix:]), first[idPrefix:]...)
+			twice[len(twice)-1] = 1
+			must(ids.Put(first[:idPrefix], twice))
+		}, "has the ordinals"},
 		{"a token of nobody", put(bucketTokens, make([]byte, 16), key32(0)), "tokens"},
 		{"a token that leads nowhere", removeFirst(bucketTokens), "a token of ordinal"},
 
 		{"a key of an unknown kind in a block", put(bucketBlocks, []byte{0, 1, 'x', 0, 1}, []byte{1}), "of no kind"},
 		{"a key of a wrong length in a block", put(bucketBlocks, []byte{0, 1, kindUser, 0, 1, 0}, []byte{1}), "wrong length"},
-		{"a block that does not exist", put(bucketBlocks, userKey(9, 0), []byte{1}), "does not exist"},
+		{"a block that does not exist", put(bucketBlocks, groupKey(9, 0), []byte{1}), "does not exist"},
 		{"a user beyond the block", func(tx *bbolt.Tx) {
 			b := tx.Bucket(bucketName[bucketBlocks])
-			must(b.Put(userKey(0, 4), bytes.Clone(b.Get(userKey(0, 0)))))
+			group, err := splitGroup(b.Get(groupKey(0, 0)))
+			must(err)
+			group[4] = group[0]
+			must(b.Put(groupKey(0, 0), joinGroup(&group)))
 		}, "beyond the block"},
+		{"a group of nobody", put(bucketBlocks, userKey(0, 1), []byte{0, 0}), "empty"},
+		{"a group that ends early", change(bucketBlocks, groupKey(0, 0), func(v []byte) []byte { return v[:len(v)-1] }), "length of a record"},
 		{"a user's tag twice", changeUser(func(u *userRecord) { u.tags = append(u.tags, u.tags[1]) }), "behind tag"},
 		{"a user's tags out of order", changeUser(func(u *userRecord) { u.tags[0], u.tags[1] = u.tags[1], u.tags[0] }), "behind tag"},
 		{"a tag that is none", changeUser(func(u *userRecord) { u.tags = []uint32{u.attrs[0].fact} }), "tag has fact"},

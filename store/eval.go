@@ -70,14 +70,6 @@ func (v *view) factNumber(key string) (uint32, bool) {
 	return be32(b), true
 }
 
-func (v *view) ordinal(id string) (uint32, bool) {
-	b := v.get(bucketIDs, []byte(id))
-	if b == nil {
-		return 0, false
-	}
-	return be32(b), true
-}
-
 // result is a set with a note whether it may be changed in place. A nil set is empty.
 type result struct {
 	set   *roaring.Bitmap

@@ -103,7 +103,7 @@ func TestFoldGoesInSteps(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	d := newDelta()
 	for i := range 2*foldKeys + 10 { // of keys that are not there, which costs no writing
-		d.put(bucketIDs, fmt.Sprintf("nobody %d", i), nil)
+		d.put(bucketNames, fmt.Sprintf("nothing %d", i), nil)
 	}
 	for i := range 5 {
 		d.put(bucketMessages, string(key64(uint64(i))), make([]byte, foldBytes/2))

@@ -10,7 +10,7 @@ type bucket byte
 
 const (
 	bucketState    bucket = iota // "state" -> the counters and settings
-	bucketIDs                    // user ID -> ordinal
+	bucketIDs                    // 16 bits of the hash of user IDs -> further bits and ordinals
 	bucketFacts                  // kind, name, value -> fact number
 	bucketNames                  // fact number -> kind, name, value
 	bucketCounts                 // fact number -> how many users it is true of
@@ -37,7 +37,7 @@ const (
 	kindDevice  = 'd' // low half -> the user's devices
 	kindFact    = 'f' // fact number -> posting container
 	kindPending = 'p' // sequence -> pending container
-	kindUser    = 'u' // low half -> user record
+	kindUser    = 'u' // group of users -> their records; in deltas and segments low half -> user record
 )
 
 // The kinds of facts, first byte of a key of bucketFacts.
@@ -70,6 +70,11 @@ func blockKey(block uint16, kind byte) []byte {
 
 func userKey(block, low uint16) []byte {
 	return []byte{byte(block >> 8), byte(block), kindUser, byte(low >> 8), byte(low)}
+}
+
+// groupKey is the key of blocks.db under which the record of a user stands.
+func groupKey(block, low uint16) []byte {
+	return userKey(block, low/groupUsers)
 }
 
 func deviceKey(block, low uint16) []byte {

@@ -61,7 +61,7 @@ func manyTasks(t testing.TB) map[string][]byte {
 		}
 		a := &answers{t: t}
 		together(t, s, func() {
-			for i := range 40 {
+			for i := range 48 {
 				b := new(Batch)
 				for j := range 8 {
 					b.Ops = append(b.Ops, UserOp{Kind: OpPut, ID: damagedUser(i, j), Tags: []string{"x"}})

@@ -183,7 +183,7 @@ func (s *Store) names(block uint16, low []uint32, ids []string) ([]string, error
 			errs[i] = s.withView(func(v *view) error {
 				for k := from; k < to; k++ {
 					if raw := v.blockRecord(kindUser, block, uint16(low[k])); raw != nil {
-						found[k] = string(recordID(raw))
+						found[k] = recordID(raw)
 					}
 				}
 				return nil
@@ -465,7 +465,7 @@ func (v *view) devicesOn(s *Store, ord uint32, platform string) ([]PhoneTarget, 
 		return nil, err
 	}
 	var targets []PhoneTarget
-	id := string(recordID(v.blockRecord(kindUser, block, low)))
+	id := recordID(v.blockRecord(kindUser, block, low))
 	for _, d := range devices {
 		if d.Platform != platform {
 			continue

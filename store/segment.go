@@ -43,6 +43,9 @@ type change struct {
 // changes yields the entries of a frozen delta in the order in which the file keeps its keys.
 func (d *delta) changes(yield func(change) bool) {
 	for b := range d.records {
+		if bucket(b) == bucketIDs && !d.idChanges(yield) {
+			return
+		}
 		for _, k := range d.keys(bucket(b)) {
 			if !yield(change{bucket: bucket(b), key: []byte(k), value: d.records[b].values[k]}) {
 				return
@@ -308,7 +311,16 @@ func (d *delta) load(r *segmentReader, tag byte) error {
 }
 
 func (d *delta) loadRecord(b bucket, key, value []byte) error {
-	if b != bucketBlocks {
+	switch b {
+	case bucketIDs:
+		if len(key) != len(idEntry{}) || len(value) > 0 {
+			return &FormatError{What: "segment", Detail: "entry of a user ID"}
+		}
+		e := idEntry(key)
+		d.putID(e.hash(), e.ordinal(), value == nil)
+		return nil
+	case bucketBlocks:
+	default:
 		d.put(b, string(key), value)
 		return nil
 	}

@@ -20,7 +20,8 @@ func tracesOf(t *testing.T, s *Store, ord uint32, id string) (keys []string) {
 	}
 	block, low := s.Block(ord)
 	err := s.blocksDB().View(func(tx *bbolt.Tx) error {
-		if got := tx.Bucket(bucketName[bucketIDs]).Get([]byte(id)); got != nil && be32(got) == ord {
+		e := idOf(id, ord)
+		if got := tx.Bucket(bucketName[bucketIDs]).Get(e[:idPrefix]); slices.Contains(idsIn(got, hashID(id)), ord) {
 			keys = append(keys, "id")
 		}
 		err := tx.Bucket(bucketName[bucketTokens]).ForEach(func(k, v []byte) error {
@@ -35,7 +36,11 @@ func tracesOf(t *testing.T, s *Store, ord uint32, id string) (keys []string) {
 		c := tx.Bucket(bucketName[bucketBlocks]).Cursor()
 		return prefixed(c, []byte{byte(block >> 8), byte(block)}, func(k, v []byte) error {
 			switch k[2] {
-			case kindUser, kindDevice:
+			case kindUser:
+				if be16(k[3:]) == low/groupUsers && groupRecord(v, low) != nil {
+					keys = append(keys, "u record")
+				}
+			case kindDevice:
 				if k[3] == byte(low>>8) && k[4] == byte(low) {
 					keys = append(keys, fmt.Sprintf("%c record", k[2]))
 				}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	mathbits "math/bits"
 	"slices"
 )
 
@@ -22,7 +23,12 @@ type slotFact struct {
 
 func (u *userRecord) encode() []byte {
 	w := writer{b: make([]byte, 0, 16+len(u.id)+4*len(u.attrs)+2*len(u.tags))}
-	w.str(u.id)
+	if packed, is := packUUID(u.id); is {
+		w.byte(0)
+		w.b = append(w.b, packed[:]...)
+	} else {
+		w.str(u.id)
+	}
 	w.uvarint(uint64(u.registered))
 	w.uvarint(uint64(len(u.attrs)))
 	for _, a := range u.attrs {
@@ -37,18 +43,15 @@ func (u *userRecord) encode() []byte {
 	return w.b
 }
 
-// recordID returns the user ID at the start of a user record, aliasing it.
-func recordID(b []byte) []byte {
-	n, k := binary.Uvarint(b)
-	if k <= 0 || n > uint64(len(b)-k) {
-		return nil
-	}
-	return b[k : k+int(n)]
-}
-
 func decodeUser(b []byte) (u userRecord, err error) {
-	r := reader{b: b}
-	u.id = r.str()
+	raw, rest, packed := splitID(b)
+	if raw == nil {
+		return u, &FormatError{What: "user", Detail: "ID"}
+	}
+	if u.id = string(raw); packed {
+		u.id = unpackUUID(raw)
+	}
+	r := reader{b: rest}
 	u.registered = int64(r.uvarint())
 	if n := r.count(2); n > 0 {
 		u.attrs = make([]slotFact, n)
@@ -90,4 +93,186 @@ func decodeDevices(b []byte) ([]Device, error) {
 		d[i] = decodeDevice(&r)
 	}
 	return d, r.done()
+}
+
+// A user ID stands in a record as it is, behind its length; a UUID in its usual form, 36 characters of which half say
+// nothing, as its 16 bytes behind a length of 0, which no ID has.
+const uuidForm = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
+
+// packUUID returns the 16 bytes of an ID that is a UUID in lower case.
+func packUUID(id string) (b [16]byte, is bool) {
+	if len(id) != len(uuidForm) {
+		return b, false
+	}
+	n := 0
+	for i := 0; i < len(id); i++ {
+		if uuidForm[i] == '-' {
+			if id[i] != '-' {
+				return b, false
+			}
+			continue
+		}
+		c := id[i]
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return b, false
+		}
+		b[n/2] = b[n/2]<<4 | c
+		n++
+	}
+	return b, true
+}
+
+func unpackUUID(b []byte) string {
+	var out [len(uuidForm)]byte
+	n := 0
+	for i := range out {
+		if uuidForm[i] == '-' {
+			out[i] = '-'
+			continue
+		}
+		out[i] = "0123456789abcdef"[b[n/2]>>(4*(1-n%2))&15]
+		n++
+	}
+	return string(out[:])
+}
+
+// splitID returns the ID at the start of a record, as it stands there, and the rest; raw is nil in a damaged one.
+func splitID(record []byte) (raw, rest []byte, packed bool) {
+	n, k := binary.Uvarint(record)
+	if packed = k > 0 && n == 0; packed {
+		n = 16
+	}
+	if k <= 0 || n > uint64(len(record)-k) {
+		return nil, nil, false
+	}
+	return record[k : k+int(n)], record[k+int(n):], packed
+}
+
+// recordID returns the user ID of a record.
+func recordID(record []byte) string {
+	raw, _, packed := splitID(record)
+	if packed {
+		return unpackUUID(raw)
+	}
+	return string(raw)
+}
+
+// recordHasID says whether a record, nil for none, is that of a user ID.
+func recordHasID(record []byte, id string) bool {
+	raw, _, packed := splitID(record)
+	if !packed {
+		return raw != nil && string(raw) == id
+	}
+	want, is := packUUID(id)
+	return is && string(raw) == string(want[:])
+}
+
+// The records of groupUsers users stand under one key: which of them there are as bits, from the lowest, then the
+// length of each record, then the records.
+const groupUsers = 16
+
+// splitGroup returns the bits and the records of a group, with nil for who is not there.
+func splitGroup(raw []byte) (list [groupUsers][]byte, err error) {
+	if raw == nil {
+		return list, nil
+	}
+	bad := func(detail string) error { return &FormatError{What: "group of users", Detail: detail} }
+	if len(raw) < 2 {
+		return list, bad("ends early")
+	}
+	has, r := be16(raw), reader{b: raw[2:]}
+	var sizes [groupUsers]uint64
+	for i := range list {
+		if has>>i&1 != 0 {
+			sizes[i] = r.uvarint()
+		}
+	}
+	for i := range list {
+		if has>>i&1 == 0 {
+			continue
+		}
+		if r.err != nil || sizes[i] > uint64(len(r.b)) {
+			return list, bad("length of a record")
+		}
+		list[i], r.b = r.b[:sizes[i]:sizes[i]], r.b[sizes[i]:]
+	}
+	if has == 0 || len(r.b) > 0 {
+		return list, bad("empty, or longer than its records")
+	}
+	return list, nil
+}
+
+// joinGroup is the reverse; nil when nobody is there.
+func joinGroup(list *[groupUsers][]byte) []byte {
+	has, size := uint16(0), 2
+	for i, record := range list {
+		if record != nil {
+			has |= 1 << i
+			size += len(record) + 2
+		}
+	}
+	if has == 0 {
+		return nil
+	}
+	w := writer{b: binary.BigEndian.AppendUint16(make([]byte, 0, size), has)}
+	for _, record := range list {
+		if record != nil {
+			w.uvarint(uint64(len(record)))
+		}
+	}
+	for _, record := range list {
+		w.b = append(w.b, record...)
+	}
+	return w.b
+}
+
+// groupRecord returns a record of a group, nil if it is not there. It looks at no more than it has to.
+func groupRecord(group []byte, low uint16) []byte {
+	if group == nil {
+		return nil
+	}
+	damaged := func() { panic(&FormatError{What: "group of users", Detail: "length"}) }
+	if len(group) < 2 {
+		damaged()
+	}
+	has, place := be16(group), low%groupUsers
+	if has>>place&1 == 0 {
+		return nil
+	}
+	b := group[2:]
+	from, size := uint64(0), uint64(0)
+	before := mathbits.OnesCount16(has & (1<<place - 1))
+	for i := range mathbits.OnesCount16(has) {
+		n, k := binary.Uvarint(b)
+		if k <= 0 || n > uint64(len(group)) {
+			damaged()
+		}
+		b = b[k:]
+		if i < before {
+			from += n
+		} else if i == before {
+			size = n
+		}
+	}
+	if from+size > uint64(len(b)) {
+		damaged()
+	}
+	return b[from : from+size : from+size]
+}
+
+// foldUsers returns what the file is to have under a group's key: the changes over what it has.
+func foldUsers(base []byte, list []change) ([]byte, error) {
+	group, err := splitGroup(base)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range list {
+		group[c.key[len(c.key)-1]%groupUsers] = c.value
+	}
+	return joinGroup(&group), nil
 }

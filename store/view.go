@@ -18,6 +18,7 @@ import (
 // What it returns aliases mapped memory or a delta, and is read-only and gone after close.
 type view struct {
 	open   *atomic.Int64
+	geo    geometry
 	tx     *bbolt.Tx
 	bucket [buckets]*bbolt.Bucket
 	layers *layers
@@ -57,7 +58,7 @@ func (s *Store) view() (*view, error) {
 			return nil, err
 		}
 		s.views.Add(1)
-		return &view{open: &s.views, tx: tx, layers: l, frozen: l.frozen, active: l.active}, nil
+		return &view{open: &s.views, geo: s.geo, tx: tx, layers: l, frozen: l.frozen, active: l.active}, nil
 	}
 }
 
@@ -76,7 +77,7 @@ func (v *view) base(b bucket) *bbolt.Bucket {
 	return v.bucket[b]
 }
 
-// get returns the value of a key outside the blocks, nil if there is none.
+// get returns the value of a key outside the blocks and not of an ID, nil if there is none.
 func (v *view) get(b bucket, key []byte) []byte {
 	if value, found := v.active.get(b, key); found {
 		return value
@@ -123,6 +124,9 @@ func (v *view) recordBelow(kind byte, block, low uint16) []byte {
 		if value, found := v.frozen.record(kind, block, low); found {
 			return value
 		}
+	}
+	if kind == kindUser {
+		return groupRecord(v.base(bucketBlocks).Get(groupKey(block, low)), low)
 	}
 	key := recordKey(kind, block, low)
 	return v.base(bucketBlocks).Get(key[:])

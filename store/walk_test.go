@@ -191,7 +191,7 @@ func TestDamageMetByACopy(t *testing.T) {
 	blocks := bytes.Clone(files[blocksFile])
 	for id := 2; root == 0; id++ {
 		page := blocks[id*4096:]
-		if le.Uint16(page[8:]) == leafPage && bytes.HasPrefix(page[pageHeader+int(le.Uint32(page[pageHeader+4:])):], []byte("user 00-00")) {
+		if le.Uint16(page[8:]) == leafPage && le.Uint16(page[10:]) > 0 && le.Uint32(page[pageHeader+8:]) == idPrefix {
 			root = uint64(id)
 			le.PutUint16(page[8:], 0x22)
 		}
