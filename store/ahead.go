@@ -12,10 +12,12 @@ import (
 // that goes on meanwhile changes only keys that the frozen delta has. What the active delta says comes before it.
 type ahead struct {
 	layers *layers
-	values map[storedKey][]byte // copies; nil: there is no such key
+	values map[storedKey][]byte // nil: there is no such key
 	ids    map[string]int64     // ordinals, or nobody
 	// Of a CaughtUp: those of its messages that the user waits for. Nil for other commands.
 	waiting []uint64
+	// The values are the file's own and not copies, because nothing writes to it: so at a replay.
+	alias bool
 }
 
 const nobody = -1
@@ -25,22 +27,44 @@ type storedKey struct {
 	key    string
 }
 
+func newAhead(v *view, ops int) *ahead {
+	return &ahead{layers: v.layers, values: make(map[storedKey][]byte, 4*ops), ids: make(map[string]int64, ops)}
+}
+
+// batchAhead reads for the commands of a record that is replayed, as far as they are batches, into r, which was
+// used for another record or is empty.
+func (s *Store) batchAhead(r *ahead, commands []Command) error {
+	return s.withView(func(v *view) error {
+		if r.values == nil {
+			*r = *newAhead(v, len(commands))
+			r.alias = true
+		}
+		clear(r.values)
+		clear(r.ids)
+		v.ahead = r // so that nothing is looked up twice
+		st := s.published.Load()
+		for _, c := range commands {
+			if b, is := c.(*Batch); is {
+				r.batch(v, s.geo, st, b)
+			}
+		}
+		return nil
+	})
+}
+
 // ahead reads what apply will look up for a command, nil if that is nothing.
 func (s *Store) ahead(c Command) (r *ahead, err error) {
 	switch c := c.(type) {
 	case *Batch:
 		err = s.withView(func(v *view) error {
-			r = &ahead{layers: v.layers, values: make(map[storedKey][]byte, 4*len(c.Ops)), ids: make(map[string]int64, len(c.Ops))}
-			v.ahead = r // so that nothing is looked up twice
-			st := s.published.Load()
-			for i := range c.Ops {
-				r.op(v, s.geo, st, &c.Ops[i])
-			}
+			r = newAhead(v, len(c.Ops))
+			v.ahead = r
+			r.batch(v, s.geo, s.published.Load(), c)
 			return nil
 		})
 	case *Push:
 		err = s.withView(func(v *view) error {
-			r = &ahead{layers: v.layers, values: make(map[storedKey][]byte), ids: make(map[string]int64)}
+			r = newAhead(v, 0)
 			r.expr(v, s.published.Load(), c.To)
 			return nil
 		})
@@ -67,10 +91,17 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 	return r, err
 }
 
+func (r *ahead) own(value []byte) []byte {
+	if r.alias {
+		return value
+	}
+	return bytes.Clone(value)
+}
+
 // read notes what is below the active delta under a key.
 func (r *ahead) read(v *view, b bucket, key []byte) {
 	if _, done := r.values[storedKey{b, string(key)}]; !done {
-		r.values[storedKey{b, string(key)}] = bytes.Clone(v.below(b, key))
+		r.values[storedKey{b, string(key)}] = r.own(v.below(b, key))
 	}
 }
 
@@ -79,7 +110,7 @@ func (r *ahead) readRecord(v *view, kind byte, block, low uint16) {
 	key := recordKey(kind, block, low)
 	k := storedKey{bucketBlocks, string(key[:])}
 	if _, done := r.values[k]; !done {
-		r.values[k] = bytes.Clone(v.recordBelow(kind, block, low))
+		r.values[k] = r.own(v.recordBelow(kind, block, low))
 	}
 }
 
@@ -91,6 +122,12 @@ func (r *ahead) readID(v *view, id string) {
 	r.ids[id] = nobody
 	if ord, known := v.ordinalBelow(id, hashID(id)); known {
 		r.ids[id] = int64(ord)
+	}
+}
+
+func (r *ahead) batch(v *view, g geometry, st *state, b *Batch) {
+	for i := range b.Ops {
+		r.op(v, g, st, &b.Ops[i])
 	}
 }
 

@@ -37,6 +37,7 @@ type applier struct {
 	// What the record's commands have made of the progress of tasks: many commands of a record touch the same
 	// few tasks, whose progress is written once, behind the last of them.
 	counts map[uint64]*Progress
+	users  *userTx // of the last batch, whose maps the next one uses
 }
 
 func (a *applier) tell(f func(Observer)) { a.events = append(a.events, f) }

@@ -49,6 +49,10 @@ type userTx struct {
 	factKeys []string            // of those that are new, in order of their numbers
 	ordinals uint64
 	result   BatchResult
+
+	// What becomes true or untrue of users, and by how much the facts' counts change; see changes.
+	given, taken []uint64 // block, fact and low half of the ordinal; ascending
+	counts       map[uint32]int64
 }
 
 // editing is a user before and after the batch.
@@ -65,9 +69,7 @@ type editing struct {
 }
 
 func (a *applier) batch(c *Batch) (any, error) {
-	tx := &userTx{
-		a: a, byID: make(map[string]*editing, len(c.Ops)), byOrd: make(map[uint32]*editing, len(c.Ops)), ordinals: a.st.nextOrdinal,
-	}
+	tx := a.newUserTx(len(c.Ops))
 	for i := range c.Ops {
 		if err := tx.op(&c.Ops[i]); err != nil {
 			return nil, &OpError{Index: i, ID: c.Ops[i].ID, Err: err}
@@ -79,6 +81,27 @@ func (a *applier) batch(c *Batch) (any, error) {
 	}
 	tx.install()
 	return tx.result, nil
+}
+
+func (a *applier) newUserTx(ops int) *userTx {
+	tx := a.users
+	if tx == nil {
+		tx = &userTx{
+			a: a, byID: make(map[string]*editing, ops), byOrd: make(map[uint32]*editing, ops),
+			owners: make(map[[16]byte]uint32), facts: make(map[string]uint32), counts: make(map[uint32]int64),
+		}
+		a.users = tx
+	}
+	clear(tx.byID)
+	clear(tx.byOrd)
+	clear(tx.owners)
+	clear(tx.facts)
+	clear(tx.counts)
+	clear(tx.order)
+	tx.order, tx.factKeys = tx.order[:0], tx.factKeys[:0]
+	tx.given, tx.taken = tx.given[:0], tx.taken[:0]
+	tx.ordinals, tx.result = a.st.nextOrdinal, BatchResult{}
+	return tx
 }
 
 func (tx *userTx) mostPlatforms() (n int) {
@@ -212,9 +235,6 @@ func (tx *userTx) fact(key string) (uint32, bool) {
 	n, seen := tx.facts[key]
 	if !seen {
 		n, _ = tx.a.v.factNumber(key)
-		if tx.facts == nil {
-			tx.facts = make(map[string]uint32)
-		}
 		tx.facts[key] = n
 	}
 	return n, n != 0
@@ -298,9 +318,6 @@ func (tx *userTx) putDevices(u *editing, devices []Device) error {
 			tx.removeDevice(tx.byOrdinal(ord), h)
 		}
 		d.Registered = tx.a.st.now
-		if tx.owners == nil {
-			tx.owners = make(map[[16]byte]uint32)
-		}
 		tx.owners[h] = u.ordinal
 		if i := indexDevice(u.devs, h); i >= 0 {
 			u.devs[i] = d
@@ -362,16 +379,16 @@ func (tx *userTx) install() {
 	first := a.st.nextFact
 	a.st.nextFact += uint32(len(tx.factKeys))
 	a.st.nextOrdinal = tx.ordinals
-	c := tx.changes()
+	tx.changes()
 	for i, key := range tx.factKeys {
 		// One that the batch named and then took away again was never true of anyone.
-		if fact := first + uint32(i); c.counts[fact] > 0 {
+		if fact := first + uint32(i); tx.counts[fact] > 0 {
 			a.put(bucketFacts, []byte(key), key32(fact))
 			a.put(bucketNames, key32(fact), []byte(key))
 		}
 	}
-	a.d.setAll(c.given, true)
-	a.d.setAll(c.taken, false)
+	a.d.setAll(tx.given, true)
+	a.d.setAll(tx.taken, false)
 	for _, u := range tx.order {
 		tx.releaseTokens(u)
 		if u.gone && u.existed {
@@ -383,17 +400,11 @@ func (tx *userTx) install() {
 			tx.write(u)
 		}
 	}
-	for _, fact := range sortedKeys(c.counts) {
-		if by := c.counts[fact]; by != 0 {
+	for _, fact := range sortedKeys(tx.counts) {
+		if by := tx.counts[fact]; by != 0 {
 			a.addCount(fact, by)
 		}
 	}
-}
-
-// factChanges are the facts that a batch makes true or untrue, and by how much their counts change.
-type factChanges struct {
-	given, taken []uint64 // block, fact and low half of the ordinal; ascending
-	counts       map[uint32]int64
 }
 
 // factChange packs a change of a fact in the order in which the delta takes them.
@@ -401,32 +412,32 @@ func factChange(block uint16, fact uint32, low uint16) uint64 {
 	return uint64(block)<<48 | uint64(fact)<<16 | uint64(low)
 }
 
-func (tx *userTx) changes() *factChanges {
-	c, g := &factChanges{counts: make(map[uint32]int64)}, tx.a.s.geo
+// changes collects what the batch makes true and untrue.
+func (tx *userTx) changes() {
+	g := tx.a.s.geo
 	for _, u := range tx.order {
 		block, low := g.block(u.ordinal), g.low(u.ordinal)
 		if !u.gone {
 			tx.each(u, true, func(fact uint32) {
-				c.given = append(c.given, factChange(block, fact, low))
-				c.counts[fact]++
+				tx.given = append(tx.given, factChange(block, fact, low))
+				tx.counts[fact]++
 			})
 			if !u.existed {
-				c.given = append(c.given, factChange(block, existsFact, low))
+				tx.given = append(tx.given, factChange(block, existsFact, low))
 			}
 		}
 		if u.existed {
 			tx.each(u, false, func(fact uint32) {
-				c.taken = append(c.taken, factChange(block, fact, low))
-				c.counts[fact]--
+				tx.taken = append(tx.taken, factChange(block, fact, low))
+				tx.counts[fact]--
 			})
 			if u.gone {
-				c.taken = append(c.taken, factChange(block, existsFact, low))
+				tx.taken = append(tx.taken, factChange(block, existsFact, low))
 			}
 		}
 	}
-	slices.Sort(c.given)
-	slices.Sort(c.taken)
-	return c
+	slices.Sort(tx.given)
+	slices.Sort(tx.taken)
 }
 
 // each calls f for the facts that the batch added to the user, or took away.

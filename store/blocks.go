@@ -179,7 +179,9 @@ func (c *change) place(list []change) (key []byte, n int) {
 	return c.key, 1
 }
 
-func (c *change) isUser() bool { return c.bucket == bucketBlocks && c.bits == nil && c.key[2] == kindUser }
+func (c *change) isUser() bool {
+	return c.bucket == bucketBlocks && c.bits == nil && c.key[2] == kindUser
+}
 
 // foldInto returns the value of a key with the changes to it laid over, nil for none.
 func foldInto(base []byte, list []change) ([]byte, error) {

@@ -119,7 +119,7 @@ func applyAside(t *testing.T, s *Store, rec *record, commands []Command) {
 	defer stuck.Stop()
 	err := func() (err error) {
 		defer guardFaults("replay", &err)() // as Open and the committer have it
-		return aside.replayRecord(aside.st.position+1, rec, commands)
+		return aside.replayRecord(&decoded{position: aside.st.position + 1, rec: rec, commands: commands})
 	}()
 	if n := aside.Views(); n != 0 {
 		t.Fatalf("%d views are open after %v", n, err)

@@ -110,7 +110,7 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	aside := &Store{geo: s.geo, proposer: s.proposer, st: *s.published.Load().clone()}
 	aside.layers.Store(&layers{db: s.blocksDB(), active: newDelta()})
 	early := &Batch{Ops: []UserOp{registerOp("early")}}
-	if err := aside.replayRecord(aside.st.position+1, &record{stamp: 7, proposer: 99, first: 1}, []Command{early}); err != nil {
+	if err := aside.replayRecord(&decoded{position: aside.st.position + 1, rec: &record{stamp: 7, proposer: 99, first: 1}, commands: []Command{early}}); err != nil {
 		t.Fatal(err)
 	}
 	aside.publish()

@@ -252,23 +252,32 @@ func (s *Store) replay(position uint64) error {
 	}
 	s.st.position = position
 	s.layers.Load().active.position = position
-	ahead := make(chan decoded, 16) // decoding goes on while earlier records are applied
+	s.publish() // what is read ahead needs the names of attributes
+	records := make(chan *decoded, replayAhead)
 	done := make(chan struct{})
 	defer func() {
 		close(done)
-		for range ahead { // until it has left the journal, which may be closed next
+		for range records { // until it has left the journal, which may be closed next
 		}
 	}()
-	go s.decodeAhead(position, ahead, done)
-	for d := range ahead {
+	aheads := make(chan *ahead, replayAhead+2*workers()+1) // one for each record that is under way
+	for range cap(aheads) {
+		aheads <- new(ahead)
+	}
+	go s.decodeAhead(position, records, aheads, done)
+	for d := range records {
+		<-d.ready
 		if d.err != nil {
 			return d.err
 		}
 		if d.position != s.st.position+1 {
 			return fmt.Errorf("%w: %s goes on at record %d after %d", ErrForeignFile, journalFile, d.position, s.st.position)
 		}
-		if err := s.replayRecord(d.position, d.rec, d.commands); err != nil {
+		if err := s.replayRecord(d); err != nil {
 			return fmt.Errorf("journal record %d: %w", d.position, err)
+		}
+		if d.ahead != nil {
+			aheads <- d.ahead
 		}
 	}
 	last, _, err := s.journal.Last()
@@ -282,37 +291,68 @@ func (s *Store) replay(position uint64) error {
 	return nil
 }
 
-// decoded is a journal record with its commands, or why there is none.
+// replayAhead is how many records are decoded and read for ahead of the one that is applied.
+const replayAhead = 16
+
+// decoded is a journal record with its commands, or why there is none. All but the position is there when ready is closed.
 type decoded struct {
 	position uint64
+	ready    chan struct{}
 	rec      *record
 	commands []Command
+	ahead    *ahead // of all of the commands; may be nil
 	err      error
 }
 
-// decodeAhead sends the records behind a position, the last with an error if one keeps it from the rest.
-func (s *Store) decodeAhead(position uint64, ahead chan<- decoded, done <-chan struct{}) {
-	defer close(ahead)
-	send := func(d decoded) bool {
+// decodeAhead sends the records behind a position, the last with an error if one keeps it from the rest. That a record
+// is decoded, and what its commands look up is read, goes on in several goroutines while earlier records are applied: a replay
+// has no callers who would do it. The blocks do not change meanwhile, nor do the layers.
+func (s *Store) decodeAhead(position uint64, records chan<- *decoded, aheads chan *ahead, done <-chan struct{}) {
+	defer close(records)
+	var decoding sync.WaitGroup
+	defer decoding.Wait()
+	free := make(chan struct{}, workers())
+	send := func(d *decoded) bool {
 		select {
-		case ahead <- d:
-			return d.err == nil
+		case records <- d:
+			return true
 		case <-done:
 			return false
 		}
 	}
 	err := s.eachRecord(position, func(r JournalRecord) bool {
-		d := decoded{position: r.Position}
-		if d.rec, d.err = decodeRecord(r.Record); d.err == nil {
-			d.commands, d.err = decodeCommands(d.rec)
-		}
-		if d.err != nil {
-			d.err = fmt.Errorf("journal record %d: %w", d.position, d.err)
-		}
+		d := &decoded{position: r.Position, ready: make(chan struct{})}
+		free <- struct{}{}
+		decoding.Go(func() {
+			defer func() { <-free }()
+			s.decode(d, r.Record, aheads)
+		})
 		return send(d)
 	})
 	if err != nil {
-		send(decoded{err: err})
+		d := &decoded{err: err, ready: make(chan struct{})}
+		close(d.ready)
+		send(d)
+	}
+}
+
+func (s *Store) decode(d *decoded, b []byte, aheads chan *ahead) {
+	defer close(d.ready)
+	defer guardFaults(journalFile, &d.err)()
+	rec, err := decodeRecord(b)
+	if err == nil {
+		d.rec = rec
+		d.commands, err = decodeCommands(rec)
+	}
+	if err != nil {
+		d.err = fmt.Errorf("journal record %d: %w", d.position, err)
+		return
+	}
+	r := <-aheads
+	if s.batchAhead(r, d.commands) == nil { // else who applies it meets the same error
+		d.ahead = r
+	} else {
+		aheads <- r
 	}
 }
 
@@ -342,20 +382,20 @@ func decodeCommands(rec *record) ([]Command, error) {
 	return commands, nil
 }
 
-func (s *Store) replayRecord(position uint64, rec *record, commands []Command) error {
+func (s *Store) replayRecord(d *decoded) error {
 	v, err := s.view()
 	if err != nil {
 		return err
 	}
 	a := &applier{s: s, st: &s.st, d: v.active, v: v}
 	defer func() { a.v.close() }()
-	a.record(position, rec, commands, nil, func(int, any, error) {})
+	a.record(d.position, d.rec, d.commands, func(int) *ahead { return d.ahead }, func(int, any, error) {})
 	return nil
 }
 
 // record applies a record's commands in order and hands on each result. Of each command there may be what its
 // proposer has read ahead.
-func (a *applier) record(position uint64, rec *record, commands []Command, aheads []*ahead, result func(i int, r any, err error)) {
+func (a *applier) record(position uint64, rec *record, commands []Command, read func(i int) *ahead, result func(i int, r any, err error)) {
 	a.st.now = max(a.st.now, rec.stamp)
 	last := a.st.last(rec.proposer)
 	for i, c := range commands {
@@ -363,9 +403,8 @@ func (a *applier) record(position uint64, rec *record, commands []Command, ahead
 			result(i, nil, ErrOutcomeUnknown)
 			continue
 		}
-		a.v.ahead = nil
-		if aheads != nil && aheads[i] != nil && aheads[i].layers == a.v.layers {
-			a.v.ahead = aheads[i]
+		if a.v.ahead = read(i); a.v.ahead != nil && a.v.ahead.layers != a.v.layers {
+			a.v.ahead = nil
 		}
 		r, err := a.apply(c)
 		result(i, r, err)
