@@ -69,7 +69,7 @@ func connectAll(b testing.TB, p *Pusher, users int) {
 		p.delivery.eachLane(func(l *lane) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			for _, u := range l.users {
+			for u := range l.users.all() {
 				if u.live {
 					live++
 				}

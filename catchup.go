@@ -52,7 +52,7 @@ func (p *presence) catchUp(w *worker) {
 func (p *presence) mayCatchUp() bool {
 	l := p.lane
 	switch {
-	case l.users[p.low] != p || p.live || p.stuck || p.full:
+	case l.users.get(p.low) != p || p.live || p.stuck || p.full:
 	case l.inflight(p.low):
 		l.waiters[p.low] = struct{}{}
 	default:
@@ -85,7 +85,7 @@ func (p *presence) plan(seqs []uint64, limit uint64) (todo []*message, again boo
 	d.o.hook("catchup:plan", p.id)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	here := l.users[p.low] == p
+	here := l.users.get(p.low) == p
 	for _, m := range found {
 		u := l.unsaved[m.seq]
 		if !here || u != nil && u.Contains(uint32(p.low)) {
@@ -117,7 +117,8 @@ func (p *presence) plan(seqs []uint64, limit uint64) (todo []*message, again boo
 	if full || l.started != limit || len(p.fleeting) > 0 {
 		return nil, true
 	}
-	p.live, p.queued, p.attempt = true, false, 0
+	p.setLive(true)
+	p.queued, p.attempt = false, 0
 	return nil, false
 }
 
@@ -140,7 +141,7 @@ func (p *presence) deliver(w *worker, todo []*message) {
 		m := todo[c.next]
 		c.next++
 		l.mu.Lock()
-		here := p.conns > 0 && l.users[p.low] == p && d.ctx.Err() == nil
+		here := p.conns > 0 && l.users.get(p.low) == p && d.ctx.Err() == nil
 		send := here && m.deliverable() && !p.alreadyAcked(m)
 		if send && d.clientAcks && m.f == nil {
 			if len(p.unacked) >= maxUnacked {
@@ -187,10 +188,10 @@ func (p *presence) deliver(w *worker, todo []*message) {
 			failed = m
 			d.messages.release(m)
 		default:
-			p.note(c, m.seq)
+			p.note(w, c, m.seq)
 			d.messages.release(m)
 		}
-		over = w.overstays(d.pool.clock())
+		over = w.overstays()
 	}
 	d.o.hook("catchup:delivered", p.id)
 	if over && failed == nil {
@@ -215,9 +216,9 @@ func (p *presence) deliver(w *worker, todo []*message) {
 }
 
 // note adds a delivery to a round, and commits those so far when a slow transport has made them wait.
-func (p *presence) note(c *caughtUp, seq uint64) {
+func (p *presence) note(w *worker, c *caughtUp, seq uint64) {
 	c.delivered, c.progress = append(c.delivered, seq), true
-	if p.lane.d.pool.clock()-c.since >= int64(commitAfter) {
+	if w.now-c.since >= int64(commitAfter) {
 		p.flush(c)
 	}
 }
@@ -266,7 +267,7 @@ func (p *presence) putBack(c *caughtUp) {
 	l := p.lane
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.users[p.low] != p {
+	if l.users.get(p.low) != p {
 		return
 	}
 	retained := c.todo[:c.next]

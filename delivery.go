@@ -157,7 +157,7 @@ func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
 		return
 	}
 	for it := low.Iterator(); it.HasNext(); {
-		if p := l.users[uint16(it.Next())]; p != nil {
+		if p := l.users.get(uint16(it.Next())); p != nil {
 			p.acked(seq)
 		}
 	}
@@ -180,7 +180,7 @@ func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64) {
 	if l.busy[low] > 0 {
 		l.gone[low] = append(l.gone[low], seqs...)
 	}
-	if p := l.users[low]; p != nil && d.clientAcks {
+	if p := l.users.get(low); p != nil && d.clientAcks {
 		p.acked(seqs...)
 	}
 }
@@ -196,7 +196,7 @@ func (d *delivery) unackedThrough(ordinal uint32, through uint64) (seqs []uint64
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.users[low]
+	p := l.users.get(low)
 	if p == nil || p.timeouts > 0 || p.sent < through {
 		return nil, false
 	}
@@ -242,7 +242,7 @@ func (d *delivery) Unregistered(ordinal uint32) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p := l.users[low]; p != nil {
+	if p := l.users.get(low); p != nil {
 		p.leave()
 	}
 	bit := roaring.BitmapOf(uint32(low))
@@ -270,7 +270,7 @@ func (d *delivery) connected(ordinal uint32) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.users[low] != nil
+	return l.users.get(low) != nil
 }
 
 // retryUnsaved commits deliveries whose commit failed.
@@ -322,7 +322,7 @@ func (d *delivery) checkAcks(now time.Time) {
 		defer l.mu.Unlock()
 		for low, p := range l.unacked {
 			p.forgetEnded(ended)
-			if len(p.unacked) == 0 || l.users[low] != p {
+			if len(p.unacked) == 0 || l.users.get(low) != p {
 				delete(l.unacked, low)
 				continue
 			}
@@ -330,7 +330,8 @@ func (d *delivery) checkAcks(now time.Time) {
 				continue
 			}
 			p.timeouts = min(p.timeouts+1, 4)
-			p.live, p.full, p.sent, p.unacked = false, false, 0, nil
+			p.setLive(false)
+			p.full, p.sent, p.unacked = false, 0, nil
 			p.schedule()
 		}
 	})
@@ -352,7 +353,7 @@ func (d *delivery) stopTimers() {
 	d.eachLane(func(l *lane) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, p := range l.users {
+		for p := range l.users.all() {
 			if p.retry != nil {
 				p.retry.Stop()
 			}

@@ -12,7 +12,7 @@ import (
 
 // A lane commits what it has delivered after so many users or so much time.
 const (
-	commitUsers = 4096
+	commitUsers = 16384
 	commitAfter = 50 * time.Millisecond
 	chunkUsers  = 256
 	// turnTime is how long a lane or a catch-up keeps its worker while others wait for one.
@@ -29,8 +29,9 @@ type lane struct {
 	block uint16
 
 	mu        sync.Mutex
-	users     map[uint16]*presence // who is connected
-	connected *roaring.Bitmap      // the same
+	users     presences       // who is connected
+	connected *roaring.Bitmap // the same
+	live      *roaring.Bitmap // of them, who gets messages from the lane
 	started   uint64               // the highest sequence that the lane has started, or had no users for
 	waiting   []*flight            // accepted, not started, in order
 	current   *run
@@ -46,7 +47,7 @@ type lane struct {
 
 func newLane(d *delivery, block uint16, started uint64) *lane {
 	return &lane{
-		d: d, block: block, started: started, connected: roaring.New(), users: make(map[uint16]*presence),
+		d: d, block: block, started: started, connected: roaring.New(), live: roaring.New(),
 		busy: make(map[uint16]int), gone: make(map[uint16][]uint64), waiters: make(map[uint16]struct{}), hung: make(map[uint16]int),
 		unacked: make(map[uint16]*presence),
 		unsaved: make(map[uint64]*roaring.Bitmap),
@@ -69,6 +70,7 @@ type run struct {
 	chunk     []*presence
 	pos       int
 	seen      uint32   // cancels when the chunk was taken
+	until     int64    // when the message expires, by the pool's clock and as of when the chunk was taken
 	delivered []uint32 // not yet committed
 	since     int64    // the last commit, or the start, by the pool's clock
 }
@@ -91,7 +93,7 @@ func (l *lane) inflight(low uint16) bool {
 func (l *lane) accept(f *flight) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.users) == 0 && len(l.waiting) == 0 && l.current == nil {
+	if l.users.n == 0 && len(l.waiting) == 0 && l.current == nil {
 		l.started = f.seq // nobody to start it for; who connects later catches up
 		f.release()
 		return
@@ -110,7 +112,7 @@ func (l *lane) schedule() {
 // work carries the lane on until there is nothing to do, or others have waited long enough. When the worker is
 // abandoned in a call, the lane has gone to another one already.
 func (l *lane) work(w *worker) {
-	for l.d.ctx.Err() == nil && !l.handOver(w, nil, l.d.pool.clock()) {
+	for l.d.ctx.Err() == nil && !l.handOver(w, nil) {
 		r := l.next()
 		if r == nil {
 			return
@@ -123,8 +125,8 @@ func (l *lane) work(w *worker) {
 
 // handOver puts the lane at the end of the queue when the worker has been with it for its turn and is wanted
 // elsewhere. When it is true the lane is somebody else's.
-func (l *lane) handOver(w *worker, r *run, now int64) bool {
-	if !w.overstays(now) {
+func (l *lane) handOver(w *worker, r *run) bool {
+	if !w.overstays() {
 		return false
 	}
 	if r != nil {
@@ -178,22 +180,19 @@ func (l *lane) start(f *flight) *run {
 	l.started = f.seq
 	r.m, r.since = m, l.d.pool.clock()
 	if audience != nil {
-		reach := roaring.And(audience, l.connected)
+		r.targets = roaring.And(audience, l.live)
 		if u := l.unsaved[f.seq]; u != nil {
-			reach.AndNot(u)
+			r.targets.AndNot(u)
 		}
-		var live []uint32
-		for it := reach.Iterator(); it.HasNext(); {
-			low := it.Next()
-			p := l.users[uint16(low)]
-			switch {
-			case p.live && p.sent < f.seq && !p.stuck:
-				live = append(live, low)
-			case f.fleeting() && p.sent < f.seq:
-				p.keep(m)
+		if f.fleeting() {
+			behind := roaring.And(audience, l.connected)
+			behind.AndNot(l.live)
+			for it := behind.Iterator(); it.HasNext(); {
+				if p := l.users.get(uint16(it.Next())); p.sent < f.seq {
+					p.keep(m)
+				}
 			}
 		}
-		r.targets.AddMany(live)
 	}
 	r.it = r.targets.Iterator()
 	l.current = r
@@ -205,7 +204,7 @@ func (l *lane) start(f *flight) *run {
 // deliver sends the run to all its targets. It returns false when the lane is another worker's now.
 func (l *lane) deliver(w *worker, r *run) bool {
 	for l.d.ctx.Err() == nil {
-		if r.pos >= len(r.chunk) && !l.nextChunk(r) {
+		if r.pos >= len(r.chunk) && !l.nextChunk(w, r) {
 			l.finish(r)
 			return true
 		}
@@ -222,7 +221,7 @@ func (l *lane) deliver(w *worker, r *run) bool {
 }
 
 // nextChunk takes the next targets who are still there and still to get it.
-func (l *lane) nextChunk(r *run) bool {
+func (l *lane) nextChunk(w *worker, r *run) bool {
 	r.chunk, r.pos = r.chunk[:0], 0
 	if r.m == nil || !r.m.deliverable() {
 		return false
@@ -233,17 +232,20 @@ func (l *lane) nextChunk(r *run) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	w.tick() // the lock may have taken its time
+	r.until = w.now + int64(r.m.left())
 	r.seen = r.cancels.Load()
 	for r.it.HasNext() && len(r.chunk) < size {
 		low := r.it.Next()
-		p := l.users[uint16(low)]
+		p := l.users.get(uint16(low))
 		if p == nil || !p.live || p.stuck || p.sent >= r.f.seq || r.cancelled != nil && r.cancelled.Contains(low) {
 			l.release(r, uint16(low))
 			continue
 		}
 		if l.d.clientAcks && !r.f.fleeting() {
 			if len(p.unacked) >= maxUnacked {
-				p.live, p.full = false, true // the acknowledgements bring it back
+				p.setLive(false)
+				p.full = true // the acknowledgements bring it back
 				l.release(r, uint16(low))
 				continue
 			}
@@ -267,7 +269,7 @@ func (l *lane) wake(low uint16) {
 		return
 	}
 	delete(l.waiters, low)
-	if p := l.users[low]; p != nil {
+	if p := l.users.get(low); p != nil {
 		p.schedule()
 	}
 }
@@ -280,7 +282,7 @@ func (l *lane) deliverEach(w *worker, r *run) bool {
 			l.undo(r, p)
 			continue
 		}
-		if (r.cancels.Load() != r.seen || !r.m.deliverable()) && l.skip(r, p) {
+		if (r.cancels.Load() != r.seen || w.now >= r.until || r.m.ended.Load()) && l.skip(r, p) {
 			continue
 		}
 		err, abandoned := w.deliver(call{lane: l, run: r, users: r.chunk[r.pos-1 : r.pos], m: r.m})
@@ -338,7 +340,8 @@ func (l *lane) skip(r *run, p *presence) bool {
 func (l *lane) undo(r *run, p *presence) {
 	l.mu.Lock()
 	p.forgetUnacked(r.f.seq)
-	p.sent, p.live = r.f.seq-1, false
+	p.sent = r.f.seq - 1
+	p.setLive(false)
 	l.release(r, p.low)
 	l.mu.Unlock()
 }
@@ -372,11 +375,10 @@ func (l *lane) outcome(r *run, p *presence, err error) {
 
 // settle commits when it is time to, and hands the lane over when it is time to: then it returns false.
 func (l *lane) settle(w *worker, r *run) bool {
-	now := l.d.pool.clock()
-	if len(r.delivered) >= commitUsers || len(r.delivered) > 0 && now-r.since >= int64(commitAfter) {
+	if len(r.delivered) >= commitUsers || len(r.delivered) > 0 && w.now-r.since >= int64(commitAfter) {
 		l.commit(r)
 	}
-	return !l.handOver(w, r, now)
+	return !l.handOver(w, r)
 }
 
 // commit makes the deliveries so far durable, without waiting. With client acks, and

@@ -49,6 +49,14 @@ func (m *message) deliverable() bool {
 	return !m.ended.Load() && (m.f != nil || m.now().UnixMilli() < m.expires)
 }
 
+// left is how long the message may still be delivered; one without retention as long as it takes.
+func (m *message) left() time.Duration {
+	if m.f != nil {
+		return 1 << 62
+	}
+	return time.UnixMilli(m.expires).Sub(m.now())
+}
+
 // acquire returns a message for use, nil if its task has ended, or, with the error, if it cannot be read. The
 // flight is given where the message may be one without retention. Each acquired message is released once.
 func (c *messages) acquire(seq uint64, f *flight) (*message, error) {

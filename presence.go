@@ -39,10 +39,10 @@ func (d *delivery) connect(ord uint32, id string) *Session {
 	l := d.lane(block)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.users[low]
+	p := l.users.get(low)
 	if p == nil {
 		p = &presence{lane: l, id: id, low: low}
-		l.users[low] = p
+		l.users.put(p)
 		l.connected.Add(uint32(low))
 		d.present.Add(1)
 	}
@@ -64,17 +64,29 @@ func (p *presence) disconnect() {
 // leave takes the user offline.
 func (p *presence) leave() {
 	l := p.lane
-	if l.users[p.low] != p {
+	if l.users.get(p.low) != p {
 		return // unregistered before
 	}
-	delete(l.users, p.low)
+	p.setLive(false)
+	l.users.remove(p.low)
 	delete(l.waiters, p.low)
 	l.connected.Remove(uint32(p.low))
 	l.d.present.Add(-1)
-	p.live = false
 	p.dropFleeting()
 	if p.retry != nil {
 		p.retry.Stop()
+	}
+}
+
+// setLive notes whether the lane brings the user messages. Who has left is not live, and stays so.
+func (p *presence) setLive(is bool) {
+	if p.live == is {
+		return
+	}
+	if p.live = is; is {
+		p.lane.live.Add(uint32(p.low))
+	} else {
+		p.lane.live.Remove(uint32(p.low))
 	}
 }
 
@@ -112,7 +124,7 @@ func (p *presence) dropFleeting() {
 
 // retryFrom puts the user back to catching up from a message, after a pause.
 func (p *presence) retryFrom(seq uint64) {
-	p.live = false
+	p.setLive(false)
 	p.sent = seq - 1
 	p.dropFleeting()
 	if p.conns == 0 {

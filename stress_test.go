@@ -162,7 +162,7 @@ func checkIdle(t *testing.T, p *Pusher) {
 			t.Errorf("lane %d: busy %v, gone %v, waiters %v, hung %v, unacked %d, runs %d, unsaved %v, waiting %d, current %v, scheduled %v",
 				l.block, l.busy, l.gone, l.waiters, l.hung, len(l.unacked), len(l.runs), l.unsaved, len(l.waiting), l.current, l.scheduled)
 		}
-		for _, u := range l.users {
+		for u := range l.users.all() {
 			if !u.live || u.queued || u.stuck || u.full || len(u.fleeting)+len(u.unacked) > 0 {
 				t.Errorf("%+v", u)
 			}

@@ -156,6 +156,7 @@ type worker struct {
 	call    call         // the one under way; written before state
 	ids     []string
 	turn    int64 // when it took its job, or found that nobody else waits for it; by the pool's clock
+	now     int64 // when its last call ended, by the same clock, which is read once a call
 
 	settling sync.Mutex // held over workerSettling
 	// stranded is closed when an abandoned worker's users are passed over, which its late result must not overtake.
@@ -178,7 +179,8 @@ func (w *worker) run() {
 		if !ok {
 			return
 		}
-		w.turn = w.p.clock()
+		w.tick()
+		w.turn = w.now
 		if j.lane != nil {
 			j.lane.work(w)
 		} else {
@@ -203,11 +205,11 @@ func (w *worker) leave() {
 }
 
 // overstays says whether the worker has had its job for its turn while others wait for a worker.
-func (w *worker) overstays(now int64) bool {
-	if now-w.turn < int64(turnTime) {
+func (w *worker) overstays() bool {
+	if w.now-w.turn < int64(turnTime) {
 		return false
 	}
-	w.turn = now
+	w.turn = w.now
 	return w.p.wanted()
 }
 
@@ -215,9 +217,11 @@ func (w *worker) abandoned() bool { return w.state.Load()&workerMask == workerAb
 
 func (w *worker) begin(c call) {
 	w.call = c
-	w.started.Store(w.p.clock())
+	w.started.Store(w.now)
 	w.state.Add(workerMask + 1 + workerCalling)
 }
+
+func (w *worker) tick() { w.now = w.p.clock() }
 
 // end reports whether the worker still has its job.
 func (w *worker) end() bool {
@@ -260,6 +264,7 @@ func (w *worker) deliver(c call) (err error, abandoned bool) {
 		err = callOne(w.p.d, p.id, c.m)
 	}
 	if w.end() {
+		w.tick()
 		return err, false
 	}
 	<-w.stranded
@@ -278,6 +283,7 @@ func (w *worker) deliverBatch(c call) (errs func(int) error, abandoned bool) {
 	w.begin(c)
 	errs = callBatch(w.p.d.ctx, w.p.d.batcher, w.ids, c.m)
 	if w.end() {
+		w.tick()
 		return errs, false
 	}
 	<-w.stranded
@@ -444,10 +450,11 @@ func (p *presence) strand(c call) {
 		l.d.messages.retain(c.m) // for late
 	}
 	l.mu.Lock()
-	p.stuck, p.live, p.queued = true, false, false
+	p.setLive(false)
+	p.stuck, p.queued = true, false
 	p.dropFleeting()
 	l.hung[p.low]++
-	if now := l.users[p.low]; now != nil {
+	if now := l.users.get(p.low); now != nil {
 		now.dropFleeting() // of a new connection, which waits for this call too
 	}
 	l.busy[p.low]++

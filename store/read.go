@@ -181,8 +181,9 @@ func (s *Store) names(block uint16, low []uint32, ids []string) ([]string, error
 		from, to := i*part, min((i+1)*part, len(low))
 		read := func() {
 			errs[i] = s.withView(func(v *view) error {
+				users := v.users(block)
 				for k := from; k < to; k++ {
-					if raw := v.blockRecord(kindUser, block, uint16(low[k])); raw != nil {
+					if raw := users.record(uint16(low[k])); raw != nil {
 						found[k] = recordID(raw)
 					}
 				}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	mathbits "math/bits"
 	"slices"
 )
@@ -112,32 +113,31 @@ func packUUID(id string) (b [16]byte, is bool) {
 			}
 			continue
 		}
-		c := id[i]
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		default:
+		c := hexDigit[id[i]]
+		if c == 0 {
 			return b, false
 		}
-		b[n/2] = b[n/2]<<4 | c
+		b[n/2] = b[n/2]<<4 | (c - 1)
 		n++
 	}
 	return b, true
 }
 
-func unpackUUID(b []byte) string {
-	var out [len(uuidForm)]byte
-	n := 0
-	for i := range out {
-		if uuidForm[i] == '-' {
-			out[i] = '-'
-			continue
-		}
-		out[i] = "0123456789abcdef"[b[n/2]>>(4*(1-n%2))&15]
-		n++
+// hexDigit has the values of the lower-case digits, and one more.
+var hexDigit = func() (of [256]byte) {
+	for i, c := range []byte("0123456789abcdef") {
+		of[c] = byte(i) + 1
 	}
+	return of
+}()
+
+func unpackUUID(b []byte) string {
+	out := [len(uuidForm)]byte{8: '-', 13: '-', 18: '-', 23: '-'}
+	hex.Encode(out[:8], b[:4])
+	hex.Encode(out[9:13], b[4:6])
+	hex.Encode(out[14:18], b[6:8])
+	hex.Encode(out[19:23], b[8:10])
+	hex.Encode(out[24:], b[10:16])
 	return string(out[:])
 }
 

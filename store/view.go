@@ -132,6 +132,41 @@ func (v *view) recordBelow(kind byte, block, low uint16) []byte {
 	return v.base(bucketBlocks).Get(key[:])
 }
 
+// userRecords reads records of users of one block, whose groups it keeps from one to the next.
+type userRecords struct {
+	v              *view
+	block          uint16
+	active, frozen *blockDelta
+	group          int // whose records are in raw, -1 at first
+	raw            []byte
+}
+
+func (v *view) users(block uint16) *userRecords {
+	u := &userRecords{v: v, block: block, active: v.active.block(block), group: -1}
+	if v.frozen != nil {
+		u.frozen = v.frozen.block(block)
+	}
+	return u
+}
+
+func (u *userRecords) record(low uint16) []byte {
+	for _, b := range [...]*blockDelta{u.active, u.frozen} {
+		if b == nil {
+			continue
+		}
+		b.mu.RLock()
+		value, found := b.users[low]
+		b.mu.RUnlock()
+		if found {
+			return value
+		}
+	}
+	if group := int(low / groupUsers); group != u.group {
+		u.group, u.raw = group, u.v.base(bucketBlocks).Get(groupKey(u.block, low))
+	}
+	return groupRecord(u.raw, low)
+}
+
 // container returns the layered set under a fact or pending key, nil if it is
 // empty. It may alias the file: it is never the receiver of an operation in place.
 func (v *view) container(key []byte, entry func(*blockDelta) *bits) *roaring.Bitmap {
