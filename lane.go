@@ -32,8 +32,8 @@ type lane struct {
 	users     presences       // who is connected
 	connected *roaring.Bitmap // the same
 	live      *roaring.Bitmap // of them, who gets messages from the lane
-	started   uint64               // the highest sequence that the lane has started, or had no users for
-	waiting   []*flight            // accepted, not started, in order
+	started   uint64          // the highest sequence that the lane has started, or had no users for
+	waiting   []*flight       // accepted, not started, in order
 	current   *run
 	scheduled bool                       // a worker is here, or the pool has the lane in its queue
 	runs      []*run                     // whose outcome is not all applied, the current one too
