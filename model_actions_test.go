@@ -539,6 +539,7 @@ func (m *modelRun) pass() {
 
 func (m *modelRun) makeBackup() {
 	m.settle()
+	m.compareTasks() // takes note of when they ended, for it may be restored after they are forgotten
 	var b bytes.Buffer
 	m.must(m.p.Backup(m.ctx, &b), "backup")
 	m.backup, m.backupState = b.Bytes(), m.n.clone()
