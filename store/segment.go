@@ -92,7 +92,7 @@ func writeSegment(dir string, id storeID, d *delta) (name string, err error) {
 		}
 	}()
 	sum := crc32.New(castagnoli)
-	out := bufio.NewWriterSize(io.MultiWriter(f, sum), 1<<20)
+	out := bufio.NewWriterSize(io.MultiWriter(&steadyFile{File: f}, sum), 1<<20)
 	var w writer
 	w.b = append(w.b, segmentMagic...)
 	w.byte(segmentVersion)
@@ -147,6 +147,23 @@ func writeSegment(dir string, id storeID, d *delta) (name string, err error) {
 		return "", err
 	}
 	return name, syncDir(dir)
+}
+
+// steadyFile syncs what is written every few megabytes: the journal's syncs would wait for all of it at once.
+type steadyFile struct {
+	*os.File
+	unsynced int
+}
+
+const steadyBytes = 4 << 20
+
+func (f *steadyFile) Write(b []byte) (int, error) {
+	n, err := f.File.Write(b)
+	if f.unsynced += n; err == nil && f.unsynced >= steadyBytes {
+		f.unsynced = 0
+		err = f.Sync()
+	}
+	return n, err
 }
 
 // readSegment loads a segment as a frozen delta.
