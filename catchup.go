@@ -134,7 +134,8 @@ type caughtUp struct {
 // deliver sends a round's messages in order.
 func (p *presence) deliver(w *worker, todo []*message) {
 	l, d := p.lane, p.lane.d
-	c := &caughtUp{todo: todo, since: d.pool.clock()}
+	w.tick() // what is pending has been read since
+	c := &caughtUp{todo: todo, since: w.now}
 	var failed *message
 	full, over := false, false
 	for c.next < len(todo) && failed == nil && !full && !over {

@@ -8,7 +8,8 @@ import (
 // group is durable and before its callers are answered. It must not block,
 // propose, or change what it is given. Replay at Open tells nothing.
 type Observer interface {
-	// Accepted: a push. Audience has the members by block; for a retained push they are pending now.
+	// Accepted: a push. Audience has the blocks with members, and of a push without retention who they are; of
+	// a retained one they are pending now.
 	Accepted(t *Task, m *Message, audience []BlockSet)
 	// Received: users who no longer wait for a message, by acknowledgement or delivery.
 	Received(seq uint64, block uint16, low *roaring.Bitmap)
@@ -20,7 +21,7 @@ type Observer interface {
 	Unregistered(ordinal uint32)
 }
 
-// BlockSet is a set of users of one block.
+// BlockSet is a set of users of one block; nil for those who are pending there.
 type BlockSet struct {
 	Block uint16
 	Low   *roaring.Bitmap

@@ -108,12 +108,14 @@ func (a *applier) known(key []byte, c *Push) (r PushResult, dup bool, err error)
 	return PushResult{Seq: t.Seq, Random: t.Random, Accepted: t.Accepted, Expires: t.Expires, Total: p.Total, Duplicate: true}, true, nil
 }
 
-// retain keeps the message and who waits for it.
+// retain keeps the message and who waits for it: the audience's sets become the delta's, which goes on changing them.
 func (a *applier) retain(t *Task, m *Message, platforms []string, audience []BlockSet) {
 	id := key64(t.Seq)
-	for _, b := range audience {
+	for i := range audience {
+		b := &audience[i]
 		t.blocks.Add(uint32(b.Block))
-		low := b.Low.Clone() // the observer gets the audience, the delta goes on changing its own
+		low := b.Low
+		b.Low = nil
 		a.d.updatePending(b.Block, t.Seq, func(e *bits) { e.set, e.gone = low, true })
 	}
 	t.blocks.RunOptimize()

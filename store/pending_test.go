@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -247,7 +248,7 @@ func (o *accepted) Ended(seq uint64, r Reason)               { o.ended = append(
 func (o *accepted) Unregistered(uint32)                      {}
 
 // TestAudienceIsFrozen pushes, and changes who would be in the audience: who was in it waits, and nobody else. What the observer
-// got stays as it was, because it is not the delta's.
+// got of the push without retention stays as it was.
 func TestAudienceIsFrozen(t *testing.T) {
 	t.Parallel()
 	o := new(accepted)
@@ -264,6 +265,7 @@ func TestAudienceIsFrozen(t *testing.T) {
 	register(t, s, "a", "b", "c", "d")
 	propose(t, s, &Batch{Ops: []UserOp{{Kind: OpAddTags, ID: "a", Tags: []string{"x"}}, {Kind: OpAddTags, ID: "d", Tags: []string{"x"}}}})
 	r := push(t, s, &Expr{Op: OpTag, Value: "x"}, time.Hour)
+	push(t, s, &Expr{Op: OpTag, Value: "x"}, 0)
 	propose(t, s, &Batch{Ops: []UserOp{
 		{Kind: OpClearTags, ID: "a"}, {Kind: OpAddTags, ID: "b", Tags: []string{"x"}}, {Kind: OpPut, ID: "e", Tags: []string{"x"}},
 		{Kind: OpUnregister, ID: "d"}, {Kind: OpPut, ID: "d", Tags: []string{"x"}},
@@ -276,8 +278,11 @@ func TestAudienceIsFrozen(t *testing.T) {
 	if is, err := s.Ack(context.Background(), 0, r.Seq); !is || err != nil {
 		t.Fatal(is, err)
 	}
-	if len(o.tasks) != 1 || len(o.audiences[0]) != 2 || !o.audiences[0][0].Low.Equals(roaring.BitmapOf(0)) || !o.audiences[0][1].Low.Equals(roaring.BitmapOf(1)) {
+	if len(o.tasks) != 2 || !reflect.DeepEqual(o.audiences[0], []BlockSet{{Block: 0}, {Block: 1}}) {
 		t.Fatalf("%+v", o.audiences)
+	}
+	if now := o.audiences[1]; len(now) != 2 || !now[0].Low.Equals(roaring.BitmapOf(0)) || !now[1].Low.Equals(roaring.BitmapOf(1)) {
+		t.Fatalf("%+v", now)
 	}
 	if want := []string{fmt.Sprint(r.Seq, Completed)}; !slices.Equal(o.ended, want) {
 		t.Fatal(o.ended)

@@ -260,10 +260,7 @@ func (s *Store) replay(position uint64) error {
 		for range records { // until it has left the journal, which may be closed next
 		}
 	}()
-	aheads := make(chan *ahead, replayAhead+2*workers()+1) // one for each record that is under way
-	for range cap(aheads) {
-		aheads <- new(ahead)
-	}
+	aheads := &sync.Pool{New: func() any { return new(ahead) }}
 	go s.decodeAhead(position, records, aheads, done)
 	for d := range records {
 		<-d.ready
@@ -277,7 +274,7 @@ func (s *Store) replay(position uint64) error {
 			return fmt.Errorf("journal record %d: %w", d.position, err)
 		}
 		if d.ahead != nil {
-			aheads <- d.ahead
+			aheads.Put(d.ahead)
 		}
 	}
 	last, _, err := s.journal.Last()
@@ -307,7 +304,7 @@ type decoded struct {
 // decodeAhead sends the records behind a position, the last with an error if one keeps it from the rest. That a record
 // is decoded, and what its commands look up is read, goes on in several goroutines while earlier records are applied: a replay
 // has no callers who would do it. The blocks do not change meanwhile, nor do the layers.
-func (s *Store) decodeAhead(position uint64, records chan<- *decoded, aheads chan *ahead, done <-chan struct{}) {
+func (s *Store) decodeAhead(position uint64, records chan<- *decoded, aheads *sync.Pool, done <-chan struct{}) {
 	defer close(records)
 	var decoding sync.WaitGroup
 	defer decoding.Wait()
@@ -336,7 +333,7 @@ func (s *Store) decodeAhead(position uint64, records chan<- *decoded, aheads cha
 	}
 }
 
-func (s *Store) decode(d *decoded, b []byte, aheads chan *ahead) {
+func (s *Store) decode(d *decoded, b []byte, aheads *sync.Pool) {
 	defer close(d.ready)
 	defer guardFaults(journalFile, &d.err)()
 	rec, err := decodeRecord(b)
@@ -348,11 +345,8 @@ func (s *Store) decode(d *decoded, b []byte, aheads chan *ahead) {
 		d.err = fmt.Errorf("journal record %d: %w", d.position, err)
 		return
 	}
-	r := <-aheads
-	if s.batchAhead(r, d.commands) == nil { // else who applies it meets the same error
+	if r := aheads.Get().(*ahead); s.batchAhead(r, d.commands) == nil { // else who applies it meets the same error
 		d.ahead = r
-	} else {
-		aheads <- r
 	}
 }
 
