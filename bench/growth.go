@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -113,8 +114,18 @@ func draw(path string, all []size) error {
 	p.Title.Text = "Cost of a user by the number of users"
 	p.X.Label.Text, p.Y.Label.Text = "users", "ns per user"
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
-	p.X.Tick.Marker, p.Y.Tick.Marker = plot.LogTicks{Prec: -1}, plot.LogTicks{Prec: -1}
-	p.Legend.Top = true
+	var at []plot.Tick
+	for _, s := range all {
+		label := fmt.Sprintf("%d,000", s.users/1000)
+		if s.users >= 1_000_000 {
+			label = fmt.Sprintf("%g million", float64(s.users)/1e6)
+		}
+		at = append(at, plot.Tick{Value: float64(s.users), Label: label})
+	}
+	p.X.Tick.Marker, p.Y.Tick.Marker = plot.ConstantTicks(at), plot.LogTicks{Prec: -1}
+	p.X.Min, p.X.Max = float64(all[0].users)/1.5, 1.5*float64(all[len(all)-1].users) // for the labels
+	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.XOffs, p.Legend.YOffs = vg.Inch, -1.5*vg.Inch // between import and the others
 	var lines []any
 	for _, x := range []struct {
 		name string
