@@ -147,8 +147,11 @@ func (b *bench) watchFolds(is *atomic.Bool) (end func()) {
 	return func() { close(stop); <-done }
 }
 
-// stall is how much longer changes take while pushes to everyone are accepted, against the time that the
-// audiences alone take.
+// stallWindow is how long after a push's call the changes are counted, and then again those of as much time without one.
+const stallWindow = 50 * time.Millisecond
+
+// stall is for how long a push to everyone keeps changes from being made, against the time that its audience
+// alone takes: as many changes as are missing behind each push, compared with the time after it.
 func (b *bench) stall(ctx context.Context, d time.Duration) error {
 	var counts []float64
 	for range 20 {
@@ -158,16 +161,15 @@ func (b *bench) stall(ctx context.Context, d time.Duration) error {
 		}
 		counts = append(counts, time.Since(began).Seconds()*1e3)
 	}
-	type span struct{ from, to time.Time }
 	var (
-		pushes  []span
-		tasks   []string
-		mu      sync.Mutex
-		changes []span
+		pushes []time.Time
+		tasks  []string
+		mu     sync.Mutex
+		made   []time.Time
 	)
 	stop, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		tick := time.NewTicker(100 * time.Millisecond)
+		tick := time.NewTicker(2*stallWindow + 10*time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {
@@ -176,21 +178,19 @@ func (b *bench) stall(ctx context.Context, d time.Duration) error {
 				return
 			case <-tick.C:
 			}
-			from := time.Now()
+			pushes = append(pushes, time.Now())
 			task, err := b.p.Push(ctx, fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: week})
 			if err != nil {
 				done <- err
 				return
 			}
-			pushes = append(pushes, span{from, time.Now()})
 			tasks = append(tasks, task.ID)
 		}
 	}()
-	_, took, err := b.changes(1000, d, func(id, city string) error {
-		from := time.Now()
+	_, _, err := b.changes(1000, d, func(id, city string) error {
 		err := b.p.SetAttributes(ctx, id, map[string]string{"city": city})
 		mu.Lock()
-		changes = append(changes, span{from, time.Now()})
+		made = append(made, time.Now())
 		mu.Unlock()
 		return err
 	})
@@ -201,36 +201,30 @@ func (b *bench) stall(ctx context.Context, d time.Duration) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(changes, func(x, y span) int { return x.from.Compare(y.from) })
-	// Of each push: the median of the changes that it came in between, less the median of all. All changes
-	// that wait for a push wait for all of it.
-	base := quantile(took, 0.5)
-	var extra []float64
-	next := 0
-	for _, p := range pushes {
-		for next < len(changes) && changes[next].to.Before(p.from) {
-			next++
+	slices.SortFunc(made, time.Time.Compare)
+	before := func(at time.Time) int {
+		n, _ := slices.BinarySearchFunc(made, at, time.Time.Compare)
+		return n
+	}
+	var lost []float64
+	for i, at := range pushes {
+		end := at.Add(2 * stallWindow)
+		if end.After(made[len(made)-1]) || i+1 < len(pushes) && pushes[i+1].Before(end) {
+			continue
 		}
-		var met []time.Duration
-		for i := next; i < len(changes) && changes[i].from.Before(p.to); i++ {
-			if changes[i].from.Before(p.from) && changes[i].to.After(p.to) {
-				met = append(met, changes[i].to.Sub(changes[i].from))
-			}
-		}
-		if len(met) > 0 {
-			slices.Sort(met)
-			extra = append(extra, max(0, (quantile(met, 0.5)-base).Seconds()*1e3))
-		}
+		middle := before(at.Add(stallWindow))
+		with, without := middle-before(at), before(end)-middle
+		lost = append(lost, stallWindow.Seconds()*1e3*(1-float64(with)/float64(max(without, 1))))
 	}
 	for _, id := range tasks {
 		if err := b.p.Withdraw(ctx, id); err != nil {
 			return err
 		}
 	}
-	if len(extra) == 0 { // in a short run
-		extra = []float64{0}
+	if len(lost) == 0 { // in a short run
+		lost = []float64{0}
 	}
-	r := compare("mutate.stall", "the audience", "ms", []float64{median(extra)}, []float64{median(counts)}, noTarget)
-	b.add(r.with("how much longer changes take that a push to all comes in between; %d pushes", len(extra)))
+	r := compare("mutate.stall", "the audience", "ms", []float64{max(median(lost), 0)}, []float64{median(counts)}, noTarget)
+	b.add(r.with("for how long a push to all keeps others from changes; %d pushes", len(lost)))
 	return nil
 }
