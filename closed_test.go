@@ -218,14 +218,11 @@ func TestIteratorsAndClose(t *testing.T) {
 			case "Import":
 				stats, e := p.Import(ctx, func(yield func(User, error) bool) {
 					for i := range 2*importUsers + 1 {
-						if i == importUsers+1 { // the first step is durable
-							closeOnce()
-						}
 						if !yield(User{ID: fmt.Sprintf("new %d", i)}, nil) {
 							return
 						}
 					}
-				}, nil)
+				}, &ImportOptions{Progress: func(ImportStats) { closeOnce() }}) // when the first step is durable
 				if err = e; stats.Users != importUsers {
 					t.Fatal(stats)
 				}

@@ -117,11 +117,11 @@ func fold(db func() *bbolt.DB, d *delta, pause func(func() error) error) error {
 		pending, size = pending[:0], 0
 		return err
 	}
+	before := change{bucket: buckets}
 	for c := range d.changes {
 		pending = append(pending, c)
-		if size += len(c.key) + len(c.value); c.bits != nil {
-			size += 8 << 10
-		}
+		size += c.room(&before)
+		before = c
 		if len(pending) >= foldKeys || size >= foldBytes {
 			if err := flush(); err != nil {
 				return err
@@ -166,17 +166,41 @@ func (c *change) place(list []change) (key []byte, n int) {
 	switch {
 	case c.bucket == bucketIDs:
 		key = c.key[:idPrefix]
-		for n = 1; n < len(list) && list[n].bucket == bucketIDs && bytes.HasPrefix(list[n].key, key); n++ {
-		}
-		return key, n
 	case c.isUser():
-		block, low := be16(c.key), be16(c.key[3:])
-		key = groupKey(block, low)
-		for n = 1; n < len(list) && list[n].isUser() && be16(list[n].key) == block && be16(list[n].key[3:])/groupUsers == low/groupUsers; n++ {
-		}
-		return key, n
+		key = groupKey(be16(c.key), be16(c.key[3:]))
+	default:
+		return c.key, 1
 	}
-	return c.key, 1
+	for n = 1; n < len(list) && c.sharesKey(&list[n]); n++ {
+	}
+	return key, n
+}
+
+// sharesKey says whether two changes are to the same key of blocks.db.
+func (c *change) sharesKey(o *change) bool {
+	switch {
+	case c.bucket == bucketIDs:
+		return o.bucket == bucketIDs && bytes.HasPrefix(o.key, c.key[:idPrefix])
+	case c.isUser():
+		return o.isUser() && bytes.Equal(o.key[:3], c.key[:3]) && be16(o.key[3:])/groupUsers == be16(c.key[3:])/groupUsers
+	}
+	return false
+}
+
+// room is about what a change makes a transaction hold, when the one before it was another's: the value that it is
+// laid over, which is written anew.
+func (c *change) room(before *change) int {
+	n := len(c.key) + len(c.value)
+	switch {
+	case c.bits != nil:
+		n += 8 << 10
+	case c.sharesKey(before):
+	case c.bucket == bucketIDs:
+		n += 4 << 10
+	case c.isUser():
+		n += 1 << 10
+	}
+	return n
 }
 
 func (c *change) isUser() bool {
