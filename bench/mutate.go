@@ -13,30 +13,22 @@ import (
 
 const concurrent = 256 // callers
 
-// changes has many callers change random users' cities for a while. It returns how many changes were made and how long each took.
-func (b *bench) changes(round int, d time.Duration, change func(id, city string) error) (n int, took []time.Duration, err error) {
-	var mu sync.Mutex
+// changes has many callers change random users' cities for a while. It returns how many changes were made.
+func (b *bench) changes(round int, d time.Duration, change func(id, city string) error) (int, error) {
+	var n atomic.Int64
 	began := time.Now()
-	err = callers(concurrent, func(caller int) error {
+	err := callers(concurrent, func(caller int) error {
 		who := b.who.clone()
 		r := rand.New(rand.NewPCG(uint64(round)+77, uint64(caller)))
-		var mine []time.Duration
 		for time.Since(began) < d {
-			id, city := who.id(r.IntN(b.users)), who.towns.Draw(r)
-			at := time.Now()
-			if err := change(id, city); err != nil {
+			if err := change(who.id(r.IntN(b.users)), who.towns.Draw(r)); err != nil {
 				return err
 			}
-			mine = append(mine, time.Since(at))
+			n.Add(1)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		n += len(mine)
-		took = append(took, mine...)
 		return nil
 	})
-	slices.Sort(took)
-	return n, took, err
+	return int(n.Load()), err
 }
 
 // mutate is many callers who each change one attribute of one user at a time, durable before the call returns.
@@ -66,7 +58,7 @@ func (b *bench) mutate(ctx context.Context) error {
 			var isFolding atomic.Bool
 			watch := b.watchFolds(&isFolding)
 			var mu sync.Mutex
-			n, _, err := b.changes(round, d, func(id, city string) error {
+			n, err := b.changes(round, d, func(id, city string) error {
 				at, before := time.Now(), isFolding.Load()
 				err := b.p.SetAttributes(ctx, id, map[string]string{"city": city})
 				took := time.Since(at)
@@ -90,7 +82,7 @@ func (b *bench) mutate(ctx context.Context) error {
 		},
 		func(_ context.Context, round int) (float64, error) {
 			began := time.Now()
-			n, _, err := b.changes(round, d, b.bolt.set)
+			n, err := b.changes(round, d, b.bolt.set)
 			return cost(1, n, time.Since(began)), err
 		},
 		nil,
@@ -98,7 +90,7 @@ func (b *bench) mutate(ctx context.Context) error {
 	if b.pg != nil {
 		list[2] = func(ctx context.Context, round int) (float64, error) {
 			began := time.Now()
-			n, _, err := b.changes(round, d, func(id, city string) error {
+			n, err := b.changes(round, d, func(id, city string) error {
 				return b.pg.exec(ctx, `update users set city = $2 where id = $1`, id, city)
 			})
 			return cost(2, n, time.Since(began)), err
@@ -187,7 +179,7 @@ func (b *bench) stall(ctx context.Context, d time.Duration) error {
 			tasks = append(tasks, task.ID)
 		}
 	}()
-	_, _, err := b.changes(1000, d, func(id, city string) error {
+	_, err := b.changes(1000, d, func(id, city string) error {
 		err := b.p.SetAttributes(ctx, id, map[string]string{"city": city})
 		mu.Lock()
 		made = append(made, time.Now())

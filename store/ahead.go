@@ -119,8 +119,8 @@ func (r *ahead) readID(v *view, id string) {
 	if _, done := r.ids[id]; done {
 		return
 	}
-	r.ids[id] = nobody
-	if ord, known := v.ordinalBelow(id, hashID(id)); known {
+	ord, known := v.ordinalBelow(id, hashID(id))
+	if r.ids[id] = nobody; known {
 		r.ids[id] = int64(ord)
 	}
 }

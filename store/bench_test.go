@@ -234,6 +234,37 @@ func BenchmarkLogin(b *testing.B) {
 	}
 }
 
+// BenchmarkPendingOf is the cost of a look at each message that somebody of a user's block waits for, when they are
+// in the file and when they are in the delta.
+func BenchmarkPendingOf(b *testing.B) {
+	for _, folded := range []bool{true, false} {
+		b.Run(fmt.Sprintf("folded=%t", folded), func(b *testing.B) {
+			const have, messages = 60_000, 2000 // one block
+			s := benchStore(b, Options{DeltaBytes: 1 << 40})
+			fillStore(b, s, have)
+			for i := range messages {
+				to := &Expr{Op: OpTag, Value: fmt.Sprintf("tag-%d", i%10)}
+				if _, err := s.Propose(context.Background(), &Push{Body: []byte("x"), To: to, Lifetime: time.Hour.Milliseconds()}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if folded {
+				if err := s.Checkpoint(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			user := 0
+			for b.Loop() {
+				user = (user + 7919) % have
+				if _, err := s.PendingOf(uint32(user), 0, messages); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/messages, "ns/look")
+		})
+	}
+}
+
 // BenchmarkAck is the cost of one acknowledgement when many come together.
 func BenchmarkAck(b *testing.B) {
 	const have = 1_000_000

@@ -149,36 +149,42 @@ func (d *delta) idChanges(yield func(change) bool) bool {
 	return true
 }
 
+// find returns the first ordinal that is not gone and for which has is true.
+func (b *bearer) find(has func(uint32) bool) (uint32, bool) {
+	for ; b != nil; b = b.next {
+		if !b.gone && has(b.ordinal) {
+			return b.ordinal, true
+		}
+	}
+	return 0, false
+}
+
 // ordinal returns the ordinal of a user.
 func (v *view) ordinal(id string) (uint32, bool) {
 	h := hashID(id)
 	first, found := v.active.bearers(h)
 	if found {
-		for b := &first; b != nil; b = b.next {
-			if !b.gone && recordHasID(v.blockRecord(kindUser, v.geo.block(b.ordinal), v.geo.low(b.ordinal)), id) {
-				return b.ordinal, true
-			}
+		ord, is := first.find(func(ord uint32) bool {
+			return recordHasID(v.blockRecord(kindUser, v.geo.block(ord), v.geo.low(ord)), id)
+		})
+		if is {
+			return ord, true
 		}
 	}
-	var ord uint32
-	known, read := false, false
-	if v.ahead != nil {
-		var at int64
-		if at, read = v.ahead.ids[id]; read {
-			ord, known = uint32(at), at != nobody
-		}
-	}
-	if !read {
-		ord, known = v.ordinalBelow(id, h)
-	}
+	ord, known := v.ordinalBelow(id, h)
 	if known && found && first.of(ord) != nil {
-		return 0, false // gone, or it would have been met above
+		return 0, false // gone, or it would have been found above
 	}
 	return ord, known
 }
 
 // ordinalBelow does so without the active delta.
 func (v *view) ordinalBelow(id string, h idHash) (uint32, bool) {
+	if v.ahead != nil {
+		if ord, read := v.ahead.ids[id]; read {
+			return uint32(ord), ord != nobody
+		}
+	}
 	has := func(ord uint32) bool {
 		return recordHasID(v.recordBelow(kindUser, v.geo.block(ord), v.geo.low(ord)), id)
 	}
@@ -186,10 +192,8 @@ func (v *view) ordinalBelow(id string, h idHash) (uint32, bool) {
 	found := false
 	if v.frozen != nil {
 		if first, found = v.frozen.bearers(h); found {
-			for b := &first; b != nil; b = b.next {
-				if !b.gone && has(b.ordinal) {
-					return b.ordinal, true
-				}
+			if ord, is := first.find(has); is {
+				return ord, true
 			}
 		}
 	}

@@ -92,7 +92,7 @@ func writeSegment(dir string, id storeID, d *delta) (name string, err error) {
 		}
 	}()
 	sum := crc32.New(castagnoli)
-	out := bufio.NewWriterSize(io.MultiWriter(&steadyFile{File: f}, sum), 1<<20)
+	out := bufio.NewWriterSize(io.MultiWriter(&steadyFile{f: f}, sum), 1<<20)
 	var w writer
 	w.b = append(w.b, segmentMagic...)
 	w.byte(segmentVersion)
@@ -151,17 +151,17 @@ func writeSegment(dir string, id storeID, d *delta) (name string, err error) {
 
 // steadyFile syncs what is written every few megabytes: the journal's syncs would wait for all of it at once.
 type steadyFile struct {
-	*os.File
+	f        *os.File
 	unsynced int
 }
 
 const steadyBytes = 4 << 20
 
-func (f *steadyFile) Write(b []byte) (int, error) {
-	n, err := f.File.Write(b)
-	if f.unsynced += n; err == nil && f.unsynced >= steadyBytes {
-		f.unsynced = 0
-		err = f.Sync()
+func (s *steadyFile) Write(b []byte) (int, error) {
+	n, err := s.f.Write(b)
+	if s.unsynced += n; err == nil && s.unsynced >= steadyBytes {
+		s.unsynced = 0
+		err = s.f.Sync()
 	}
 	return n, err
 }
