@@ -167,6 +167,9 @@ func (a *applier) live(seq uint64) *Progress {
 	return nil
 }
 
+// fewBits is how many users are looked for one by one: what it takes to parse a whole set would find dozens.
+const fewBits = 32
+
 // received clears the bits that are still set and counts only those. Its
 // result is the set of them.
 func (a *applier) received(c *Received) (any, error) {
@@ -174,11 +177,15 @@ func (a *applier) received(c *Received) (any, error) {
 	if a.live(c.Seq) == nil {
 		return cleared, nil
 	}
-	pending := a.v.pending(c.Block, c.Seq)
-	if pending == nil {
-		return cleared, nil
+	if c.Bits.GetCardinality() <= fewBits {
+		for it := c.Bits.Iterator(); it.HasNext(); {
+			if low := it.Next(); a.v.waits(c.Block, uint16(low), c.Seq) {
+				cleared.Add(low)
+			}
+		}
+	} else if pending := a.v.pending(c.Block, c.Seq); pending != nil {
+		cleared = roaring.And(pending, c.Bits)
 	}
-	cleared = roaring.And(pending, c.Bits)
 	n := int64(cleared.GetCardinality())
 	if n == 0 {
 		return cleared, nil

@@ -221,11 +221,18 @@ func foldInto(base []byte, list []change) ([]byte, error) {
 	var bm *roaring.Bitmap
 	if base != nil {
 		bm = roaring.New()
-		if _, err := bm.FromUnsafeBytes(base); err != nil {
+		if _, err := bm.FromUnsafeBytes(portable(base)); err != nil {
 			return nil, &FormatError{What: "container", Detail: err.Error()}
 		}
 	}
-	return containerBytes(c.bits.over(bm), bm), nil
+	set := c.bits.over(bm)
+	raw := containerBytes(set, bm)
+	if c.key[2] == kindPending && raw != nil {
+		if packed := pack(set, len(raw)*7/8); packed != nil {
+			return packed, nil
+		}
+	}
+	return raw, nil
 }
 
 // containerBytes returns the canonical form of a set, nil for the empty one. Base

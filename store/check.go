@@ -311,7 +311,7 @@ func (c *checker) postings(block uint16, want map[uint32]*roaring.Bitmap) error 
 // pending adds up one pending set. That its task is live is seen when the tasks are.
 func (c *checker) pending(block uint16, seq uint64, v []byte, exists *roaring.Bitmap) error {
 	got := roaring.New()
-	if err := readBitmap(got, v); err != nil {
+	if err := readPending(got, v); err != nil {
 		return broken("pending of message %d: %v", seq, err)
 	}
 	if got.IsEmpty() || roaring.AndNot(got, exists).GetCardinality() > 0 {

@@ -1,9 +1,5 @@
 package store
 
-import (
-	"encoding/binary"
-)
-
 // Of a set's serialized form.
 const (
 	cookie      = 12347 // low half; the high half is the number of containers less one
@@ -14,7 +10,6 @@ const (
 // validateForm checks that a serialized bitmap is a set: no container or one, of key 0, and if that has
 // runs, that they are in order and do not touch.
 func validateForm(raw []byte) error {
-	le := binary.LittleEndian
 	bad := func(detail string) error { return &FormatError{What: "bitmap", Detail: detail} }
 	if len(raw) < 8 {
 		return bad("ends early")
@@ -56,11 +51,13 @@ func validateForm(raw []byte) error {
 
 // containerHas says whether a stored set, which is the bitmap of one block, has low. It reads the
 // serialized form as it lies in the file and makes nothing of it, because a catch-up asks each of a
-// block's pending sets for one user. The form is
-// https://github.com/RoaringBitmap/RoaringFormatSpec, with exactly one container.
+// block's pending sets for one user. The form is that of packed.go, or
+// https://github.com/RoaringBitmap/RoaringFormatSpec with exactly one container.
 func containerHas(raw []byte, low uint16) bool {
-	le := binary.LittleEndian
 	damaged := func() { panic(&FormatError{What: "pending container", Detail: "form"}) }
+	if isPacked(raw) {
+		return packedHas(raw, low)
+	}
 	if len(raw) < 9 {
 		damaged()
 	}

@@ -82,7 +82,7 @@ func TestEachKeyIsWrittenOnceInAFold(t *testing.T) {
 			}
 			sets++
 			bm := roaring.New()
-			if err := readBitmap(bm, v); err != nil {
+			if err := readPending(bm, v); err != nil {
 				return err
 			}
 			bm.RunOptimize()

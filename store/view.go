@@ -191,14 +191,14 @@ func (v *view) container(key []byte, entry func(*blockDelta) *bits) *roaring.Bit
 	return bm
 }
 
-// parse returns a set that aliases raw.
+// parse returns a set that aliases raw, unless that is packed.
 func (v *view) parse(raw []byte) *roaring.Bitmap {
 	if v.parsed == len(v.sets) {
 		v.sets = append(v.sets, roaring.New())
 	}
 	bm := v.sets[v.parsed]
 	v.parsed++
-	if _, err := bm.FromUnsafeBytes(raw); err != nil {
+	if _, err := bm.FromUnsafeBytes(portable(raw)); err != nil {
 		panic(&FormatError{What: "container", Detail: err.Error()})
 	}
 	return bm
