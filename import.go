@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/fanfare-im/fanfare/store"
 )
@@ -23,10 +24,12 @@ type ImportStats struct {
 	Updated    int64 // of them, known before
 }
 
-// Steps of an import: users in one, and the bytes at which it is made smaller.
+// Steps of an import: users in one, the bytes at which it is made smaller, and how many are under way beside the one
+// that is made.
 const (
-	importUsers = 1000
-	importBytes = store.MaxCommand / 2
+	importUsers   = 1000
+	importBytes   = store.MaxCommand / 2
+	importFlights = 2
 )
 
 // Import registers users in bulk, with their tags, attributes and devices. A
@@ -50,25 +53,23 @@ func (p *Pusher) Import(ctx context.Context, users iter.Seq2[User, error], o *Im
 	return m.stats, err
 }
 
-// importer is an Import under way. While a step is being written and applied the next one is made.
+// importer is an Import under way. Three steps are: one is made, one is prepared, and one is written and applied.
 type importer struct {
 	p        *Pusher
 	progress func(ImportStats)
 	stats    ImportStats
 	taken    int64 // users, from the iterator
+	sent     int64 // of them, in steps that were sent
 	step     *importStep
-	flight   *importFlight // nil: none
+	flights  []*importFlight // in order
 }
 
-// importFlight is a step that was proposed.
+// importFlight is a step that was sent.
 type importFlight struct {
 	step   *importStep
 	before int64 // users of the steps before
-	answer chan importAnswer
-}
-
-type importAnswer struct {
-	result any
+	landed chan struct{}
+	result store.BatchResult // these two are there then
 	err    error
 }
 
@@ -101,49 +102,70 @@ func (m *importer) run(ctx context.Context, users iter.Seq2[User, error]) error 
 }
 
 func (m *importer) finish(ctx context.Context) error {
-	if err := m.send(ctx); err != nil {
-		return err
+	err := m.send(ctx)
+	for err == nil && len(m.flights) > 0 {
+		err = m.land()
 	}
-	return m.land()
+	return err
 }
 
-// send proposes the step as soon as the one before is durable.
+// send lets the step go when there is room for one more under way.
 func (m *importer) send(ctx context.Context) error {
-	step := m.step
-	if len(step.ops) == 0 {
+	if len(m.step.ops) == 0 {
 		return nil
 	}
-	propose, err := m.p.store.Prepare(&store.Batch{Import: true, Ops: step.ops})
-	if e := m.land(); e != nil {
-		return e
+	if len(m.flights) == importFlights {
+		if err := m.land(); err != nil {
+			return err
+		}
 	}
-	f := &importFlight{step: step, before: m.stats.Users, answer: make(chan importAnswer, 1)}
-	if err != nil {
-		return f.failed(err)
+	f := &importFlight{step: m.step, before: m.sent, landed: make(chan struct{})}
+	var before *importFlight
+	if n := len(m.flights); n > 0 {
+		before = m.flights[n-1]
 	}
-	go func() {
-		r, err := propose(ctx)
-		f.answer <- importAnswer{r, err}
-	}()
-	m.flight, m.step = f, &importStep{ops: make([]store.UserOp, 0, importUsers)}
+	go f.fly(ctx, m.p.store, before)
+	m.flights = append(m.flights, f)
+	m.sent += int64(len(f.step.ops))
+	m.step = &importStep{ops: make([]store.UserOp, 0, importUsers)}
 	return nil
 }
 
-// land waits for the step under way, if there is one.
+// fly proposes the step as soon as the one before is durable, if it is.
+func (f *importFlight) fly(ctx context.Context, s *store.Store, before *importFlight) {
+	defer close(f.landed)
+	propose, err := s.Prepare(&store.Batch{Import: true, Ops: f.step.ops})
+	if before != nil {
+		if <-before.landed; before.err != nil {
+			f.err = before.err
+			return
+		}
+	}
+	if err == nil {
+		var r any
+		if r, err = propose(ctx); err == nil {
+			f.result = r.(store.BatchResult)
+			return
+		}
+	}
+	f.err = f.failed(err)
+}
+
+// land waits for the first step under way. After an error none is.
 func (m *importer) land() error {
-	f := m.flight
-	if f == nil {
-		return nil
+	f := m.flights[0]
+	<-f.landed
+	if f.err != nil {
+		for _, f := range m.flights {
+			<-f.landed
+		}
+		m.flights = nil
+		return f.err
 	}
-	m.flight = nil
-	a := <-f.answer
-	if a.err != nil {
-		return f.failed(a.err)
-	}
-	r := a.result.(store.BatchResult)
+	m.flights = slices.Delete(m.flights, 0, 1)
 	m.stats.Users += int64(len(f.step.ops))
-	m.stats.Registered += int64(r.Registered)
-	m.stats.Updated += int64(r.Known)
+	m.stats.Registered += int64(f.result.Registered)
+	m.stats.Updated += int64(f.result.Known)
 	if m.progress != nil {
 		m.progress(m.stats)
 	}

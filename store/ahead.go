@@ -11,36 +11,49 @@ import (
 // It is what the file and the frozen delta over it say, and stays true as long as the layers are the same: a fold
 // that goes on meanwhile changes only keys that the frozen delta has. What the active delta says comes before it.
 type ahead struct {
-	layers *layers
-	values map[storedKey][]byte // nil: there is no such key
-	ids    map[string]int64     // ordinals, or nobody
+	layers  *layers
+	ids     map[string]idBelow
+	records map[recordOf][]byte // of users, and of their devices; nil: there is none
+	facts   map[string]uint32   // numbers by key; 0: there is no such fact
+	tokens  map[[16]byte][]byte // nil: nobody has it
 	// Of a CaughtUp: those of its messages that the user waits for. Nil for other commands.
 	waiting []uint64
 	// The values are the file's own and not copies, because nothing writes to it: so at a replay.
 	alias bool
+	key   []byte // for a while
 }
 
-const nobody = -1
+// idBelow is whom an ID leads to.
+type idBelow struct {
+	bearer
+	known bool
+}
 
-type storedKey struct {
-	bucket bucket
-	key    string
+// recordOf is the record of a user, or of its devices.
+type recordOf struct {
+	kind       byte
+	block, low uint16
 }
 
 func newAhead(v *view, ops int) *ahead {
-	return &ahead{layers: v.layers, values: make(map[storedKey][]byte, 4*ops), ids: make(map[string]int64, ops)}
+	return &ahead{
+		layers: v.layers, ids: make(map[string]idBelow, ops), records: make(map[recordOf][]byte, ops),
+		facts: make(map[string]uint32, ops), tokens: make(map[[16]byte][]byte),
+	}
 }
 
 // batchAhead reads for the commands of a record that is replayed, as far as they are batches, into r, which was
 // used for another record or is empty.
 func (s *Store) batchAhead(r *ahead, commands []Command) error {
 	return s.withView(func(v *view) error {
-		if r.values == nil {
+		if r.ids == nil {
 			*r = *newAhead(v, len(commands))
 			r.alias = true
 		}
-		clear(r.values)
 		clear(r.ids)
+		clear(r.records)
+		clear(r.facts)
+		clear(r.tokens)
 		v.ahead = r // so that nothing is looked up twice
 		st := s.published.Load()
 		for _, c := range commands {
@@ -98,30 +111,35 @@ func (r *ahead) own(value []byte) []byte {
 	return bytes.Clone(value)
 }
 
-// read notes what is below the active delta under a key.
-func (r *ahead) read(v *view, b bucket, key []byte) {
-	if _, done := r.values[storedKey{b, string(key)}]; !done {
-		r.values[storedKey{b, string(key)}] = r.own(v.below(b, key))
+// fact notes the number of a fact.
+func (r *ahead) fact(v *view, key []byte) {
+	r.key = key
+	if _, done := r.facts[string(key)]; !done {
+		n := uint32(0)
+		if b := v.below(bucketFacts, key); b != nil {
+			n = be32(b)
+		}
+		r.facts[string(key)] = n
 	}
 }
 
-// readRecord does so for the record of a user, or of its devices.
-func (r *ahead) readRecord(v *view, kind byte, block, low uint16) {
-	key := recordKey(kind, block, low)
-	k := storedKey{bucketBlocks, string(key[:])}
-	if _, done := r.values[k]; !done {
-		r.values[k] = r.own(v.recordBelow(kind, block, low))
+// record notes the record of a user, or of its devices.
+func (r *ahead) record(v *view, kind byte, block, low uint16) {
+	k := recordOf{kind, block, low}
+	if _, done := r.records[k]; !done {
+		r.records[k] = r.own(v.recordBelow(kind, block, low))
 	}
 }
 
-// readID does so for a user ID.
-func (r *ahead) readID(v *view, id string) {
+// id notes whom a user ID leads to, and the user's record, which was read for it.
+func (r *ahead) id(v *view, id string) {
 	if _, done := r.ids[id]; done {
 		return
 	}
-	ord, known := v.ordinalBelow(id, hashID(id))
-	if r.ids[id] = nobody; known {
-		r.ids[id] = int64(ord)
+	h := hashID(id)
+	ord, record, known := v.ordinalBelow(id, h)
+	if r.ids[id] = (idBelow{bearer{h, ord}, known}); known {
+		r.records[recordOf{kindUser, v.geo.block(ord), v.geo.low(ord)}] = r.own(record)
 	}
 }
 
@@ -133,41 +151,43 @@ func (r *ahead) batch(v *view, g geometry, st *state, b *Batch) {
 
 // op reads what a batch needs of a user, and of the facts that it names.
 func (r *ahead) op(v *view, g geometry, st *state, o *UserOp) {
-	r.readID(v, o.ID)
-	if ord, known := v.ordinal(o.ID); known && o.Kind != OpRegister {
-		block, low := g.block(ord), g.low(ord)
-		r.readRecord(v, kindUser, block, low)
+	r.id(v, o.ID)
+	if u, known := v.lookUp(o.ID); known && o.Kind != OpRegister {
+		block, low := g.block(u.ordinal), g.low(u.ordinal)
+		r.record(v, kindUser, block, low)
 		if len(o.Devices) > 0 || o.Kind == OpUnregister {
-			r.readRecord(v, kindDevice, block, low)
+			r.record(v, kindDevice, block, low)
 		}
 	}
 	for _, t := range o.Tags {
-		r.read(v, bucketFacts, []byte(tagFactKey(t)))
+		r.fact(v, appendTagFact(r.key[:0], t))
 	}
 	for _, a := range o.Attrs {
 		if slot, named := st.slot(a.Name); named && a.Value != "" {
-			r.read(v, bucketFacts, []byte(attrFactKey(slot, a.Value)))
+			r.fact(v, appendAttrFact(r.key[:0], slot, a.Value))
 		}
 	}
 	for i := range o.Devices {
 		h := HashToken(o.Devices[i].Platform, o.Devices[i].Token)
-		r.read(v, bucketTokens, h[:])
+		if _, done := r.tokens[h]; !done {
+			r.tokens[h] = r.own(v.below(bucketTokens, h[:]))
+		}
 	}
 }
 
 // expr reads what the compilation of an audience needs.
 func (r *ahead) expr(v *view, st *state, e *Expr) {
 	for _, id := range e.IDs {
-		r.readID(v, id)
+		r.id(v, id)
 	}
 	switch e.Op {
 	case OpTag:
-		r.read(v, bucketFacts, []byte(tagFactKey(e.Value)))
+		r.fact(v, appendTagFact(r.key[:0], e.Value))
 	case OpPlatform:
-		r.read(v, bucketFacts, []byte(platformFactKey(e.Value)))
+		r.fact(v, []byte(platformFactKey(e.Value)))
 	case OpAttr:
 		if slot, named := st.slot(e.Name); named {
-			r.read(v, bucketFacts, []byte(attrFactKey(slot, e.Value)))
+			r.fact(v, appendAttrFact(r.key[:0], slot, e.Value))
 		}
 	}
 	for _, a := range e.Args {

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"maps"
+
 	"github.com/RoaringBitmap/roaring/v2"
 )
 
@@ -38,7 +40,6 @@ type applier struct {
 	// What the record's commands have made of the progress of tasks: many commands of a record touch the same
 	// few tasks, whose progress is written once, behind the last of them.
 	counts map[uint64]*Progress
-	users  *userTx // of the last batch, whose maps the next one uses
 }
 
 func (a *applier) tell(f func(Observer)) { a.events = append(a.events, f) }
@@ -75,7 +76,7 @@ func (a *applier) apply(c Command) (any, error) {
 
 // setNames refuses a name that would stand for two slots.
 func (a *applier) setNames(c *SetNames) error {
-	next := a.st.clone().names
+	next := maps.Clone(a.st.names)
 	for _, n := range c.Names {
 		if n.Name == "" {
 			delete(next, n.Slot)
@@ -90,7 +91,7 @@ func (a *applier) setNames(c *SetNames) error {
 		}
 		seen[next[slot]] = slot
 	}
-	a.st.names = next
+	a.st.setNames(next)
 	return nil
 }
 

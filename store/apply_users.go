@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,13 +43,15 @@ type BatchResult struct {
 type userTx struct {
 	a        *applier
 	byID     map[string]*editing // the current bearer of an ID, nil when there is none
-	byOrd    map[uint32]*editing
-	order    []*editing
+	byOrd    map[uint32]*editing // but of those who are new
+	order    []*editing          // behind its end are those of an earlier batch, to be used again
+	added    []*editing          // those who are new, by their ordinals
 	owners   map[[16]byte]uint32 // tokens that changed hands in this batch
 	facts    map[string]uint32   // facts that were looked up, or are new; 0: there is none
 	factKeys []string            // of those that are new, in order of their numbers
 	ordinals uint64
 	result   BatchResult
+	key, raw []byte // for a while
 
 	// What becomes true or untrue of users, and by how much the facts' counts change; see changes.
 	given, taken []uint64 // block, fact and low half of the ordinal; ascending
@@ -58,6 +61,7 @@ type userTx struct {
 // editing is a user before and after the batch.
 type editing struct {
 	ordinal   uint32
+	hash      idHash // of one who is new
 	old, now  userRecord
 	existed   bool
 	gone      bool
@@ -83,22 +87,24 @@ func (a *applier) batch(c *Batch) (any, error) {
 	return tx.result, nil
 }
 
+// importedAtOnce is how many users the batches of an import have, and more than others do: what a larger one took is not kept.
+const importedAtOnce = 1024
+
 func (a *applier) newUserTx(ops int) *userTx {
-	tx := a.users
-	if tx == nil {
+	tx := a.s.users
+	if tx == nil || cap(tx.order) > importedAtOnce {
 		tx = &userTx{
-			a: a, byID: make(map[string]*editing, ops), byOrd: make(map[uint32]*editing, ops),
+			byID: make(map[string]*editing, ops), byOrd: make(map[uint32]*editing),
 			owners: make(map[[16]byte]uint32), facts: make(map[string]uint32), counts: make(map[uint32]int64),
 		}
-		a.users = tx
+		a.s.users = tx
 	}
 	clear(tx.byID)
 	clear(tx.byOrd)
 	clear(tx.owners)
 	clear(tx.facts)
 	clear(tx.counts)
-	clear(tx.order)
-	tx.order, tx.factKeys = tx.order[:0], tx.factKeys[:0]
+	tx.a, tx.order, tx.added, tx.factKeys = a, tx.order[:0], tx.added[:0], tx.factKeys[:0]
 	tx.given, tx.taken = tx.given[:0], tx.taken[:0]
 	tx.ordinals, tx.result = a.st.nextOrdinal, BatchResult{}
 	return tx
@@ -114,7 +120,7 @@ func (tx *userTx) mostPlatforms() (n int) {
 }
 
 func (tx *userTx) op(o *UserOp) error {
-	u, known := tx.user(o.ID)
+	u, hash, known := tx.user(o.ID)
 	switch o.Kind {
 	case OpRegister, OpPut:
 		if known {
@@ -126,12 +132,12 @@ func (tx *userTx) op(o *UserOp) error {
 			if o.ID == "" {
 				return &LimitError{What: "user ID in bytes, at least", Limit: 1}
 			}
-			u = &editing{
-				ordinal: uint32(tx.ordinals), changed: true, devsRead: true,
-				now: userRecord{id: o.ID, registered: tx.a.st.now / 1000},
-			}
+			u = tx.edit(uint32(tx.ordinals))
+			u.hash, u.changed, u.devsRead = hash, true, true
+			u.now.id, u.now.registered = o.ID, tx.a.st.now/1000
+			tx.byID[o.ID] = u
+			tx.added = append(tx.added, u)
 			tx.ordinals++
-			tx.track(u)
 			tx.result.Registered++
 		}
 		if o.Kind == OpRegister {
@@ -163,7 +169,7 @@ func (tx *userTx) op(o *UserOp) error {
 		return tx.addTags(u, o.Tags)
 	case OpRemoveTags:
 		for _, t := range o.Tags {
-			if fact, ok := tx.fact(tagFactKey(t)); ok {
+			if fact, ok := tx.fact(appendTagFact(tx.key[:0], t)); ok {
 				if i, has := slices.BinarySearch(u.now.tags, fact); has {
 					u.now.tags = slices.Delete(u.now.tags, i, i+1)
 					u.changed = true
@@ -173,7 +179,7 @@ func (tx *userTx) op(o *UserOp) error {
 		return nil
 	case OpClearTags:
 		u.changed = u.changed || len(u.now.tags) > 0
-		u.now.tags = nil
+		u.now.tags = u.now.tags[:0]
 		return nil
 	case OpSetAttrs:
 		return tx.setAttrs(u, o.Attrs)
@@ -200,59 +206,82 @@ func (tx *userTx) op(o *UserOp) error {
 	return errUnknownOp
 }
 
-func (tx *userTx) track(u *editing) {
-	tx.byID[u.now.id] = u
-	tx.byOrd[u.ordinal] = u
+// edit returns a user to be filled in, with room for attributes and tags that an earlier batch has left.
+func (tx *userTx) edit(ordinal uint32) *editing {
+	n := len(tx.order)
+	if n < cap(tx.order) {
+		if u := tx.order[:n+1][n]; u != nil {
+			*u = editing{ordinal: ordinal, old: u.old.emptied(), now: u.now.emptied()}
+			tx.order = tx.order[:n+1]
+			return u
+		}
+	}
+	u := &editing{ordinal: ordinal}
 	tx.order = append(tx.order, u)
+	return u
 }
 
-func (tx *userTx) user(id string) (*editing, bool) {
-	if u, seen := tx.byID[id]; seen {
-		return u, u != nil
+func (u *userRecord) emptied() userRecord { return userRecord{attrs: u.attrs[:0], tags: u.tags[:0]} }
+
+// user returns who has an ID, or its hash if nobody has.
+func (tx *userTx) user(id string) (u *editing, hash idHash, known bool) {
+	u, seen := tx.byID[id]
+	switch {
+	case u != nil:
+		return u, 0, true
+	case seen: // and gone
+		return nil, hashID(id), false
 	}
-	ord, ok := tx.a.v.ordinal(id)
-	if !ok {
-		return nil, false
+	b, known := tx.a.v.lookUp(id)
+	if known {
+		u = tx.byOrdinal(b.ordinal)
 	}
-	return tx.byOrdinal(ord), true
+	return u, b.hash, known
 }
 
 func (tx *userTx) byOrdinal(ord uint32) *editing {
+	if first := tx.a.st.nextOrdinal; uint64(ord) >= first {
+		return tx.added[uint64(ord)-first]
+	}
 	if u := tx.byOrd[ord]; u != nil {
 		return u
 	}
 	g := tx.a.s.geo
-	rec, err := decodeUser(tx.a.v.blockRecord(kindUser, g.block(ord), g.low(ord)))
-	must(err)
-	u := &editing{ordinal: ord, old: rec, now: rec, existed: true}
-	u.now.attrs, u.now.tags = slices.Clone(rec.attrs), slices.Clone(rec.tags)
-	tx.track(u)
+	u := tx.edit(ord)
+	must(u.old.decode(tx.a.v.blockRecord(kindUser, g.block(ord), g.low(ord))))
+	u.existed = true
+	u.now.id, u.now.registered = u.old.id, u.old.registered
+	u.now.attrs, u.now.tags = append(u.now.attrs, u.old.attrs...), append(u.now.tags, u.old.tags...)
+	tx.byID[u.old.id] = u
+	tx.byOrd[ord] = u
 	return u
 }
 
-// fact finds a fact's number, in the batch or before it.
-func (tx *userTx) fact(key string) (uint32, bool) {
-	n, seen := tx.facts[key]
+// fact finds a fact's number, in the batch or before it. The key may lie in what the batch has for a while.
+func (tx *userTx) fact(key []byte) (uint32, bool) {
+	tx.key = key
+	n, seen := tx.facts[string(key)]
 	if !seen {
 		n, _ = tx.a.v.factNumber(key)
-		tx.facts[key] = n
+		tx.facts[string(key)] = n
 	}
 	return n, n != 0
 }
 
-func (tx *userTx) ensureFact(key string) uint32 {
+func (tx *userTx) ensureFact(key []byte) uint32 {
 	n, ok := tx.fact(key)
 	if !ok {
 		n = tx.a.st.nextFact + uint32(len(tx.factKeys))
-		tx.facts[key] = n
-		tx.factKeys = append(tx.factKeys, key)
+		own := string(key)
+		tx.facts[own] = n
+		tx.factKeys = append(tx.factKeys, own)
 	}
 	return n
 }
 
 func (tx *userTx) addTags(u *editing, tags []string) error {
 	for _, t := range tags {
-		fact := tx.ensureFact(tagFactKey(t))
+		fact := tx.ensureFact(appendTagFact(tx.key[:0], t))
 		i, has := slices.BinarySearch(u.now.tags, fact)
 		if has {
 			continue
@@ -272,7 +301,7 @@ func (tx *userTx) setAttrs(u *editing, attrs []AttrValue) error {
 		if !ok {
 			return fmt.Errorf("%w: %q", ErrUnnamedAttribute, at.Name)
 		}
-		fact := tx.ensureFact(attrFactKey(slot, at.Value))
+		fact := tx.ensureFact(appendAttrFact(tx.key[:0], slot, at.Value))
 		i, has := u.now.attr(slot)
 		switch {
 		case !has:
@@ -299,10 +328,10 @@ func (tx *userTx) devices(u *editing) {
 
 func (tx *userTx) owner(h [16]byte) (uint32, bool) {
 	if ord, ok := tx.owners[h]; ok {
-		u := tx.byOrd[ord]
+		u := tx.byOrdinal(ord)
 		return ord, !u.gone && slices.ContainsFunc(u.devs, func(d Device) bool { return HashToken(d.Platform, d.Token) == h })
 	}
-	b := tx.a.v.get(bucketTokens, h[:])
+	b := tx.a.v.token(h)
 	if b == nil {
 		return 0, false
 	}
@@ -372,7 +401,7 @@ func (tx *userTx) install() {
 	for _, u := range tx.order {
 		if u.devsDirty && !u.gone {
 			for _, p := range platformsOf(u.devs) {
-				tx.ensureFact(platformFactKey(p))
+				tx.ensureFact([]byte(platformFactKey(p)))
 			}
 		}
 	}
@@ -395,6 +424,7 @@ func (tx *userTx) install() {
 			tx.erase(u)
 		}
 	}
+	tx.writeAdded()
 	for _, u := range tx.order {
 		if !u.gone {
 			tx.write(u)
@@ -418,26 +448,33 @@ func (tx *userTx) changes() {
 	for _, u := range tx.order {
 		block, low := g.block(u.ordinal), g.low(u.ordinal)
 		if !u.gone {
-			tx.each(u, true, func(fact uint32) {
-				tx.given = append(tx.given, factChange(block, fact, low))
-				tx.counts[fact]++
-			})
+			tx.each(u, true, func(fact uint32) { tx.given = append(tx.given, factChange(block, fact, low)) })
 			if !u.existed {
 				tx.given = append(tx.given, factChange(block, existsFact, low))
 			}
 		}
 		if u.existed {
-			tx.each(u, false, func(fact uint32) {
-				tx.taken = append(tx.taken, factChange(block, fact, low))
-				tx.counts[fact]--
-			})
+			tx.each(u, false, func(fact uint32) { tx.taken = append(tx.taken, factChange(block, fact, low)) })
 			if u.gone {
 				tx.taken = append(tx.taken, factChange(block, existsFact, low))
 			}
 		}
 	}
-	slices.Sort(tx.given)
-	slices.Sort(tx.taken)
+	tx.count(tx.given, 1)
+	tx.count(tx.taken, -1)
+}
+
+// count puts changes in order and adds up what they do to the counts of facts.
+func (tx *userTx) count(changes []uint64, by int64) {
+	slices.Sort(changes)
+	for n := 0; len(changes) > 0; changes = changes[n:] {
+		of := changes[0] >> 16
+		for n = 1; n < len(changes) && changes[n]>>16 == of; n++ {
+		}
+		if fact := uint32(of); fact != existsFact {
+			tx.counts[fact] += by * int64(n)
+		}
+	}
 }
 
 // each calls f for the facts that the batch added to the user, or took away.
@@ -463,7 +500,7 @@ func (tx *userTx) each(u *editing, added bool, f func(fact uint32)) {
 	}
 	for _, p := range toPlatforms {
 		if !slices.Contains(fromPlatforms, p) {
-			fact, _ := tx.fact(platformFactKey(p))
+			fact, _ := tx.fact([]byte(platformFactKey(p)))
 			f(fact)
 		}
 	}
@@ -474,7 +511,7 @@ func (tx *userTx) releaseTokens(u *editing) {
 	for _, d := range u.oldDevs {
 		h := HashToken(d.Platform, d.Token)
 		if u.gone || indexDevice(u.devs, h) < 0 {
-			if b := tx.a.v.get(bucketTokens, h[:]); b != nil && be32(b) == u.ordinal {
+			if b := tx.a.v.token(h); b != nil && be32(b) == u.ordinal {
 				tx.a.remove(bucketTokens, h[:])
 			}
 		}
@@ -505,15 +542,42 @@ func (tx *userTx) erase(u *editing) {
 	a.tell(func(o Observer) { o.Unregistered(ordinal) })
 }
 
+// writeAdded writes those who are new. Their records lie together in memory, for they are seldom changed before
+// the delta is folded.
+func (tx *userTx) writeAdded() {
+	g := tx.a.s.geo
+	var ends []int
+	tx.raw = tx.raw[:0]
+	added := tx.added[:0] // but for those who are gone again; nobody asks for them by ordinal any more
+	for _, u := range tx.added {
+		if !u.gone {
+			tx.raw = u.now.append(tx.raw)
+			ends, added = append(ends, len(tx.raw)), append(added, u)
+		}
+	}
+	raw, from := bytes.Clone(tx.raw), 0
+	for len(added) > 0 {
+		block := g.block(added[0].ordinal)
+		n := 1
+		for n < len(added) && g.block(added[n].ordinal) == block {
+			n++
+		}
+		tx.a.d.addUsers(block, n, func(i int) (low uint16, record []byte, id idNote) {
+			u, first := added[i], from
+			from = ends[i]
+			return g.low(u.ordinal), raw[first:from:from], idNote{hash: u.hash, ordinal: u.ordinal}
+		})
+		tx.a.st.users += uint64(n)
+		added, ends = added[n:], ends[n:]
+	}
+}
+
 func (tx *userTx) write(u *editing) {
 	a, g := tx.a, tx.a.s.geo
 	block, low := g.block(u.ordinal), g.low(u.ordinal)
-	if !u.existed {
-		a.d.putID(hashID(u.now.id), u.ordinal, false)
-		a.st.users++
-	}
-	if u.changed {
-		a.d.putUser(block, low, u.now.encode())
+	if u.existed && u.changed {
+		tx.raw = u.now.append(tx.raw[:0])
+		a.d.putUser(block, low, bytes.Clone(tx.raw))
 	}
 	if !u.devsDirty {
 		return

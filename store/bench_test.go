@@ -344,3 +344,43 @@ func BenchmarkEndOfNotified(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkReplay is the cost of a change that Open finds in the journal: one attribute of a random user.
+func BenchmarkReplay(b *testing.B) {
+	const have, changes = 1_000_000, 300_000
+	dir, ctx := b.TempDir(), context.Background()
+	s, err := Open(dir, Options{DeltaEntries: 1 << 30, DeltaBytes: 1 << 40}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := s.Propose(ctx, &SetNames{Names: []SlotName{{0, "tier"}, {1, "city"}}}); err != nil {
+		b.Fatal(err)
+	}
+	fillStore(b, s, have)
+	r := rand.New(rand.NewPCG(4, 4))
+	var wg sync.WaitGroup
+	for range changes {
+		wg.Add(1)
+		op := UserOp{Kind: OpSetAttrs, ID: benchID(r.IntN(have)), Attrs: []AttrValue{{"city", fmt.Sprintf("city-%d", r.IntN(300))}}}
+		if err := s.Go(&Batch{Ops: []UserOp{op}}, func(any, error) { wg.Done() }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	wg.Wait()
+	leave := func() { // without a fold, as if killed
+		s.refuseChanges(errStopped)
+		if err := s.Close(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+	leave()
+	for b.Loop() {
+		if s, err = Open(dir, Options{DeltaEntries: 1 << 30, DeltaBytes: 1 << 40}, nil); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		leave()
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/changes, "ns/change")
+}

@@ -123,7 +123,7 @@ func (b *bits) has(low uint16) (is, decided bool) {
 type delta struct {
 	mu      sync.RWMutex
 	records [bucketBlocks]records // but of bucketIDs
-	ids     map[idHash]bearer
+	ids     idTable
 	blocks  map[uint16]*blockDelta
 
 	position uint64 // of the last record applied to it
@@ -147,7 +147,7 @@ type blockDelta struct {
 }
 
 func newDelta() *delta {
-	d := &delta{ids: make(map[idHash]bearer), blocks: make(map[uint16]*blockDelta)}
+	d := &delta{blocks: make(map[uint16]*blockDelta)}
 	for i := range d.records {
 		d.records[i].values = make(map[string][]byte)
 	}
@@ -158,7 +158,7 @@ func newDelta() *delta {
 const (
 	recordCost = 96
 	bitsCost   = 256
-	idCost     = 64
+	idCost     = 32
 )
 
 func (d *delta) put(b bucket, key string, value []byte) {
@@ -256,6 +256,27 @@ func (d *delta) ensureBlock(n uint16) *blockDelta {
 	d.blocks[n] = b
 	d.mu.Unlock()
 	return b
+}
+
+// addUsers puts n users of a block who are new, with their IDs, for which it asks in order.
+func (d *delta) addUsers(block uint16, n int, user func(i int) (low uint16, record []byte, id idNote)) {
+	b := d.ensureBlock(block)
+	fresh := 0
+	d.mu.Lock()
+	b.mu.Lock()
+	for i := range n {
+		low, record, id := user(i)
+		old, had := b.users[low]
+		b.users[low] = record
+		d.charge(had, 2, len(record)-len(old))
+		if d.ids.put(id) {
+			fresh++
+		}
+	}
+	b.mu.Unlock()
+	d.mu.Unlock()
+	d.entries += fresh
+	d.bytes += int64(fresh) * idCost
 }
 
 func (d *delta) putUser(block, low uint16, value []byte) {

@@ -26,7 +26,7 @@ func compile(e *Expr, v *view, names func(string) (uint8, bool)) (*program, erro
 	p := &program{op: e.Op}
 	fact := func(key string) {
 		p.op = OpTag
-		n, ok := v.factNumber(key)
+		n, ok := v.factNumber([]byte(key))
 		p.fact, p.none = n, !ok
 	}
 	switch e.Op {
@@ -62,8 +62,16 @@ func compile(e *Expr, v *view, names func(string) (uint8, bool)) (*program, erro
 	return p, nil
 }
 
-func (v *view) factNumber(key string) (uint32, bool) {
-	b := v.get(bucketFacts, []byte(key))
+func (v *view) factNumber(key []byte) (uint32, bool) {
+	b, found := v.active.get(bucketFacts, key)
+	if !found && v.ahead != nil {
+		if n, read := v.ahead.facts[string(key)]; read {
+			return n, n != 0
+		}
+	}
+	if !found {
+		b = v.below(bucketFacts, key)
+	}
 	if b == nil {
 		return 0, false
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
@@ -40,15 +41,26 @@ func newIDEntry(h idHash, ordinal uint32) (e idEntry) {
 func (e idEntry) hash() idHash    { return idHash(binary.BigEndian.Uint64(e[:]) >> 16) }
 func (e idEntry) ordinal() uint32 { return be32(e[6:]) }
 
-// idsIn returns the ordinals that the file has for a hash.
-func idsIn(raw []byte, h idHash) (ordinals []uint32) {
+// firstID returns where in the file's entries those of a hash begin, or would.
+func firstID(raw []byte, h idHash) int {
 	if len(raw)%idRest != 0 {
 		panic(&FormatError{What: "user IDs", Detail: "length"})
 	}
-	want := uint32(h)
-	n := len(raw) / idRest
-	for i := sort.Search(n, func(i int) bool { return be32(raw[i*idRest:]) >= want }); i < n && be32(raw[i*idRest:]) == want; i++ {
-		ordinals = append(ordinals, be32(raw[i*idRest+4:]))
+	first, end := 0, len(raw)/idRest
+	for first < end {
+		if mid := int(uint(first+end) >> 1); be32(raw[mid*idRest:]) < uint32(h) {
+			first = mid + 1
+		} else {
+			end = mid
+		}
+	}
+	return first * idRest
+}
+
+// idsIn returns the ordinals that the file has for a hash.
+func idsIn(raw []byte, h idHash) (ordinals []uint32) {
+	for i := firstID(raw, h); i < len(raw) && be32(raw[i:]) == uint32(h); i += idRest {
+		ordinals = append(ordinals, be32(raw[i+4:]))
 	}
 	return ordinals
 }
@@ -73,135 +85,202 @@ func foldIDs(base []byte, list []change) []byte {
 	return out
 }
 
-// bearer is what a delta says of one ordinal under a hash. It does not change.
-type bearer struct {
-	next    *bearer // of another ordinal
+// idTable is what a delta says of the index: a hash table with linear probing, in which an entry's place is given by
+// the first bits of its hash, so that the entries of each stretch without a gap are those between two hashes.
+type idTable struct {
+	hashes   []uint64 // hash, 14 bits of nothing, idGone, idThere; 0: a gap
+	ordinals []uint32
+	places   int // 2 to the log; what finds none there lies behind
+	log      int
+	n        int
+}
+
+const (
+	idThere = 1
+	idGone  = 2
+)
+
+// idNote says of an ordinal that it is one of a hash's, or is not any more.
+type idNote struct {
+	hash    idHash
 	ordinal uint32
 	gone    bool
 }
 
-// of returns what is said of an ordinal, nil if nothing.
-func (b *bearer) of(ordinal uint32) *bearer {
-	for ; b != nil; b = b.next {
-		if b.ordinal == ordinal {
-			return b
-		}
+func (t *idTable) place(h idHash) int {
+	if t.places == 0 {
+		return 0
 	}
-	return nil
+	return int(h >> (48 - t.log))
 }
 
-// with returns the list with e in place of what it says of the same ordinal.
-func (b *bearer) with(e bearer) bearer {
-	for ; b != nil; b = b.next {
-		if b.ordinal != e.ordinal {
-			e.next = &bearer{e.next, b.ordinal, b.gone}
+func (t *idTable) at(i int) idNote {
+	x := t.hashes[i]
+	return idNote{idHash(x >> 16), t.ordinals[i], x&idGone != 0}
+}
+
+// put says whether there was nothing said of the hash and ordinal.
+func (t *idTable) put(note idNote) (is bool) {
+	if 8*t.n >= 5*t.places {
+		t.grow()
+	}
+	i := t.place(note.hash)
+	for ; i < len(t.hashes) && t.hashes[i] != 0; i++ {
+		if t.hashes[i]>>16 == uint64(note.hash) && t.ordinals[i] == note.ordinal {
+			break
 		}
 	}
-	return e
+	if i == len(t.hashes) {
+		t.hashes, t.ordinals = append(t.hashes, 0), append(t.ordinals, 0)
+	}
+	if is = t.hashes[i] == 0; is {
+		t.n++
+	}
+	t.hashes[i], t.ordinals[i] = uint64(note.hash)<<16|idThere, note.ordinal
+	if note.gone {
+		t.hashes[i] |= idGone
+	}
+	return is
+}
+
+func (t *idTable) grow() {
+	old := *t
+	log := max(6, old.log+1)
+	places := 1 << log
+	*t = idTable{hashes: make([]uint64, places), ordinals: make([]uint32, places), places: places, log: log}
+	for i, x := range old.hashes {
+		if x != 0 {
+			t.put(old.at(i))
+		}
+	}
+}
+
+// of appends the notes of a hash.
+func (t *idTable) of(h idHash, to []idNote) []idNote {
+	for i := t.place(h); i < len(t.hashes) && t.hashes[i] != 0; i++ {
+		if t.hashes[i]>>16 == uint64(h) {
+			to = append(to, t.at(i))
+		}
+	}
+	return to
 }
 
 // putID notes that an ordinal is one of a hash, or is not any more.
 func (d *delta) putID(h idHash, ordinal uint32, gone bool) {
 	d.mu.Lock()
-	e := bearer{ordinal: ordinal, gone: gone}
-	old, had := d.ids[h]
-	same := had && old.of(ordinal) != nil
-	if had {
-		e = old.with(e)
-	}
-	d.ids[h] = e
+	is := d.ids.put(idNote{h, ordinal, gone})
 	d.mu.Unlock()
-	if !same {
+	if is {
 		d.entries++
 		d.bytes += idCost
 	}
 }
 
-// bearers returns what the delta says of a hash.
-func (d *delta) bearers(h idHash) (first bearer, found bool) {
+// idNotes appends what the delta says of a hash.
+func (d *delta) idNotes(h idHash, to []idNote) []idNote {
 	d.mu.RLock()
-	first, found = d.ids[h]
+	to = d.ids.of(h, to)
 	d.mu.RUnlock()
-	return first, found
+	return to
+}
+
+// noted says whether there is a note of an ordinal.
+func noted(notes []idNote, ordinal uint32) bool {
+	return slices.ContainsFunc(notes, func(n idNote) bool { return n.ordinal == ordinal })
 }
 
 // idChanges yields the changes of the index in order.
 func (d *delta) idChanges(yield func(change) bool) bool {
-	var list []*bearer
-	for _, h := range sortedKeys(d.ids) {
-		first := d.ids[h]
-		list = list[:0]
-		for b := &first; b != nil; b = b.next {
-			list = append(list, b)
-		}
-		slices.SortFunc(list, func(x, y *bearer) int { return int(int64(x.ordinal) - int64(y.ordinal)) })
-		for _, b := range list {
-			e := newIDEntry(h, b.ordinal)
+	var list []idNote // of a stretch without a gap
+	flush := func() bool {
+		slices.SortFunc(list, func(x, y idNote) int {
+			return cmp.Or(cmp.Compare(x.hash, y.hash), cmp.Compare(x.ordinal, y.ordinal))
+		})
+		for _, n := range list {
+			e := newIDEntry(n.hash, n.ordinal)
 			c := change{bucket: bucketIDs, key: e[:]}
-			if !b.gone {
+			if !n.gone {
 				c.value = []byte{}
 			}
 			if !yield(c) {
 				return false
 			}
 		}
+		list = list[:0]
+		return true
 	}
-	return true
-}
-
-// find returns the first ordinal that is not gone and for which has is true.
-func (b *bearer) find(has func(uint32) bool) (uint32, bool) {
-	for ; b != nil; b = b.next {
-		if !b.gone && has(b.ordinal) {
-			return b.ordinal, true
+	for i, x := range d.ids.hashes {
+		if x != 0 {
+			list = append(list, d.ids.at(i))
+		} else if !flush() {
+			return false
 		}
 	}
-	return 0, false
+	return flush()
 }
 
 // ordinal returns the ordinal of a user.
 func (v *view) ordinal(id string) (uint32, bool) {
-	h := hashID(id)
-	first, found := v.active.bearers(h)
-	if found {
-		ord, is := first.find(func(ord uint32) bool {
-			return recordHasID(v.blockRecord(kindUser, v.geo.block(ord), v.geo.low(ord)), id)
-		})
-		if is {
-			return ord, true
-		}
-	}
-	ord, known := v.ordinalBelow(id, h)
-	if known && found && first.of(ord) != nil {
-		return 0, false // gone, or it would have been found above
-	}
-	return ord, known
+	u, known := v.lookUp(id)
+	return u.ordinal, known
 }
 
-// ordinalBelow does so without the active delta.
-func (v *view) ordinalBelow(id string, h idHash) (uint32, bool) {
+// bearer is who has an ID: the ID's hash and an ordinal.
+type bearer struct {
+	hash    idHash
+	ordinal uint32
+}
+
+// lookUp returns who has an ID, the hash even if nobody has.
+func (v *view) lookUp(id string) (u bearer, known bool) {
+	var below bearer
+	read := false
 	if v.ahead != nil {
-		if ord, read := v.ahead.ids[id]; read {
-			return uint32(ord), ord != nobody
+		var b idBelow
+		b, read = v.ahead.ids[id]
+		below, known = b.bearer, b.known
+	}
+	if !read {
+		below.hash = hashID(id)
+	}
+	var few [4]idNote
+	notes := v.active.idNotes(below.hash, few[:0])
+	for _, n := range notes {
+		if !n.gone && recordHasID(v.blockRecord(kindUser, v.geo.block(n.ordinal), v.geo.low(n.ordinal)), id) {
+			return bearer{below.hash, n.ordinal}, true
 		}
 	}
-	has := func(ord uint32) bool {
-		return recordHasID(v.recordBelow(kindUser, v.geo.block(ord), v.geo.low(ord)), id)
+	if !read {
+		below.ordinal, _, known = v.ordinalBelow(id, below.hash)
 	}
-	var first bearer
-	found := false
+	if known && noted(notes, below.ordinal) {
+		known = false // gone, or it would have been found above
+	}
+	return below, known
+}
+
+// ordinalBelow does so without the active delta, and returns the user's record there.
+func (v *view) ordinalBelow(id string, h idHash) (ordinal uint32, record []byte, known bool) {
+	has := func(ord uint32) bool {
+		record = v.recordBelow(kindUser, v.geo.block(ord), v.geo.low(ord))
+		return recordHasID(record, id)
+	}
+	var few [4]idNote
+	notes := few[:0]
 	if v.frozen != nil {
-		if first, found = v.frozen.bearers(h); found {
-			if ord, is := first.find(has); is {
-				return ord, true
+		notes = v.frozen.idNotes(h, notes)
+		for _, n := range notes {
+			if !n.gone && has(n.ordinal) {
+				return n.ordinal, record, true
 			}
 		}
 	}
 	key := newIDEntry(h, 0)
-	for _, ord := range idsIn(v.base(bucketIDs).Get(key[:idPrefix]), h) {
-		if !(found && first.of(ord) != nil) && has(ord) {
-			return ord, true
+	raw := v.stored(bucketIDs, key[:idPrefix])
+	for i := firstID(raw, h); i < len(raw) && be32(raw[i:]) == uint32(h); i += idRest {
+		if ord := be32(raw[i+4:]); !noted(notes, ord) && has(ord) {
+			return ord, record, true
 		}
 	}
-	return 0, false
+	return 0, nil, false
 }

@@ -89,9 +89,12 @@ func pendingKey(block uint16, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{byte(block >> 8), byte(block), kindPending}, seq)
 }
 
-func tagFactKey(tag string) string { return string(factTag) + tag }
-func attrFactKey(slot uint8, value string) string {
-	return string(factAttr) + string([]byte{slot}) + value
+func tagFactKey(tag string) string                { return string(appendTagFact(nil, tag)) }
+func attrFactKey(slot uint8, value string) string { return string(appendAttrFact(nil, slot, value)) }
+
+func appendTagFact(b []byte, tag string) []byte { return append(append(b, factTag), tag...) }
+func appendAttrFact(b []byte, slot uint8, value string) []byte {
+	return append(append(b, factAttr, slot), value...)
 }
 func platformFactKey(platform string) string { return string(factPlatform) + platform }
 

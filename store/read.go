@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -95,8 +96,8 @@ func (v *view) missing(raw []byte, block, low uint16) error {
 
 // Settings returns the limits and attribute names in force.
 func (s *Store) Settings() (Limits, map[uint8]string) {
-	st := s.published.Load().clone()
-	return st.limits, st.names
+	st := s.published.Load()
+	return st.limits, maps.Clone(st.names)
 }
 
 // Count returns how many users an audience has. It is exact for each block at the moment the
@@ -427,7 +428,7 @@ func (s *Store) PhoneTargets(seq uint64, platform string, next uint64, max int) 
 	end := uint64(s.geo.blocks(s.published.Load().nextOrdinal)) << s.geo.bits
 	for next < end && len(targets) < max && err == nil {
 		err = s.withView(func(v *view) error {
-			fact, ok := v.factNumber(platformFactKey(platform))
+			fact, ok := v.factNumber([]byte(platformFactKey(platform)))
 			if !ok {
 				next = end
 				return nil

@@ -14,7 +14,8 @@ type state struct {
 	nextFact    uint32
 	nextSeq     uint64
 	limits      Limits
-	names       map[uint8]string
+	names       map[uint8]string // these two are replaced, never changed
+	slots       map[string]uint8
 	proposers   []proposer
 	position    uint64 // of the last record applied
 }
@@ -32,7 +33,6 @@ func newState() state {
 
 func (st *state) clone() *state {
 	c := *st
-	c.names = maps.Clone(st.names)
 	c.proposers = slices.Clone(st.proposers)
 	return &c
 }
@@ -58,12 +58,16 @@ func (st *state) setLast(id, number uint64) {
 
 // slot returns the slot that a name stands for.
 func (st *state) slot(name string) (uint8, bool) {
-	for slot, n := range st.names {
-		if n == name {
-			return slot, true
-		}
+	slot, named := st.slots[name]
+	return slot, named
+}
+
+// setNames replaces the names of slots.
+func (st *state) setNames(names map[uint8]string) {
+	st.names, st.slots = names, make(map[string]uint8, len(names))
+	for slot, name := range names {
+		st.slots[name] = slot
 	}
-	return 0, false
 }
 
 // encode leaves the position out: it stands in the meta bucket and names the
@@ -104,10 +108,12 @@ func decodeState(b []byte, g geometry) (state, error) {
 	st.nextSeq = r.uvarint()
 	st.limits.TagsPerUser = int(r.uvarint())
 	st.limits.DevicesPerUser = int(r.uvarint())
+	names := map[uint8]string{}
 	for range r.count(2) {
 		slot := r.byte()
-		st.names[slot] = r.str()
+		names[slot] = r.str()
 	}
+	st.setNames(names)
 	for range r.count(9) {
 		st.proposers = append(st.proposers, proposer{r.u64(), r.uvarint()})
 	}

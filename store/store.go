@@ -85,7 +85,8 @@ type Store struct {
 
 	// The committer's own; nobody else touches them after Open.
 	st     state
-	number uint64 // of the last command proposed
+	number uint64  // of the last command proposed
+	users  *userTx // of the last batch, whose maps the next one uses
 	cut    atomic.Uint64
 
 	queue   queue

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	mathbits "math/bits"
@@ -22,8 +23,11 @@ type slotFact struct {
 	fact uint32
 }
 
-func (u *userRecord) encode() []byte {
-	w := writer{b: make([]byte, 0, 16+len(u.id)+4*len(u.attrs)+2*len(u.tags))}
+func (u *userRecord) encode() []byte { return bytes.Clone(u.append(nil)) }
+
+// append appends the record to b.
+func (u *userRecord) append(b []byte) []byte {
+	w := writer{b: b}
 	if packed, is := packUUID(u.id); is {
 		w.byte(0)
 		w.b = append(w.b, packed[:]...)
@@ -45,27 +49,34 @@ func (u *userRecord) encode() []byte {
 }
 
 func decodeUser(b []byte) (u userRecord, err error) {
+	err = u.decode(b)
+	return u, err
+}
+
+// decode reads a record into u, which is empty but may have room.
+func (u *userRecord) decode(b []byte) error {
 	raw, rest, packed := splitID(b)
 	if raw == nil {
-		return u, &FormatError{What: "user", Detail: "ID"}
+		return &FormatError{What: "user", Detail: "ID"}
 	}
-	if u.id = string(raw); packed {
+	if packed {
 		u.id = unpackUUID(raw)
+	} else {
+		u.id = string(raw)
 	}
 	r := reader{b: rest}
 	u.registered = int64(r.uvarint())
-	if n := r.count(2); n > 0 {
-		u.attrs = make([]slotFact, n)
-		for i := range u.attrs {
-			u.attrs[i] = slotFact{r.byte(), uint32(r.uvarint())}
-		}
+	n := r.count(2)
+	u.attrs = slices.Grow(u.attrs, n)
+	for range n {
+		u.attrs = append(u.attrs, slotFact{r.byte(), uint32(r.uvarint())})
 	}
 	last := uint32(0)
 	for len(r.b) > 0 {
 		last += uint32(r.uvarint())
 		u.tags = append(u.tags, last)
 	}
-	return u, r.done()
+	return r.done()
 }
 
 func (u *userRecord) attr(slot uint8) (int, bool) {

@@ -20,7 +20,7 @@ type view struct {
 	open   *atomic.Int64
 	geo    geometry
 	tx     *bbolt.Tx
-	bucket [buckets]*bbolt.Bucket
+	cursor [buckets]*bbolt.Cursor
 	layers *layers
 	ahead  *ahead // of the command being applied; nil elsewhere, and when the layers have changed since
 	frozen *delta // nil when no fold is under way
@@ -70,22 +70,10 @@ func (v *view) close() {
 	}
 }
 
-func (v *view) base(b bucket) *bbolt.Bucket {
-	if v.bucket[b] == nil {
-		v.bucket[b] = v.tx.Bucket(bucketName[b])
-	}
-	return v.bucket[b]
-}
-
 // get returns the value of a key outside the blocks and not of an ID, nil if there is none.
 func (v *view) get(b bucket, key []byte) []byte {
 	if value, found := v.active.get(b, key); found {
 		return value
-	}
-	if v.ahead != nil {
-		if value, known := v.ahead.values[storedKey{b, string(key)}]; known {
-			return value
-		}
 	}
 	return v.below(b, key)
 }
@@ -97,11 +85,34 @@ func (v *view) below(b bucket, key []byte) []byte {
 			return value
 		}
 	}
-	return v.base(b).Get(key)
+	return v.stored(b, key)
 }
 
-func recordKey(kind byte, block, low uint16) [5]byte {
-	return [5]byte{byte(block >> 8), byte(block), kind, byte(low >> 8), byte(low)}
+// stored returns what blocks.db has under a key, nil for nothing. The cursor is kept: a look-up by [bbolt.Bucket.Get]
+// makes one each time.
+func (v *view) stored(b bucket, key []byte) []byte {
+	c := v.cursor[b]
+	if c == nil {
+		c = v.tx.Bucket(bucketName[b]).Cursor()
+		v.cursor[b] = c
+	}
+	if k, value := c.Seek(key); bytes.Equal(k, key) {
+		return value
+	}
+	return nil
+}
+
+// token returns the record of who has a token, nil if nobody has.
+func (v *view) token(h [16]byte) []byte {
+	if v.ahead != nil {
+		if below, read := v.ahead.tokens[h]; read {
+			if value, found := v.active.get(bucketTokens, h[:]); found {
+				return value
+			}
+			return below
+		}
+	}
+	return v.get(bucketTokens, h[:])
 }
 
 // blockRecord returns the record of a user or of its devices.
@@ -110,8 +121,7 @@ func (v *view) blockRecord(kind byte, block, low uint16) []byte {
 		return value
 	}
 	if v.ahead != nil {
-		key := recordKey(kind, block, low)
-		if value, known := v.ahead.values[storedKey{bucketBlocks, string(key[:])}]; known {
+		if value, read := v.ahead.records[recordOf{kind, block, low}]; read {
 			return value
 		}
 	}
@@ -126,10 +136,9 @@ func (v *view) recordBelow(kind byte, block, low uint16) []byte {
 		}
 	}
 	if kind == kindUser {
-		return groupRecord(v.base(bucketBlocks).Get(groupKey(block, low)), low)
+		return groupRecord(v.stored(bucketBlocks, groupKey(block, low)), low)
 	}
-	key := recordKey(kind, block, low)
-	return v.base(bucketBlocks).Get(key[:])
+	return v.stored(bucketBlocks, deviceKey(block, low))
 }
 
 // userRecords reads records of users of one block, whose groups it keeps from one to the next.
@@ -162,7 +171,7 @@ func (u *userRecords) record(low uint16) []byte {
 		}
 	}
 	if group := int(low / groupUsers); group != u.group {
-		u.group, u.raw = group, u.v.base(bucketBlocks).Get(groupKey(u.block, low))
+		u.group, u.raw = group, u.v.stored(bucketBlocks, groupKey(u.block, low))
 	}
 	return groupRecord(u.raw, low)
 }
@@ -171,7 +180,7 @@ func (u *userRecords) record(low uint16) []byte {
 // empty. It may alias the file: it is never the receiver of an operation in place.
 func (v *view) container(key []byte, entry func(*blockDelta) *bits) *roaring.Bitmap {
 	var bm *roaring.Bitmap
-	if raw := v.base(bucketBlocks).Get(key); raw != nil {
+	if raw := v.stored(bucketBlocks, key); raw != nil {
 		bm = v.parse(raw)
 	}
 	block := binary.BigEndian.Uint16(key)
@@ -246,7 +255,7 @@ func (v *view) waitsBelow(block, low uint16, seq uint64) bool {
 			}
 		}
 	}
-	raw := v.base(bucketBlocks).Get(pendingKey(block, seq))
+	raw := v.stored(bucketBlocks, pendingKey(block, seq))
 	return raw != nil && containerHas(raw, low)
 }
 
@@ -279,7 +288,7 @@ func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, below
 		}
 	}
 	prefix := blockKey(block, kindPending)
-	c := v.base(bucketBlocks).Cursor()
+	c := v.tx.Bucket(bucketName[bucketBlocks]).Cursor()
 	n := 0
 	for k, raw := c.Seek(pendingKey(block, after+1)); bytes.HasPrefix(k, prefix) && n < max; k, raw = c.Next() {
 		if !containerHas(raw, low) {
@@ -331,7 +340,7 @@ func (v *view) scan(b bucket, from, to []byte, max int, descending bool) []entry
 	if v.frozen != nil {
 		layers = append(layers, scanKeys(v.frozen.keys(b), from, to, descending))
 	}
-	layers = append(layers, scanFile(v.base(b).Cursor(), from, to, descending))
+	layers = append(layers, scanFile(v.tx.Bucket(bucketName[b]).Cursor(), from, to, descending))
 	heads := make([][]byte, len(layers))
 	for i, next := range layers {
 		heads[i] = next()
