@@ -116,7 +116,7 @@ func (a *applier) retain(t *Task, m *Message, platforms []string, audience []Blo
 		t.blocks.Add(uint32(b.Block))
 		low := b.Low
 		b.Low = nil
-		a.d.updatePending(b.Block, t.Seq, func(e *bits) { e.set, e.gone = low, true })
+		a.d.updatePending(b.Block, t.Seq, func(e *bits) { e.few, e.set, e.clear, e.gone = nil, low, nil, true })
 	}
 	t.blocks.RunOptimize()
 	a.put(bucketMessages, id, m.encode())
@@ -167,9 +167,6 @@ func (a *applier) live(seq uint64) *Progress {
 	return nil
 }
 
-// fewBits is how many users are looked for one by one: what it takes to parse a whole set would find dozens.
-const fewBits = 32
-
 // received clears the bits that are still set and counts only those. Its
 // result is the set of them.
 func (a *applier) received(c *Received) (any, error) {
@@ -177,7 +174,7 @@ func (a *applier) received(c *Received) (any, error) {
 	if a.live(c.Seq) == nil {
 		return cleared, nil
 	}
-	if c.Bits.GetCardinality() <= fewBits {
+	if c.Bits.GetCardinality() <= fewBits { // to parse the whole set takes longer than to look for dozens
 		for it := c.Bits.Iterator(); it.HasNext(); {
 			if low := it.Next(); a.v.waits(c.Block, uint16(low), c.Seq) {
 				cleared.Add(low)

@@ -11,13 +11,18 @@ import (
 // is absolute: set and clear are disjoint, and laid over a container that
 // already has them nothing changes. A nil bitmap is an empty one.
 type bits struct {
+	few        []uint32 // the same as the bitmaps, which are nil then: ascending, twice the value, and 1 more if it is set
 	set, clear *roaring.Bitmap
 	gone       bool  // whatever was there before set is dropped
 	charged    int64 // to the delta
 }
 
+// fewBits is how many values are kept as a list: most sets that single changes make have no more.
+const fewBits = 64
+
 // size is about the memory of the bitmaps.
-func (b *bits) size() (n int64) {
+func (b *bits) size() int64 {
+	n := int64(4 * cap(b.few))
 	for _, x := range [...]*roaring.Bitmap{b.set, b.clear} {
 		if x != nil {
 			n += int64(x.GetSizeInBytes())
@@ -26,7 +31,60 @@ func (b *bits) size() (n int64) {
 	return n
 }
 
+// fits says whether n more values go into the list.
+func (b *bits) fits(n int) bool { return b.set == nil && b.clear == nil && len(b.few)+n <= fewBits }
+
+// find returns where low is in the list, or would be.
+func (b *bits) find(low uint32) (at int, found bool) {
+	at, _ = slices.BinarySearch(b.few, low<<1)
+	return at, at < len(b.few) && b.few[at]>>1 == low
+}
+
+// put puts a value into the list.
+func (b *bits) put(low uint32, is uint32) {
+	at, found := b.find(low)
+	switch {
+	case found && is == 0 && b.gone:
+		b.few = slices.Delete(b.few, at, at+1)
+	case found:
+		b.few[at] = low<<1 | is
+	case is != 0 || !b.gone:
+		b.few = slices.Insert(b.few, at, low<<1|is)
+	}
+}
+
+// spread makes bitmaps of the list.
+func (b *bits) spread() {
+	b.set, b.clear = b.bitmaps()
+	b.few = nil
+}
+
+// bitmaps returns both sets, nil for empty ones.
+func (b *bits) bitmaps() (set, clear *roaring.Bitmap) {
+	if len(b.few) == 0 {
+		return b.set, b.clear
+	}
+	for _, x := range b.few {
+		to := &clear
+		if x&1 != 0 {
+			to = &set
+		}
+		if *to == nil {
+			*to = roaring.New()
+		}
+		(*to).Add(x >> 1)
+	}
+	return set, clear
+}
+
 func (b *bits) addMany(low []uint32) {
+	if b.fits(len(low)) {
+		for _, x := range low {
+			b.put(x, 1)
+		}
+		return
+	}
+	b.spread()
 	if b.set == nil {
 		b.set = roaring.New()
 	}
@@ -39,6 +97,13 @@ func (b *bits) addMany(low []uint32) {
 }
 
 func (b *bits) removeMany(low []uint32) {
+	if b.fits(len(low)) {
+		for _, x := range low {
+			b.put(x, 0)
+		}
+		return
+	}
+	b.spread()
 	if b.set != nil {
 		for _, x := range low {
 			b.set.Remove(x)
@@ -54,19 +119,12 @@ func (b *bits) removeMany(low []uint32) {
 }
 
 func (b *bits) remove(low uint16) {
-	if b.set != nil {
-		b.set.Remove(uint32(low))
-	}
-	if b.gone {
-		return
-	}
-	if b.clear == nil {
-		b.clear = roaring.New()
-	}
-	b.clear.Add(uint32(low))
+	one := [1]uint32{uint32(low)}
+	b.removeMany(one[:])
 }
 
 func (b *bits) removeAll(x *roaring.Bitmap) {
+	b.spread()
 	if b.set != nil {
 		b.set.AndNot(x)
 	}
@@ -86,6 +144,19 @@ func (b *bits) drop() { *b = bits{gone: true, charged: b.charged} }
 func (b *bits) over(base *roaring.Bitmap) *roaring.Bitmap {
 	switch {
 	case b == nil:
+		return base
+	case len(b.few) > 0 && (b.gone || base == nil):
+		set, _ := b.bitmaps()
+		return set
+	case len(b.few) > 0:
+		base = base.Clone()
+		for _, x := range b.few {
+			if x&1 != 0 {
+				base.Add(x >> 1)
+			} else {
+				base.Remove(x >> 1)
+			}
+		}
 		return base
 	case b.gone || base == nil:
 		if b.set == nil {
@@ -108,6 +179,12 @@ func (b *bits) over(base *roaring.Bitmap) *roaring.Bitmap {
 
 // has says whether b decides about low, and how.
 func (b *bits) has(low uint16) (is, decided bool) {
+	if len(b.few) > 0 {
+		if at, found := b.find(uint32(low)); found {
+			return b.few[at]&1 != 0, true
+		}
+		return false, b.gone
+	}
 	switch {
 	case b.set != nil && b.set.Contains(uint32(low)):
 		return true, true
@@ -157,7 +234,7 @@ func newDelta() *delta {
 // What an entry costs beside its bytes, roughly: map slots, headers, bitmap structures.
 const (
 	recordCost = 96
-	bitsCost   = 256
+	bitsCost   = 160
 	idCost     = 32
 )
 

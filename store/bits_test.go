@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -119,6 +120,11 @@ func bitsAgainstModel(t *testing.T, r *rand.Rand) {
 		switch r.IntN(3) {
 		case 0:
 			wide := randomSet(r).ToArray()
+			if r.IntN(2) == 0 { // so few that they stand in a list, for a while
+				r.Shuffle(len(wide), func(i, j int) { wide[i], wide[j] = wide[j], wide[i] })
+				wide = wide[:min(len(wide), r.IntN(fewBits))]
+				slices.Sort(wide)
+			}
 			if half := len(wide) / 2; r.IntN(2) == 0 {
 				e.addMany(wide[:half])
 				e.removeMany(wide[half:])
@@ -156,8 +162,14 @@ func bitsAgainstModel(t *testing.T, r *rand.Rand) {
 			}
 		}
 	}
-	if e.set != nil && e.clear != nil && e.set.Intersects(e.clear) {
+	if set, clear := e.bitmaps(); set != nil && clear != nil && set.Intersects(clear) {
 		t.Fatal("set and clear meet")
+	}
+	for _, low := range append(randomSet(r).ToArray(), e.few...) {
+		low &= 0xFFFF
+		if is, decided := e.has(uint16(low)); decided && is != want[low] || !decided && want[low] != base.Contains(low) {
+			t.Fatalf("it says of %d: %v, %v", low, is, decided)
+		}
 	}
 	file := newFilePage(t, base)
 	raw := containerBytes(e.over(file.set), file.set)

@@ -112,7 +112,8 @@ func writeSegment(dir string, id storeID, d *delta) (name string, err error) {
 			w.byte(segmentBits)
 			w.bytes(c.key)
 			w.bool(c.bits.gone)
-			for _, bm := range []*roaring.Bitmap{c.bits.set, c.bits.clear} {
+			set, clear := c.bits.bitmaps()
+			for _, bm := range [...]*roaring.Bitmap{set, clear} {
 				if bm == nil || bm.IsEmpty() {
 					w.bytes(nil)
 				} else {

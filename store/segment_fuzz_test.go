@@ -62,7 +62,9 @@ func sameChange(x, y change) bool {
 	if x.bits == nil || y.bits == nil {
 		return x.bits == y.bits
 	}
-	return x.bits.gone == y.bits.gone && sameBits(x.bits.set, y.bits.set) && sameBits(x.bits.clear, y.bits.clear)
+	xSet, xClear := x.bits.bitmaps()
+	ySet, yClear := y.bits.bitmaps()
+	return x.bits.gone == y.bits.gone && sameBits(xSet, ySet) && sameBits(xClear, yClear)
 }
 
 // sameBits compares sets, of which nil is an empty one.
