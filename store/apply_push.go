@@ -146,10 +146,10 @@ func (a *applier) freeze(prog *program) ([]BlockSet, error) {
 		// over whole containers of their operands where they can.
 		if r.owned {
 			r.set.CloneCopyOnWriteContainers()
-		} else {
+			r.set.RunOptimize()
+		} else { // which is optimised
 			r.set = r.set.Clone()
 		}
-		r.set.RunOptimize()
 		mu.Lock()
 		out = append(out, BlockSet{block, r.set})
 		mu.Unlock()

@@ -91,7 +91,7 @@ func (p *program) eval(v *view, g geometry, block uint16) result {
 		if p.none {
 			return result{}
 		}
-		return result{set: v.fact(block, p.fact)}
+		return v.fact(block, p.fact)
 	case OpUsers:
 		first := g.ordinal(block, 0)
 		i, _ := slices.BinarySearch(p.ords, first)
@@ -110,7 +110,7 @@ func (p *program) eval(v *view, g geometry, block uint16) result {
 	case OpAnd:
 		return p.and(v, g, block)
 	case OpNot:
-		return minus(result{set: v.fact(block, existsFact)}, p.args[0].eval(v, g, block))
+		return minus(v.fact(block, existsFact), p.args[0].eval(v, g, block))
 	}
 	panic("fanfare: audience operator")
 }
@@ -143,7 +143,7 @@ func (p *program) and(v *view, g geometry, block uint16) result {
 		}
 	}
 	if first {
-		r = result{set: v.fact(block, existsFact)}
+		r = v.fact(block, existsFact)
 	}
 	for _, a := range p.args {
 		if a.op == OpNot && r.set != nil {
@@ -205,10 +205,10 @@ func (p *program) count(v *view, g geometry, block uint16) uint64 {
 			case y == nil:
 				return cardinality(x)
 			}
-			return x.OrCardinality(y)
+			return x.GetCardinality() + y.GetCardinality() - x.AndCardinality(y) // OrCardinality makes the union
 		}
 	case OpNot:
-		all := v.fact(block, existsFact)
+		all := v.fact(block, existsFact).set
 		if all == nil {
 			return 0
 		}
@@ -257,7 +257,7 @@ func lessCardinality(x, y *roaring.Bitmap) uint64 {
 // percentage with the same salt contains the smaller one. This is version 1 of
 // the hash; docs/format.md defines it.
 func (p *program) sample(v *view, g geometry, block uint16) result {
-	exists := v.fact(block, existsFact)
+	exists := v.fact(block, existsFact).set
 	if exists == nil || p.ppm == 0 {
 		return result{}
 	}

@@ -436,7 +436,7 @@ func (s *Store) PhoneTargets(seq uint64, platform string, next uint64, max int) 
 			block := uint16(next >> s.geo.bits)
 			low := uint32(s.geo.low(uint32(next)))
 			next = uint64(block)<<s.geo.bits + 1<<s.geo.bits
-			waiting, have := v.pending(block, seq), v.fact(block, fact)
+			waiting, have := v.pending(block, seq), v.fact(block, fact).set
 			if waiting == nil || have == nil {
 				return nil
 			}

@@ -176,13 +176,13 @@ func (u *userRecords) record(low uint16) []byte {
 	return groupRecord(u.raw, low)
 }
 
-// container returns the layered set under a fact or pending key, nil if it is
-// empty. It may alias the file: it is never the receiver of an operation in place.
-func (v *view) container(key []byte, entry func(*blockDelta) *bits) *roaring.Bitmap {
-	var bm *roaring.Bitmap
+// container returns the layered set under a fact or pending key. One that is not owned is as it stands in the file.
+func (v *view) container(key []byte, entry func(*blockDelta) *bits) result {
+	var base *roaring.Bitmap
 	if raw := v.stored(bucketBlocks, key); raw != nil {
-		bm = v.parse(raw)
+		base = v.parse(raw)
 	}
+	bm := base
 	block := binary.BigEndian.Uint16(key)
 	if v.frozen != nil {
 		if b := v.frozen.block(block); b != nil {
@@ -194,10 +194,10 @@ func (v *view) container(key []byte, entry func(*blockDelta) *bits) *roaring.Bit
 		bm = entry(b).over(bm)
 		b.mu.RUnlock()
 	}
-	if bm != nil && bm.IsEmpty() {
-		return nil
+	if bm == nil || bm.IsEmpty() {
+		return result{}
 	}
-	return bm
+	return result{bm, bm != base}
 }
 
 // parse returns a set that aliases raw, unless that is packed.
@@ -213,12 +213,12 @@ func (v *view) parse(raw []byte) *roaring.Bitmap {
 	return bm
 }
 
-func (v *view) fact(block uint16, fact uint32) *roaring.Bitmap {
+func (v *view) fact(block uint16, fact uint32) result {
 	return v.container(factKey(block, fact), func(b *blockDelta) *bits { return b.facts[fact] })
 }
 
 func (v *view) pending(block uint16, seq uint64) *roaring.Bitmap {
-	return v.container(pendingKey(block, seq), func(b *blockDelta) *bits { return b.pending[seq] })
+	return v.container(pendingKey(block, seq), func(b *blockDelta) *bits { return b.pending[seq] }).set
 }
 
 // pendingBits says whether a delta decides about a user and a message, and how.
