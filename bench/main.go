@@ -68,6 +68,7 @@ var figures = []struct {
 	{"login", (*bench).login},
 	{"online", (*bench).online},
 	{"mutate", (*bench).mutate}, // from here on the users are not who they were
+	{"added", (*bench).added},
 	{"open", (*bench).open},
 	{"heap", (*bench).heap},
 	{"growth", (*bench).growth},

@@ -176,8 +176,14 @@ func (p *postgres) load(ctx context.Context) (*pgLoad, error) {
 
 // copy loads the users of [from, to).
 func (l *pgLoad) copy(ctx context.Context, who *people, from, to int) error {
+	return copyUsers(ctx, l.tx, who, from, to)
+}
+
+func copyUsers(ctx context.Context, into interface {
+	CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error)
+}, who *people, from, to int) error {
 	next := from
-	_, err := l.tx.CopyFrom(ctx, pgx.Identifier{"users"}, []string{"uid", "id", "tier", "city", "tags"}, pgx.CopyFromFunc(func() ([]any, error) {
+	_, err := into.CopyFrom(ctx, pgx.Identifier{"users"}, []string{"uid", "id", "tier", "city", "tags"}, pgx.CopyFromFunc(func() ([]any, error) {
 		if next >= to {
 			return nil, nil
 		}

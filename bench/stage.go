@@ -87,7 +87,7 @@ func (b *bench) stage(ctx context.Context) (ours, theirPG, theirBolt []float64, 
 		return perUser(time.Since(began), to-from), err
 	}
 	var load *pgLoad
-	if b.wantsAny("import", "disk", "audience", "members", "retained", "mutate", "login") && b.startPostgres(ctx) {
+	if b.wantsAny("import", "disk", "audience", "members", "retained", "mutate", "login", "added") && b.startPostgres(ctx) {
 		if load, err = b.pg.load(ctx); err != nil {
 			return nil, nil, nil, err
 		}
@@ -199,6 +199,47 @@ func (b *bench) importUsers(ctx context.Context) error {
 	}
 	b.againstPG("import", "µs/user", spread(ours), spread(pg), atLeast(1.5))
 	b.add(compare("import", "sorted bbolt", "µs/user", spread(ours), bolt, atLeast(0.5)))
+	return nil
+}
+
+// added is the figure of further users who join those who are there, durable every thousand and to be asked for at once;
+// each step of PostgreSQL is a COPY of its own.
+func (b *bench) added(ctx context.Context) error {
+	if err := b.ready(ctx); err != nil {
+		return err
+	}
+	const step = 1000
+	n := max(b.users/100/step, 1) * step
+	part := func(round int) (from, to int) { return b.users + round*n, b.users + (round+1)*n }
+	list := []contender{
+		func(ctx context.Context, round int) (float64, error) {
+			began := time.Now()
+			from, to := part(round)
+			if _, err := b.p.Import(ctx, b.who.users(from, to), nil); err != nil {
+				return 0, err
+			}
+			err := folded(ctx, b.p)
+			return perUser(time.Since(began), n), err
+		},
+		nil,
+	}
+	if b.pg != nil {
+		list[1] = func(ctx context.Context, round int) (float64, error) {
+			began := time.Now()
+			from, to := part(round)
+			for ; from < to; from += step {
+				if err := copyUsers(ctx, b.pg.pool, b.who, from, from+step); err != nil {
+					return 0, err
+				}
+			}
+			return perUser(time.Since(began), n), nil
+		}
+	}
+	costs, err := rounds(ctx, b.rounds, false, list...)
+	if err != nil {
+		return err
+	}
+	b.againstPG("import.added", "µs/user", costs[0], costs[1], atLeast(1.5))
 	return nil
 }
 

@@ -192,13 +192,18 @@ func noted(notes []idNote, ordinal uint32) bool {
 // idChanges yields the changes of the index in order.
 func (d *delta) idChanges(yield func(change) bool) bool {
 	var list []idNote // of a stretch without a gap
+	var keys []byte   // of many entries
 	flush := func() bool {
 		slices.SortFunc(list, func(x, y idNote) int {
 			return cmp.Or(cmp.Compare(x.hash, y.hash), cmp.Compare(x.ordinal, y.ordinal))
 		})
 		for _, n := range list {
 			e := newIDEntry(n.hash, n.ordinal)
-			c := change{bucket: bucketIDs, key: e[:]}
+			if cap(keys)-len(keys) < len(e) {
+				keys = make([]byte, 0, 1024*len(e))
+			}
+			keys = append(keys, e[:]...)
+			c := change{bucket: bucketIDs, key: keys[len(keys)-len(e) : len(keys) : len(keys)]}
 			if !n.gone {
 				c.value = []byte{}
 			}
