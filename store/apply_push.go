@@ -37,7 +37,7 @@ func (a *applier) push(c *Push) (any, error) {
 	// The evaluation opens views of its own. One that opens while its own goroutine holds
 	// another could wait for ever behind a writer that waits for the other to end.
 	a.v.close()
-	audience, err := a.freeze(prog)
+	audience, err := a.freeze(prog, c.Lifetime > 0)
 	if err == nil {
 		a.v, err = a.s.view()
 	}
@@ -53,8 +53,10 @@ func (a *applier) push(c *Push) (any, error) {
 		Accepted: now, Expires: now + c.Lifetime, blocks: roaring.New(),
 	}
 	p := new(Progress)
-	for _, b := range audience {
-		p.Total += int64(b.Low.GetCardinality())
+	blocks := make([]BlockSet, len(audience))
+	for i := range audience {
+		blocks[i] = audience[i].BlockSet
+		p.Total += int64(audience[i].n)
 	}
 	m := &Message{Seq: seq, Random: c.Random, From: c.From, Body: slices.Clone(c.Body), Note: slices.Clone(c.Note), Accepted: now, Expires: t.Expires}
 	r := PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total}
@@ -81,7 +83,7 @@ func (a *applier) push(c *Push) (any, error) {
 	a.put(bucketTasks, id, t.encode())
 	a.setProgress(seq, p)
 	if p.Total > 0 {
-		a.tell(func(o Observer) { o.Accepted(t, m, audience) })
+		a.tell(func(o Observer) { o.Accepted(t, m, blocks) })
 	}
 	return r, nil
 }
@@ -108,15 +110,13 @@ func (a *applier) known(key []byte, c *Push) (r PushResult, dup bool, err error)
 	return PushResult{Seq: t.Seq, Random: t.Random, Accepted: t.Accepted, Expires: t.Expires, Total: p.Total, Duplicate: true}, true, nil
 }
 
-// retain keeps the message and who waits for it: the audience's sets become the delta's, which goes on changing them.
-func (a *applier) retain(t *Task, m *Message, platforms []string, audience []BlockSet) {
+// retain keeps the message and who waits for it.
+func (a *applier) retain(t *Task, m *Message, platforms []string, audience []audienceSet) {
 	id := key64(t.Seq)
 	for i := range audience {
 		b := &audience[i]
 		t.blocks.Add(uint32(b.Block))
-		low := b.Low
-		b.Low = nil
-		a.d.updatePending(b.Block, t.Seq, func(e *bits) { e.few, e.set, e.clear, e.gone = nil, low, nil, true })
+		a.d.updatePending(b.Block, t.Seq, func(e *bits) { *e = bits{raw: b.raw, gone: true, charged: e.charged} })
 	}
 	t.blocks.RunOptimize()
 	a.put(bucketMessages, id, m.encode())
@@ -131,31 +131,45 @@ func (a *applier) retain(t *Task, m *Message, platforms []string, audience []Blo
 	}
 }
 
+// audienceSet is an audience in a block.
+type audienceSet struct {
+	BlockSet        // without retention
+	raw      []byte // else
+	n        uint64
+}
+
 // freeze evaluates the audience of every block, in parallel, and returns the
 // blocks that have members, in order.
-func (a *applier) freeze(prog *program) ([]BlockSet, error) {
+func (a *applier) freeze(prog *program, retained bool) ([]audienceSet, error) {
 	g := a.s.geo
 	var mu sync.Mutex
-	var out []BlockSet
+	var out []audienceSet
 	err := a.s.eachBlock(prog.blocks(g, a.st.nextOrdinal), workers(), func(v *view, block uint16) error {
 		r := prog.eval(v, g, block)
 		if r.set == nil || r.set.IsEmpty() {
 			return nil
 		}
-		// What comes out shares no container with the file: roaring's operations take
-		// over whole containers of their operands where they can.
-		if r.owned {
-			r.set.CloneCopyOnWriteContainers()
+		if r.owned { // else it is as the file has it, which is optimised
 			r.set.RunOptimize()
-		} else { // which is optimised
-			r.set = r.set.Clone()
+		}
+		m := audienceSet{BlockSet: BlockSet{Block: block}, n: r.set.GetCardinality()}
+		switch {
+		case retained:
+			m.raw = bitmapBytes(r.set)
+		case r.owned:
+			// What comes out shares no container with the file: roaring's operations take
+			// over whole containers of their operands where they can.
+			r.set.CloneCopyOnWriteContainers()
+			m.Low = r.set
+		default:
+			m.Low = r.set.Clone()
 		}
 		mu.Lock()
-		out = append(out, BlockSet{block, r.set})
+		out = append(out, m)
 		mu.Unlock()
 		return nil
 	})
-	slices.SortFunc(out, func(x, y BlockSet) int { return int(x.Block) - int(y.Block) })
+	slices.SortFunc(out, func(x, y audienceSet) int { return int(x.Block) - int(y.Block) })
 	return out, err
 }
 

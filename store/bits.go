@@ -13,8 +13,9 @@ import (
 type bits struct {
 	few        []uint32 // the same as the bitmaps, which are nil then: ascending, twice the value, and 1 more if it is set
 	set, clear *roaring.Bitmap
-	gone       bool  // whatever was there before set is dropped
-	charged    int64 // to the delta
+	gone       bool   // whatever was there before is dropped
+	raw        []byte // with gone: a set as it is serialized, in place of what was there
+	charged    int64  // to the delta
 }
 
 // fewBits is how many values are kept as a list: most sets that single changes make have no more.
@@ -22,7 +23,7 @@ const fewBits = 64
 
 // size is about the memory of the bitmaps.
 func (b *bits) size() int64 {
-	n := int64(4 * cap(b.few))
+	n := int64(4*cap(b.few) + len(b.raw))
 	for _, x := range [...]*roaring.Bitmap{b.set, b.clear} {
 		if x != nil {
 			n += int64(x.GetSizeInBytes())
@@ -40,15 +41,18 @@ func (b *bits) find(low uint32) (at int, found bool) {
 	return at, at < len(b.few) && b.few[at]>>1 == low
 }
 
+// blank says whether there is nothing that could be cleared but what was set.
+func (b *bits) blank() bool { return b.gone && b.raw == nil }
+
 // put puts a value into the list.
 func (b *bits) put(low uint32, is uint32) {
 	at, found := b.find(low)
 	switch {
-	case found && is == 0 && b.gone:
+	case found && is == 0 && b.blank():
 		b.few = slices.Delete(b.few, at, at+1)
 	case found:
 		b.few[at] = low<<1 | is
-	case is != 0 || !b.gone:
+	case is != 0 || !b.blank():
 		b.few = slices.Insert(b.few, at, low<<1|is)
 	}
 }
@@ -109,7 +113,7 @@ func (b *bits) removeMany(low []uint32) {
 			b.set.Remove(x)
 		}
 	}
-	if b.gone {
+	if b.blank() {
 		return
 	}
 	if b.clear == nil {
@@ -128,7 +132,7 @@ func (b *bits) removeAll(x *roaring.Bitmap) {
 	if b.set != nil {
 		b.set.AndNot(x)
 	}
-	if b.gone {
+	if b.blank() {
 		return
 	}
 	if b.clear == nil {
@@ -140,12 +144,22 @@ func (b *bits) removeAll(x *roaring.Bitmap) {
 func (b *bits) drop() { *b = bits{gone: true, charged: b.charged} }
 
 // over returns base with b laid over it. The result is base itself where b
-// changes nothing, else a bitmap of its own.
+// changes nothing, else a bitmap of its own; one that aliases raw is copied by roaring where it is written to.
 func (b *bits) over(base *roaring.Bitmap) *roaring.Bitmap {
-	switch {
-	case b == nil:
+	if b == nil {
 		return base
-	case len(b.few) > 0 && (b.gone || base == nil):
+	}
+	if b.gone {
+		base = nil
+		if b.raw != nil {
+			base = roaring.New()
+			if _, err := base.FromUnsafeBytes(b.raw); err != nil {
+				panic(err) // it was serialized here
+			}
+		}
+	}
+	switch {
+	case len(b.few) > 0 && base == nil:
 		set, _ := b.bitmaps()
 		return set
 	case len(b.few) > 0:
@@ -158,7 +172,7 @@ func (b *bits) over(base *roaring.Bitmap) *roaring.Bitmap {
 			}
 		}
 		return base
-	case b.gone || base == nil:
+	case base == nil:
 		if b.set == nil {
 			return nil
 		}
@@ -177,21 +191,64 @@ func (b *bits) over(base *roaring.Bitmap) *roaring.Bitmap {
 	return base
 }
 
+// serialized returns the sets that a segment has, nil for empty ones.
+func (b *bits) serialized() (set, clear []byte) {
+	if b.raw != nil && len(b.few) == 0 && b.set == nil && b.clear == nil {
+		return b.raw, nil
+	}
+	x, y := b.bitmaps()
+	if b.raw != nil {
+		x, y = b.over(nil), nil
+	}
+	if x != nil && !x.IsEmpty() {
+		set = bitmapBytes(x)
+	}
+	if y != nil && !y.IsEmpty() {
+		clear = bitmapBytes(y)
+	}
+	return set, clear
+}
+
 // has says whether b decides about low, and how.
 func (b *bits) has(low uint16) (is, decided bool) {
 	if len(b.few) > 0 {
 		if at, found := b.find(uint32(low)); found {
 			return b.few[at]&1 != 0, true
 		}
-		return false, b.gone
-	}
-	switch {
-	case b.set != nil && b.set.Contains(uint32(low)):
+	} else if b.set != nil && b.set.Contains(uint32(low)) {
 		return true, true
-	case b.gone || b.clear != nil && b.clear.Contains(uint32(low)):
+	} else if b.clear != nil && b.clear.Contains(uint32(low)) {
 		return false, true
 	}
-	return false, false
+	return b.raw != nil && containerHas(b.raw, low), b.gone
+}
+
+// pendingSets are what a delta says of a block's pending sets.
+type pendingSets struct {
+	seqs []uint64 // ascending
+	list []*bits
+}
+
+// from returns where the first is of those from seq on.
+func (p *pendingSets) from(seq uint64) int {
+	if n := len(p.seqs); n == 0 || p.seqs[n-1] < seq { // of a message that is new
+		return n
+	}
+	at, _ := slices.BinarySearch(p.seqs, seq)
+	return at
+}
+
+// of returns what is said of a message, nil if nothing.
+func (p *pendingSets) of(seq uint64) *bits {
+	if at := p.from(seq); at < len(p.seqs) && p.seqs[at] == seq {
+		return p.list[at]
+	}
+	return nil
+}
+
+func (p *pendingSets) add(seq uint64, b *bits) {
+	at := p.from(seq)
+	p.seqs, p.list = slices.Insert(p.seqs, at, seq), slices.Insert(p.list, at, b)
 }
 
 // delta is what has changed since a checkpoint. Its one writer is the
@@ -220,7 +277,7 @@ type blockDelta struct {
 	users   map[uint16][]byte // nil: gone
 	devices map[uint16][]byte
 	facts   map[uint32]*bits
-	pending map[uint64]*bits
+	pending pendingSets
 }
 
 func newDelta() *delta {
@@ -327,7 +384,7 @@ func (d *delta) ensureBlock(n uint16) *blockDelta {
 	}
 	b := &blockDelta{
 		users: make(map[uint16][]byte), devices: make(map[uint16][]byte),
-		facts: make(map[uint32]*bits), pending: make(map[uint64]*bits),
+		facts: make(map[uint32]*bits),
 	}
 	d.mu.Lock()
 	d.blocks[n] = b
@@ -412,10 +469,10 @@ func (d *delta) setAll(changes []uint64, is bool) {
 func (d *delta) updatePending(block uint16, seq uint64, f func(*bits)) {
 	b := d.ensureBlock(block)
 	b.mu.Lock()
-	e := b.pending[seq]
+	e := b.pending.of(seq)
 	if e == nil {
 		e = new(bits)
-		b.pending[seq] = e
+		b.pending.add(seq, e)
 		d.entries++
 		d.bytes += bitsCost
 	}

@@ -114,7 +114,12 @@ func bitsAgainstModel(t *testing.T, r *rand.Rand) {
 	var e bits
 	if r.IntN(3) == 0 { // as a push has it
 		set := randomSet(r)
-		e.set, e.gone, want = set.Clone(), true, newNaiveSet(set)
+		e.gone, want = true, newNaiveSet(set)
+		if r.IntN(4) > 0 && !set.IsEmpty() {
+			e.raw = bitmapBytes(set)
+		} else { // as a segment has it
+			e.set = set.Clone()
+		}
 	}
 	for range r.IntN(6) {
 		switch r.IntN(3) {
@@ -162,6 +167,25 @@ func bitsAgainstModel(t *testing.T, r *rand.Rand) {
 			}
 		}
 	}
+	var laid bits // what a segment has of it
+	laid.gone = e.gone
+	for i, raw := range [2][]byte{first(e.serialized()), second(e.serialized())} {
+		if raw == nil {
+			continue
+		}
+		set := roaring.New()
+		if err := readBitmap(set, raw); err != nil || set.IsEmpty() {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			laid.set = set
+		} else {
+			laid.clear = set
+		}
+	}
+	if got := laid.over(base); !want.equals(got) {
+		t.Fatal("another set by way of a segment")
+	}
 	if set, clear := e.bitmaps(); set != nil && clear != nil && set.Intersects(clear) {
 		t.Fatal("set and clear meet")
 	}
@@ -192,6 +216,9 @@ func bitsAgainstModel(t *testing.T, r *rand.Rand) {
 	}
 	folded.gone(t)
 }
+
+func first(x, _ []byte) []byte  { return x }
+func second(_, x []byte) []byte { return x }
 
 // TestReadBitmap reads sets, whole and damaged, and takes what roaring's own Validate takes.
 func TestReadBitmap(t *testing.T) {

@@ -542,11 +542,11 @@ func (c *Checkpoint) decode(r *reader) {
 }
 
 func bitmapBytes(b *roaring.Bitmap) []byte {
-	p, err := b.ToBytes()
-	if err != nil {
+	p := bytes.NewBuffer(make([]byte, 0, b.GetSerializedSizeInBytes()))
+	if _, err := b.WriteTo(p); err != nil {
 		panic(err) // writing to memory does not fail
 	}
-	return p
+	return p.Bytes()
 }
 
 // decodeBits reads a bitmap of low halves, checked before anything uses it.

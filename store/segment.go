@@ -64,8 +64,8 @@ func (d *delta) changes(yield func(change) bool) {
 				return
 			}
 		}
-		for _, seq := range sortedKeys(b.pending) {
-			if !yield(change{bucket: bucketBlocks, key: pendingKey(n, seq), bits: b.pending[seq]}) {
+		for i, seq := range b.pending.seqs {
+			if !yield(change{bucket: bucketBlocks, key: pendingKey(n, seq), bits: b.pending.list[i]}) {
 				return
 			}
 		}
@@ -112,14 +112,9 @@ func writeSegment(dir string, id storeID, d *delta) (name string, err error) {
 			w.byte(segmentBits)
 			w.bytes(c.key)
 			w.bool(c.bits.gone)
-			set, clear := c.bits.bitmaps()
-			for _, bm := range [...]*roaring.Bitmap{set, clear} {
-				if bm == nil || bm.IsEmpty() {
-					w.bytes(nil)
-				} else {
-					w.bytes(bitmapBytes(bm))
-				}
-			}
+			set, clear := c.bits.serialized()
+			w.bytes(set)
+			w.bytes(clear)
 		case c.value == nil:
 			w.byte(segmentDelete)
 			w.byte(byte(c.bucket))
@@ -316,7 +311,10 @@ func (d *delta) load(r *segmentReader, tag byte) error {
 		case key[2] == kindFact && len(rest) == 4:
 			to.facts[be32(rest)] = e
 		case key[2] == kindPending && len(rest) == 8:
-			to.pending[be64(rest)] = e
+			if to.pending.of(be64(rest)) != nil {
+				return bad("a key twice")
+			}
+			to.pending.add(be64(rest), e)
 		default:
 			return bad("key of bits")
 		}

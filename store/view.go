@@ -218,12 +218,12 @@ func (v *view) fact(block uint16, fact uint32) result {
 }
 
 func (v *view) pending(block uint16, seq uint64) *roaring.Bitmap {
-	return v.container(pendingKey(block, seq), func(b *blockDelta) *bits { return b.pending[seq] }).set
+	return v.container(pendingKey(block, seq), func(b *blockDelta) *bits { return b.pending.of(seq) }).set
 }
 
 // pendingBits says whether a delta decides about a user and a message, and how.
 func (b *blockDelta) pendingBits(low uint16, seq uint64) (is, decided bool) {
-	if e := b.pending[seq]; e != nil {
+	if e := b.pending.of(seq); e != nil {
 		return e.has(low)
 	}
 	return false, false
@@ -266,11 +266,10 @@ func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, below
 	var active, frozen *blockDelta
 	if active = v.active.block(block); active != nil {
 		active.mu.RLock()
-		for seq, e := range active.pending {
-			if seq > after {
-				if is, _ := e.has(low); is {
-					found = append(found, seq)
-				}
+		of := &active.pending
+		for i := of.from(after + 1); i < len(of.seqs) && len(found) < max; i++ {
+			if is, _ := of.list[i].has(low); is {
+				found = append(found, of.seqs[i])
 			}
 		}
 		active.mu.RUnlock()
@@ -279,11 +278,10 @@ func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, below
 		frozen = v.frozen.block(block)
 	}
 	if frozen != nil {
-		for seq, e := range frozen.pending {
-			if seq > after {
-				if is, _ := e.has(low); is && !active.decides(low, seq) {
-					below = append(below, seq)
-				}
+		of := &frozen.pending
+		for i := of.from(after + 1); i < len(of.seqs) && len(below) < max; i++ {
+			if is, _ := of.list[i].has(low); is && !active.decides(low, of.seqs[i]) {
+				below = append(below, of.seqs[i])
 			}
 		}
 	}
