@@ -68,16 +68,13 @@ func (p *presence) mayCatchUp() bool {
 func (p *presence) plan(seqs []uint64, limit uint64) (todo []*message, again bool) {
 	l, d := p.lane, p.lane.d
 	full := len(seqs) == maxUnacked
-	var found []*message
-	for _, seq := range seqs {
-		if seq > limit {
-			full = false
-			break
-		}
-		if m, _ := d.messages.acquire(seq, nil); m != nil { // one that cannot be read does not hold up the others
-			found = append(found, m)
-		}
+	due := seqs
+	if n, found := slices.BinarySearch(seqs, limit); n < len(seqs) && !found {
+		due, full = seqs[:n], false
+	} else if found {
+		due, full = seqs[:n+1], full && n+1 == len(seqs)
 	}
+	found := d.messages.acquireAll(due, make([]*message, 0, len(due))) // one that cannot be read does not hold up the others
 	upTo := limit
 	if full {
 		upTo = seqs[len(seqs)-1]
@@ -149,7 +146,7 @@ func (p *presence) deliver(w *worker, todo []*message) {
 				full, send = true, false
 				c.next--
 			} else {
-				p.awaitAck(m.seq)
+				p.awaitAck(m.seq, w.time())
 			}
 		}
 		if send || here && !full {

@@ -30,7 +30,9 @@ type delivery struct {
 	messages messages
 	phones   *phones
 	present  atomic.Int64 // connected users
-	dueSoon  func(at int64)
+	// How many users were unregistered.
+	unregistered atomic.Uint64
+	dueSoon      func(at int64)
 
 	flightsMu sync.Mutex
 	flights   map[uint64]*flight
@@ -235,6 +237,7 @@ func (d *delivery) Ended(seq uint64, _ store.Reason) {
 
 // Unregistered takes a user offline who is not known any more.
 func (d *delivery) Unregistered(ordinal uint32) {
+	d.unregistered.Add(1) // before who connects now could be overlooked below
 	block, low := d.store.Block(ordinal)
 	l := d.laneOf(block)
 	if l == nil {

@@ -249,7 +249,7 @@ func (l *lane) nextChunk(w *worker, r *run) bool {
 				l.release(r, uint16(low))
 				continue
 			}
-			p.awaitAck(r.f.seq)
+			p.awaitAck(r.f.seq, w.time())
 		}
 		p.sent = r.f.seq
 		r.chunk = append(r.chunk, p)

@@ -64,9 +64,40 @@ func (c *messages) acquire(seq uint64, f *flight) (*message, error) {
 		return f.message, nil
 	}
 	c.mu.Lock()
-	m := c.cached[seq]
-	load := m == nil
-	if load {
+	m, load := c.entry(seq)
+	c.mu.Unlock()
+	return c.ready(m, load)
+}
+
+// acquireAll appends those of several messages with retention that have not ended and can be read.
+func (c *messages) acquireAll(seqs []uint64, to []*message) []*message {
+	n := len(to)
+	var loads []bool
+	c.mu.Lock()
+	for i, seq := range seqs {
+		m, load := c.entry(seq)
+		if load && loads == nil {
+			loads = make([]bool, len(seqs))
+		}
+		if load {
+			loads[i] = true
+		}
+		to = append(to, m)
+	}
+	c.mu.Unlock()
+	good := to[:n]
+	for i, m := range to[n:] {
+		if m, _ := c.ready(m, loads != nil && loads[i]); m != nil {
+			good = append(good, m)
+		}
+	}
+	return good
+}
+
+// entry returns the entry of a message, counted as used, and whether it is new and the caller has to load it.
+func (c *messages) entry(seq uint64) (m *message, load bool) {
+	m = c.cached[seq]
+	if load = m == nil; load {
 		if len(c.cached) >= maxMessages {
 			c.evict()
 		}
@@ -75,12 +106,16 @@ func (c *messages) acquire(seq uint64, f *flight) (*message, error) {
 		c.cached[seq] = m
 	}
 	m.refs++
-	c.mu.Unlock()
+	return m, load
+}
+
+// ready loads a message, or waits until it is loaded.
+func (c *messages) ready(m *message, load bool) (*message, error) {
 	if load {
-		s, err := c.d.store.Message(seq)
+		s, err := c.d.store.Message(m.seq)
 		m.err = err
 		if err != nil {
-			c.d.o.Logger.Error("fanfare: read message", "sequence", seq, "error", err)
+			c.d.o.Logger.Error("fanfare: read message", "sequence", m.seq, "error", err)
 		} else if s != nil {
 			m.m, m.note, m.expires = transportMessage(s), s.Note, s.Expires
 		}
@@ -90,8 +125,8 @@ func (c *messages) acquire(seq uint64, f *flight) (*message, error) {
 	}
 	if m.m == nil {
 		c.mu.Lock()
-		if c.cached[seq] == m { // not kept: the next one asks the store again
-			delete(c.cached, seq)
+		if c.cached[m.seq] == m { // not kept: the next one asks the store again
+			delete(c.cached, m.seq)
 		}
 		c.mu.Unlock()
 		return nil, m.err

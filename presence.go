@@ -154,8 +154,8 @@ func pause(attempt int) time.Duration {
 }
 
 // awaitAck notes that a message goes out that the client is to acknowledge.
-func (p *presence) awaitAck(seq uint64) {
-	p.unacked = append(p.unacked, unacked{seq, time.Now()})
+func (p *presence) awaitAck(seq uint64, at time.Time) {
+	p.unacked = append(p.unacked, unacked{seq, at})
 	p.lane.unacked[p.low] = p
 }
 

@@ -29,6 +29,7 @@ func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
 		return nil, err
 	}
 	for {
+		before := p.delivery.unregistered.Load()
 		ord, err := p.store.Ordinal(user)
 		if errors.Is(err, ErrUnknownUser) {
 			if err := p.Register(ctx, user); err != nil {
@@ -44,7 +45,10 @@ func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
 		}
 		p.o.hook("connect:found", user)
 		s := p.delivery.connect(ord, user)
-		// Unregistered, and perhaps registered anew, in between: then that session was nobody's.
+		if p.delivery.unregistered.Load() == before {
+			return s, nil
+		}
+		// Perhaps it was this user who was unregistered, and perhaps registered anew, in between: then that session was nobody's.
 		if now, err := p.store.Ordinal(user); err == nil && now == ord {
 			return s, nil
 		} else if err != nil && !errors.Is(err, ErrUnknownUser) {

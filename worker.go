@@ -223,6 +223,8 @@ func (w *worker) begin(c call) {
 
 func (w *worker) tick() { w.now = w.p.clock() }
 
+func (w *worker) time() time.Time { return w.p.epoch.Add(time.Duration(w.now)) }
+
 // end reports whether the worker still has its job.
 func (w *worker) end() bool {
 	state := w.state.Load()
