@@ -130,7 +130,7 @@ func (b *bench) stage(ctx context.Context) (ours, theirPG, theirBolt []float64, 
 			return nil, nil, nil, err
 		}
 	}
-	if b.wantsAny("audience") {
+	if b.wantsAny("audience", "accept") {
 		b.memory = newBitmaps()
 		for i := range b.users {
 			u := b.who.at(i)

@@ -35,11 +35,46 @@ type recordOf struct {
 	block, low uint16
 }
 
-func newAhead(v *view, ops int) *ahead {
+func newAhead(ops int) *ahead {
 	return &ahead{
-		layers: v.layers, ids: make(map[string]idBelow, ops), records: make(map[recordOf][]byte, ops),
+		ids: make(map[string]idBelow, ops), records: make(map[recordOf][]byte, ops),
 		facts: make(map[string]uint32, ops), tokens: make(map[[16]byte][]byte),
 	}
+}
+
+// aheadOf returns an empty one, of which those for single changes are used again.
+func (s *Store) aheadOf(v *view, ops int) (r *ahead) {
+	if ops > pooledOps {
+		r = newAhead(ops)
+	} else {
+		r, _ = s.aheads.Get().(*ahead)
+		if r == nil {
+			r = newAhead(ops)
+		}
+	}
+	r.layers = v.layers
+	return r
+}
+
+// pooledOps bounds what is used again: to clear a map takes as long as it is large.
+const pooledOps = 16
+
+// reuse takes back what was read for commands that have been applied.
+func (s *Store) reuse(list []*ahead) {
+	for _, r := range list {
+		if r != nil && r.ids != nil && len(r.records) <= 2*pooledOps && len(r.facts) <= 4*pooledOps {
+			r.clear()
+			s.aheads.Put(r)
+		}
+	}
+}
+
+func (r *ahead) clear() {
+	clear(r.ids)
+	clear(r.records)
+	clear(r.facts)
+	clear(r.tokens)
+	r.layers = nil
 }
 
 // batchAhead reads for the commands of a record that is replayed, as far as they are batches, into r, which was
@@ -47,13 +82,11 @@ func newAhead(v *view, ops int) *ahead {
 func (s *Store) batchAhead(r *ahead, commands []Command) error {
 	return s.withView(func(v *view) error {
 		if r.ids == nil {
-			*r = *newAhead(v, len(commands))
+			*r = *newAhead(len(commands))
 			r.alias = true
 		}
-		clear(r.ids)
-		clear(r.records)
-		clear(r.facts)
-		clear(r.tokens)
+		r.clear()
+		r.layers = v.layers
 		v.ahead = r // so that nothing is looked up twice
 		st := s.published.Load()
 		for _, c := range commands {
@@ -70,14 +103,14 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 	switch c := c.(type) {
 	case *Batch:
 		err = s.withView(func(v *view) error {
-			r = newAhead(v, len(c.Ops))
+			r = s.aheadOf(v, len(c.Ops))
 			v.ahead = r
 			r.batch(v, s.geo, s.published.Load(), c)
 			return nil
 		})
 	case *Push:
 		err = s.withView(func(v *view) error {
-			r = newAhead(v, 0)
+			r = s.aheadOf(v, 0)
 			r.expr(v, s.published.Load(), c.To)
 			return nil
 		})

@@ -393,6 +393,7 @@ func (s *Store) applyGroup(position uint64, g *formed) (events []func(Observer),
 	a := &applier{s: s, st: &s.st, d: v.active, v: v}
 	defer func() { a.v.close() }()
 	a.record(position, g.rec, g.commands, func(i int) *ahead { return g.aheads[i] }, func(i int, r any, err error) { g.result[i](r, err) })
+	s.reuse(g.aheads)
 	return a.events, nil
 }
 

@@ -87,6 +87,7 @@ type Store struct {
 	st     state
 	number uint64  // of the last command proposed
 	users  *userTx // of the last batch, whose maps the next one uses
+	aheads sync.Pool
 	cut    atomic.Uint64
 
 	queue   queue
@@ -404,6 +405,7 @@ func (a *applier) record(position uint64, rec *record, commands []Command, read 
 		r, err := a.apply(c)
 		result(i, r, err)
 	}
+	a.v.ahead = nil
 	a.flushProgress()
 	if n := uint64(len(commands)); n > 0 {
 		a.st.setLast(rec.proposer, max(last, rec.first+n-1))
