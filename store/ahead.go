@@ -62,7 +62,7 @@ const pooledOps = 16
 // reuse takes back what was read for commands that have been applied.
 func (s *Store) reuse(list []*ahead) {
 	for _, r := range list {
-		if r != nil && r.ids != nil && len(r.records) <= 2*pooledOps && len(r.facts) <= 4*pooledOps {
+		if r != nil && r.ids != nil && max(len(r.ids), len(r.records), len(r.facts)/4) <= pooledOps {
 			r.clear()
 			s.aheads.Put(r)
 		}

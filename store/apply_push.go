@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"slices"
 	"sync"
 
@@ -154,6 +155,8 @@ func (a *applier) freeze(prog *program, retained bool) ([]audienceSet, error) {
 		}
 		m := audienceSet{BlockSet: BlockSet{Block: block}, n: r.set.GetCardinality()}
 		switch {
+		case retained && r.raw != nil:
+			m.raw = bytes.Clone(r.raw)
 		case retained:
 			m.raw = bitmapBytes(r.set)
 		case r.owned:

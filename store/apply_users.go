@@ -87,12 +87,12 @@ func (a *applier) batch(c *Batch) (any, error) {
 	return tx.result, nil
 }
 
-// importedAtOnce is how many users the batches of an import have, and more than others do: what a larger one took is not kept.
-const importedAtOnce = 1024
+// keptUsers bounds what a batch leaves for the next one: a step of an import has 1,000 users.
+const keptUsers = 2048
 
 func (a *applier) newUserTx(ops int) *userTx {
 	tx := a.s.users
-	if tx == nil || cap(tx.order) > importedAtOnce {
+	if tx == nil || cap(tx.order) > keptUsers {
 		tx = &userTx{
 			byID: make(map[string]*editing, ops), byOrd: make(map[uint32]*editing),
 			owners: make(map[[16]byte]uint32), facts: make(map[string]uint32), counts: make(map[uint32]int64),

@@ -82,6 +82,7 @@ func (v *view) factNumber(key []byte) (uint32, bool) {
 type result struct {
 	set   *roaring.Bitmap
 	owned bool
+	raw   []byte // of one that is as the file has it
 }
 
 // eval returns the members of a block.
@@ -102,7 +103,7 @@ func (p *program) eval(v *view, g geometry, block uint16) result {
 			}
 			set.Add(uint32(g.low(p.ords[i])))
 		}
-		return result{set, true}
+		return result{set: set, owned: true}
 	case OpSample:
 		return p.sample(v, g, block)
 	case OpOr:
@@ -136,7 +137,7 @@ func (p *program) and(v *view, g geometry, block uint16) result {
 			x.set.And(r.set)
 			r = x
 		default:
-			r = result{roaring.And(r.set, x.set), true}
+			r = result{set: roaring.And(r.set, x.set), owned: true}
 		}
 		if r.set == nil || r.set.IsEmpty() {
 			return result{}
@@ -167,7 +168,7 @@ func (p *program) or(v *view, g geometry, block uint16) result {
 			x.set.Or(r.set)
 			r = x
 		default:
-			r = result{roaring.Or(r.set, x.set), true}
+			r = result{set: roaring.Or(r.set, x.set), owned: true}
 		}
 	}
 	return r
@@ -180,7 +181,7 @@ func minus(r, x result) result {
 	case r.owned:
 		r.set.AndNot(x.set)
 	default:
-		r = result{roaring.AndNot(r.set, x.set), true}
+		r = result{set: roaring.AndNot(r.set, x.set), owned: true}
 	}
 	if r.set.IsEmpty() {
 		return result{}
@@ -278,7 +279,7 @@ func (p *program) sample(v *view, g geometry, block uint16) result {
 	if len(chosen) == 0 {
 		return result{}
 	}
-	return result{roaring.BitmapOf(chosen...), true}
+	return result{set: roaring.BitmapOf(chosen...), owned: true}
 }
 
 // sampleSalt is the 64-bit FNV-1a hash of the salt.

@@ -88,9 +88,8 @@ func foldIDs(base []byte, list []change) []byte {
 // idTable is what a delta says of the index: a hash table with linear probing, in which an entry's place is given by
 // the first bits of its hash, so that the entries of each stretch without a gap are those between two hashes.
 type idTable struct {
-	hashes   []uint64 // hash, 14 bits of nothing, idGone, idThere; 0: a gap
+	hashes   []uint64 // hash, 14 bits of nothing, idGone, idThere; 0: a gap. What finds no gap lies behind 1 << log
 	ordinals []uint32
-	places   int // 2 to the log; what finds none there lies behind
 	log      int
 	n        int
 }
@@ -107,12 +106,7 @@ type idNote struct {
 	gone    bool
 }
 
-func (t *idTable) place(h idHash) int {
-	if t.places == 0 {
-		return 0
-	}
-	return int(h >> (48 - t.log))
-}
+func (t *idTable) place(h idHash) int { return int(h >> (48 - t.log)) }
 
 func (t *idTable) at(i int) idNote {
 	x := t.hashes[i]
@@ -121,7 +115,7 @@ func (t *idTable) at(i int) idNote {
 
 // put says whether there was nothing said of the hash and ordinal.
 func (t *idTable) put(note idNote) (is bool) {
-	if 8*t.n >= 5*t.places {
+	if 8*t.n >= 5*len(t.hashes) {
 		t.grow()
 	}
 	i := t.place(note.hash)
@@ -145,9 +139,8 @@ func (t *idTable) put(note idNote) (is bool) {
 
 func (t *idTable) grow() {
 	old := *t
-	log := max(6, old.log+1)
-	places := 1 << log
-	*t = idTable{hashes: make([]uint64, places), ordinals: make([]uint32, places), places: places, log: log}
+	t.n, t.log = 0, max(6, old.log+1)
+	t.hashes, t.ordinals = make([]uint64, 1<<t.log), make([]uint32, 1<<t.log)
 	for i, x := range old.hashes {
 		if x != 0 {
 			t.put(old.at(i))

@@ -179,7 +179,8 @@ func (u *userRecords) record(low uint16) []byte {
 // container returns the layered set under a fact or pending key. One that is not owned is as it stands in the file.
 func (v *view) container(key []byte, entry func(*blockDelta) *bits) result {
 	var base *roaring.Bitmap
-	if raw := v.stored(bucketBlocks, key); raw != nil {
+	raw := v.stored(bucketBlocks, key)
+	if raw != nil {
 		base = v.parse(raw)
 	}
 	bm := base
@@ -197,7 +198,10 @@ func (v *view) container(key []byte, entry func(*blockDelta) *bits) result {
 	if bm == nil || bm.IsEmpty() {
 		return result{}
 	}
-	return result{bm, bm != base}
+	if bm != base {
+		return result{set: bm, owned: true}
+	}
+	return result{set: bm, raw: raw}
 }
 
 // parse returns a set that aliases raw, unless that is packed.
