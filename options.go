@@ -41,7 +41,7 @@ type Options struct {
 	// DeltaEntries and DeltaBytes bound the changes that are held in memory
 	// before they are folded into the blocks. The heap holds at most three times as many.
 	// A process that is killed leaves at most so many to be replayed at the next Open.
-	// Default: 700,000 entries, 128 MiB.
+	// Default: 1,000,000 entries, 128 MiB.
 	DeltaEntries int
 	DeltaBytes   int64
 

@@ -226,7 +226,7 @@ func (b *bench) child(ctx context.Context, kind, dir string, users int) (*runnin
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	changes := min(users, 650_000) * 95 / 100 // and some 46,000 postings, of the 700,000 entries that are the bound
+	changes := min(users, 950_000) * 9 / 10 // and some 46,000 postings, of the 1,000,000 entries that are the bound
 	if b.quick {
 		changes /= 10
 	}

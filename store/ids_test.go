@@ -203,3 +203,50 @@ func TestUserGroup(t *testing.T) {
 		}
 	})
 }
+
+// TestIDTable compares with a map, for hashes of which many want the same places, the last ones among them.
+func TestIDTable(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := newDelta()
+		want := map[idNote]bool{} // without gone; whether it is
+		hash := rapid.Custom(func(t *rapid.T) idHash {
+			near := rapid.SampledFrom([]uint64{0, 5 << 32, 1<<47 - 1, 1<<48 - 300}).Draw(t, "near")
+			return idHash(near + rapid.Uint64Range(0, 299).Draw(t, "far"))
+		})
+		for range rapid.SampledFrom([]int{0, 1, 40, 41, 500}).Draw(t, "n") {
+			h, ord, gone := hash.Draw(t, "hash"), rapid.Uint32Range(0, 2).Draw(t, "ordinal"), rapid.Bool().Draw(t, "gone")
+			d.putID(h, ord, gone)
+			want[idNote{hash: h, ordinal: ord}] = gone
+		}
+		if d.entries != len(want) || d.bytes != int64(len(want))*idCost {
+			t.Fatalf("%d entries of %d bytes for %d", d.entries, d.bytes, len(want))
+		}
+		for n, gone := range want {
+			notes := d.idNotes(n.hash, nil)
+			if !slices.Contains(notes, idNote{n.hash, n.ordinal, gone}) {
+				t.Fatalf("%x has %v, not %d, %v", n.hash, notes, n.ordinal, gone)
+			}
+		}
+		if notes := d.idNotes(1<<40, nil); len(notes) > 0 {
+			t.Fatalf("what was never put has %v", notes)
+		}
+		var last []byte
+		d.idChanges(func(c change) bool {
+			if bytes.Compare(last, c.key) >= 0 {
+				t.Fatalf("%x behind %x", c.key, last)
+			}
+			last = c.key
+			e := idEntry(c.key)
+			n := idNote{hash: e.hash(), ordinal: e.ordinal()}
+			if gone, is := want[n]; !is || gone != (c.value == nil) {
+				t.Fatalf("%x: %v, gone %v", c.key, is, gone)
+			}
+			delete(want, n)
+			return true
+		})
+		if len(want) > 0 {
+			t.Fatalf("%d are left out", len(want))
+		}
+	})
+}

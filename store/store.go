@@ -29,7 +29,7 @@ import (
 type Options struct {
 	// DeltaEntries and DeltaBytes bound the delta: at the bound it is frozen
 	// and folded. The heap holds at most three times the bytes. Defaults:
-	// 700,000 and 128 MiB.
+	// 1,000,000 and 128 MiB.
 	DeltaEntries int
 	DeltaBytes   int64
 	// BlockBits is how many low bits of an ordinal stay within a block, 1 to 16. It counts
@@ -51,7 +51,7 @@ type Options struct {
 
 func (o *Options) fill() {
 	if o.DeltaEntries <= 0 {
-		o.DeltaEntries = 700_000
+		o.DeltaEntries = 1_000_000
 	}
 	if o.DeltaBytes <= 0 {
 		o.DeltaBytes = 128 << 20
