@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/fanfare-im/fanfare/store"
 )
@@ -49,6 +50,19 @@ type LimitError = store.LimitError
 // BatchError says which operation of a [Batch] was refused, by its index, and why.
 // Nothing of the batch was applied.
 type BatchError = store.OpError
+
+// NotificationError says that the transport of a platform would never take a notification, and why. The push was not accepted.
+type NotificationError struct {
+	Platform string
+	Err      error
+}
+
+func (e *NotificationError) Error() string {
+	return fmt.Sprintf("fanfare: notification for platform %q: %v", e.Platform, e.Err)
+}
+
+// Unwrap returns the transport's error.
+func (e *NotificationError) Unwrap() error { return e.Err }
 
 // DuplicateNameError says that an attribute name would stand for two slots.
 type DuplicateNameError = store.DuplicateNameError

@@ -24,6 +24,8 @@ type message struct {
 	seq     uint64
 	m       *transport.Message
 	note    []byte
+	decoded sync.Once
+	shown   *transport.Content // the note
 	expires int64
 	ended   atomic.Bool
 	now     func() time.Time

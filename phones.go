@@ -124,6 +124,18 @@ func (p *phones) platforms() []string {
 	return list
 }
 
+// check asks each transport that can say so whether its service would take a notification.
+func (p *phones) check(c *transport.Content) error {
+	for _, platform := range p.platforms() {
+		if checker, ok := p.runners[platform].mobile.(transport.Checker); ok {
+			if err := checker.Check(c); err != nil {
+				return &NotificationError{platform, err}
+			}
+		}
+	}
+	return nil
+}
+
 func (p *phones) run() {
 	for _, r := range p.runners {
 		p.running.Go(r.run)
@@ -474,11 +486,13 @@ func (r *phoneRunner) call(list []transport.Notification) (results []transport.R
 	return results
 }
 
-// content decodes the notification once for all batches of a step.
+// content returns the notification, the same for all batches while the message is kept.
 func (m *message) content() *transport.Content {
-	c := new(transport.Content)
-	if err := json.Unmarshal(m.note, c); err != nil {
-		panic(err) // Push encoded it
-	}
-	return c
+	m.decoded.Do(func() {
+		m.shown = new(transport.Content)
+		if err := json.Unmarshal(m.note, m.shown); err != nil {
+			panic(err) // Push encoded it
+		}
+	})
+	return m.shown
 }

@@ -41,7 +41,8 @@ type Notification = transport.Content
 // the caller is one small durable write and the evaluation of the audience.
 //
 // It returns [ErrNoAudience] for the zero Audience, [ErrUnnamedAttribute] for an attribute
-// that has no name, [ErrKeyReused], and a [*LimitError] for what is too large. An audience of nobody
+// that has no name, [ErrKeyReused], a [*LimitError] for what is too large, and a [*NotificationError] for a
+// notification that a phone transport would never take. An audience of nobody
 // is no error: the task has a Total of 0 and is over.
 func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
 	if err := p.open(); err != nil {
@@ -106,6 +107,9 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 		}
 		if len(note) > maxNoteBytes {
 			return nil, &LimitError{What: "notification in bytes, encoded", Limit: maxNoteBytes, Got: int64(len(note))}
+		}
+		if err := p.delivery.phones.check(m.Notification); err != nil {
+			return nil, err
 		}
 		c.Note, c.Platforms = note, p.delivery.phones.platforms()
 	}

@@ -178,6 +178,15 @@ type Sizer interface {
 	BatchSize() int
 }
 
+// Checker is an extra power of a [Mobile] transport: it says at the push what the service would never take, such as
+// what is too large for it, before anything is sent.
+//
+// Check returns nil, or an error that says what is wrong with c for this platform. It looks at c and nothing else, neither keeps nor changes it,
+// and asks no service. It is called from several goroutines at once, by the callers of Push.
+type Checker interface {
+	Check(c *Content) error
+}
+
 // Closer is an extra power of any transport: Close is called when the Pusher has
 // closed, once for each place in Options where the transport stands. A call that was left behind
 // may still be under way.

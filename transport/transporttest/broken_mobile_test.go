@@ -18,6 +18,7 @@ type twistedPhones struct {
 	cleanup  func(func())
 	send     func(ctx context.Context, batch []transport.Notification) []transport.Result
 	platform func() string
+	check    func(*transport.Content) error
 	closing  func() error
 }
 
@@ -33,6 +34,13 @@ func (b *twistedPhones) Platform() string {
 		return b.platform()
 	}
 	return b.Phones.Platform()
+}
+
+func (b *twistedPhones) Check(c *transport.Content) error {
+	if b.check != nil {
+		return b.check(c)
+	}
+	return nil
 }
 
 func (b *twistedPhones) Close() error {
@@ -115,6 +123,21 @@ func TestMobileChecksFind(t *testing.T) {
 		}},
 		{"OneTooLarge", "result 1", func(b *twistedPhones) {
 			b.answering(transport.Accepted, result{Outcome: transport.Rejected})
+		}},
+		{"Check", "Check of an ordinary notification", func(b *twistedPhones) {
+			b.check = func(*transport.Content) error { return errors.New("as told") }
+		}},
+		{"Check", "want accepted", func(b *twistedPhones) {
+			b.answering(transport.Accepted, result{Outcome: transport.Rejected})
+		}},
+		{"Check", "changed notification", func(b *twistedPhones) {
+			b.check = func(c *transport.Content) error {
+				c.Title = "cut to size"
+				return nil
+			}
+		}},
+		{"Check", "panicked", func(b *twistedPhones) {
+			b.check = func(*transport.Content) error { panic("no") }
 		}},
 		{"Empty", "1 results", func(b *twistedPhones) {
 			b.send = func(_ context.Context, batch []notification) []result {
@@ -270,7 +293,7 @@ func TestChecksLeftOut(t *testing.T) {
 			left = append(left, c.name)
 		}
 	}
-	if got, want := strings.Join(left, " "), "Dead Rejected Mixed Overload CancelWhileWaiting Close CloseUnused"; got != want {
+	if got, want := strings.Join(left, " "), "Check Dead Rejected Mixed Overload CancelWhileWaiting Close CloseUnused"; got != want {
 		t.Errorf("left out for a bare service: %s, want %s", got, want)
 	}
 }

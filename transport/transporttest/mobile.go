@@ -39,7 +39,7 @@ type MobileHarness struct {
 }
 
 // TestMobile runs the conformance suite for [transport.Mobile] and, where the
-// transport has them, for its powers [transport.Sizer] and
+// transport has them, for its powers [transport.Sizer], [transport.Checker] and
 // [transport.Closer]. Each check is a parallel subtest with a harness of its
 // own, made by start; what start opens it closes with t.Cleanup.
 //

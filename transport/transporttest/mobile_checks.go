@@ -13,6 +13,7 @@ var mobileChecks = []mobileCheck{
 	{name: "Accepted", run: checkAccepted},
 	{name: "Contents", run: checkContents},
 	{name: "OneTooLarge", run: checkOneTooLarge},
+	{name: "Check", run: checkCheck, need: needChecker},
 	{name: "Empty", run: checkEmpty},
 	{name: "Dead", run: checkDead, need: needs(func(h *MobileHarness) bool { return h.Kill != nil }, "Kill")},
 	{name: "Rejected", run: checkRejected, need: needs(func(h *MobileHarness) bool { return h.Reject != nil }, "Reject")},
@@ -39,6 +40,13 @@ func needs(has func(*MobileHarness) bool, what string) func(*MobileHarness) stri
 func needMobileCloser(h *MobileHarness) string {
 	if _, ok := h.Transport.(transport.Closer); !ok {
 		return "the transport is no Closer"
+	}
+	return ""
+}
+
+func needChecker(h *MobileHarness) string {
+	if _, ok := h.Transport.(transport.Checker); !ok {
+		return "the transport is no Checker"
 	}
 	return ""
 }
@@ -105,6 +113,30 @@ func checkOneTooLarge(x *mobileRun) {
 	x.accepted(results)
 	x.shows(devices[0], ordinary)
 	x.shows(devices[2], ordinary)
+}
+
+// What Check takes the service takes, what it takes not it need not be asked for, and neither is changed.
+func checkCheck(x *mobileRun) {
+	checker := x.h.Transport.(transport.Checker)
+	for i, c := range []*transport.Content{
+		{}, x.content("ordinary"), {Title: "data", Data: map[string]string{"room": "7"}},
+		{Title: "large", Body: strings.Repeat("large ", 500)}, {Title: "too large", Body: strings.Repeat("large ", 100<<10)},
+	} {
+		batch := x.batch(c, x.h.Device(i))
+		before := copyOf(batch)
+		err, broken := within("Check", func() error { return checker.Check(c) })
+		if broken != nil {
+			x.Fatalf("%v", broken)
+		}
+		x.unchangedBatch(batch, before)
+		switch {
+		case err == nil:
+			x.accepted(x.sendNow(batch))
+			x.shows(batch[0].Device, c)
+		case i < 3:
+			x.Fatalf("Check of an ordinary notification: %v", err)
+		}
+	}
 }
 
 // An empty batch gives no result and does no harm.
