@@ -53,6 +53,9 @@ func (s *Store) Digest(ctx context.Context) (sum [32]byte, err error) {
 	defer over(&err)
 	h := sha256.New()
 	err = s.withFolded(ctx, func(tx *bbolt.Tx) error {
+		if err := walkBolt(filepath.Join(s.dir, blocksFile)); err != nil { // pages that lead back to themselves would have no end
+			return err
+		}
 		for b := range bucketName {
 			var w writer
 			err := tx.Bucket(bucketName[b]).ForEach(func(k, v []byte) error {

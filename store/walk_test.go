@@ -227,6 +227,43 @@ func TestDamageMetByACopy(t *testing.T) {
 	}
 }
 
+// TestPagesThatGoRoundWhileOpen has a branch lead back to itself when Open has seen the pages already: who follows all of them
+// looks first whether they come to an end.
+func TestPagesThatGoRoundWhileOpen(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	files := manyTasks(t)
+	le := binary.NativeEndian
+	blocks := files[blocksFile]
+	id := 2
+	for le.Uint16(blocks[id*4096+8:]) != branchPage {
+		id++
+	}
+	last := int(le.Uint16(blocks[id*4096+10:])) - 1
+	dir := write(t, files)
+	s, err := Open(dir, Options{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := id*4096 + pageHeader + last*elementSize + 8
+	child := bytes.Clone(blocks[at : at+8])
+	overwrite(t, filepath.Join(dir, blocksFile), at, le.AppendUint64(nil, uint64(id))...)
+	for what, f := range map[string]func() error{
+		"Compact": func() error { return s.Compact(ctx) },
+		"Digest":  func() error { _, err := s.Digest(ctx); return err },
+		"Check":   func() error { return s.Check(ctx) },
+	} {
+		if err := f(); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	overwrite(t, filepath.Join(dir, blocksFile), at, child...)
+	if err := s.Check(ctx); err != nil {
+		t.Error(err)
+	}
+	closeStore(t, s)
+}
+
 // TestFileCutWhileOpen cuts blocks.db off under an open store: what was mapped there is a fault now, and each call that meets one
 // says so.
 func TestFileCutWhileOpen(t *testing.T) {
