@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,7 +32,11 @@ func TestMain(m *testing.M) {
 // every invariant is checked and it is closed.
 func testPusher(t testing.TB, dir string, o Options) *Pusher {
 	t.Helper()
+	// A child that a parallel test starts holds all descriptors until it execs, and with them a lock of a file just
+	// closed. In a bubble, where time is not real, Open would not wait for it.
+	syscall.ForkLock.RLock()
 	p, err := Open(dir, o)
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -196,7 +196,9 @@ func create(dir string, g geometry) error {
 		_, err := os.Stat(filepath.Join(dir, name))
 		return !errors.Is(err, os.ErrNotExist)
 	}
-	journal, blocks := has(journalFile), has(blocksFile)
+	// In this order: whoever creates the directory meanwhile makes the journal first, so that with blocks there is one.
+	blocks := has(blocksFile)
+	journal := has(journalFile)
 	switch {
 	case journal && blocks:
 		return nil
@@ -207,7 +209,8 @@ func create(dir string, g geometry) error {
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return isSegmentName(e.Name()) }) {
+		segment := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return isSegmentName(e.Name()) })
+		if segment && !has(journalFile) {
 			return fmt.Errorf("%w: %s and %s", ErrMissingFile, blocksFile, journalFile)
 		}
 		var id storeID
