@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,14 +46,17 @@ type phoneRunner struct {
 	mu    sync.Mutex
 	tasks map[uint64]*phoneTask
 	queue phoneQueue // the same
-	wake  chan struct{}
+	// stopped are tasks that go no further in this process, and why.
+	stopped map[uint64]string
+	wake    chan struct{}
 }
 
 // phoneTask is a task on a platform, as its last checkpoint has it.
 type phoneTask struct {
 	f        *flight
 	seq      uint64
-	from     time.Time // after the grace
+	always   bool      // all of the audience, now
+	from     time.Time // after the grace, or a pause
 	next     uint64
 	scanned  bool // there is nobody after next
 	retries  []store.PhoneRetry
@@ -93,6 +97,9 @@ type phoneOutcome struct {
 	cp      store.Checkpoint
 	scanned bool
 	dead    []store.UserOp // that remove dead tokens
+	unsent  int
+	after   time.Duration // how long those wait, the shortest
+	denied  *transport.Result
 }
 
 func newPhones(d *delivery, mobile []transport.Mobile) (*phones, error) {
@@ -105,7 +112,7 @@ func newPhones(d *delivery, mobile []transport.Mobile) (*phones, error) {
 		if p.runners[platform] != nil {
 			return nil, fmt.Errorf("fanfare: two mobile transports for platform %q", platform)
 		}
-		r := &phoneRunner{d: d, platform: platform, mobile: m, batch: phoneBatch, tasks: make(map[uint64]*phoneTask), wake: make(chan struct{}, 1)}
+		r := &phoneRunner{d: d, platform: platform, mobile: m, batch: phoneBatch, tasks: make(map[uint64]*phoneTask), stopped: make(map[uint64]string), wake: make(chan struct{}, 1)}
 		if s, ok := m.(transport.Sizer); ok && s.BatchSize() > 0 {
 			r.batch = min(s.BatchSize(), maxPhoneBatch)
 		}
@@ -143,18 +150,39 @@ func (p *phones) run() {
 }
 
 // start begins a task's work on a platform, if there is a transport for it.
-func (p *phones) start(f *flight, platform string, accepted int64) bool {
+func (p *phones) start(f *flight, platform string, t *store.Task) bool {
 	r := p.runners[platform]
 	if r == nil {
 		return false
 	}
-	r.add(&phoneTask{f: f, seq: f.seq, from: time.UnixMilli(accepted).Add(max(p.d.o.Grace, 0))})
+	r.add(&phoneTask{f: f, seq: f.seq, always: t.Always, from: p.from(t)})
 	return true
+}
+
+// from is when a task's phones are notified at the earliest.
+func (p *phones) from(t *store.Task) time.Time {
+	at := time.UnixMilli(t.Accepted)
+	if t.Always {
+		return at
+	}
+	return at.Add(max(p.d.o.Grace, 0))
+}
+
+// stopped says why a task goes no further on a platform, if it does not.
+func (p *phones) stopped(seq uint64, platform string) string {
+	r := p.runners[platform]
+	if r == nil {
+		return ""
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped[seq]
 }
 
 func (p *phones) end(seq uint64) {
 	for _, r := range p.runners {
 		r.mu.Lock()
+		delete(r.stopped, seq)
 		t := r.tasks[seq]
 		if t != nil {
 			t.finished, t.at = true, time.Time{}
@@ -292,10 +320,29 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 		t.from = r.d.o.now().Add(time.Second) // its end is near
 		return false, nil
 	}
-	if t.unsaved, err = r.sendBatch(t, m); err != nil || t.unsaved == nil {
+	o, err := r.sendBatch(t, m)
+	switch {
+	case err != nil || o == nil:
 		return false, err
+	case o.cp.Stats.Sent > 0 || o.unsent == 0 && o.denied == nil:
+		t.unsaved = o
+		return r.settle(t)
+	case o.denied != nil:
+		r.stop(t, o.denied)
+		return true, nil
 	}
-	return r.settle(t)
+	t.from = r.d.o.now().Add(o.after) // nothing was tried: the checkpoint is good as it is
+	return false, nil
+}
+
+// stop ends a task's work in this process.
+func (r *phoneRunner) stop(t *phoneTask, why *transport.Result) {
+	r.d.o.Logger.Error("fanfare: the service denies its sender", "platform", r.platform, "reason", why.Reason, "detail", why.Detail)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !t.finished {
+		r.stopped[t.seq] = cmp.Or(why.Reason, why.Outcome.String())
+	}
 }
 
 // settle makes the outcome of a step durable.
@@ -305,13 +352,31 @@ func (r *phoneRunner) settle(t *phoneTask) (done bool, err error) {
 	}
 	cp := &t.unsaved.cp
 	t.next, t.scanned = cp.Next, t.unsaved.scanned
+	settled := make(map[retryID]struct{}, len(cp.Settled))
+	for i := range cp.Settled {
+		settled[retryIDOf(&cp.Settled[i])] = struct{}{}
+	}
 	t.retries = slices.DeleteFunc(t.retries, func(x store.PhoneRetry) bool {
-		return slices.ContainsFunc(cp.Settled, func(s store.PhoneRetry) bool { return s.Ordinal == x.Ordinal && s.Token == x.Token })
+		_, is := settled[retryIDOf(&x)]
+		return is
 	})
 	t.retries = append(t.retries, cp.Retry...)
+	denied := t.unsaved.denied
 	t.unsaved = nil
+	if denied != nil && !cp.Done {
+		r.stop(t, denied)
+		return true, nil
+	}
 	return cp.Done, nil
 }
+
+// retryID is which notification of a task a retry is.
+type retryID struct {
+	ordinal uint32
+	token   [16]byte
+}
+
+func retryIDOf(x *store.PhoneRetry) retryID { return retryID{x.Ordinal, x.Token} }
 
 // sendBatch sends what has its turn. Nil: nothing was sent, because the Pusher closes or the message has ended.
 func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error) {
@@ -324,9 +389,9 @@ func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error)
 	o.scanned = scanned
 	for part := range slices.Chunk(batch, r.batch) {
 		switch {
-		case m.deliverable() && r.d.ctx.Err() == nil:
-			o.dead = append(o.dead, r.send(m, part, cp)...)
-		case cp.Stats.Sent == 0:
+		case m.deliverable() && r.d.ctx.Err() == nil && o.denied == nil:
+			r.send(m, part, o)
+		case cp.Stats.Sent == 0 && o.denied == nil:
 			return nil, nil // after a restart the checkpoint is where it was
 		default: // the part before is not to be sent again, and this one still is
 			for _, s := range part {
@@ -365,22 +430,22 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 			continue
 		}
 		cp.Settled = append(cp.Settled, x)
-		target, ok, err := r.d.store.PhoneTarget(t.seq, r.platform, &x)
+		target, ok, err := r.d.store.PhoneTarget(t.seq, r.platform, t.always, &x)
 		if err != nil {
 			return nil, false, err
 		}
-		if ok && !r.d.connected(x.Ordinal) {
+		if ok && (t.always || !r.d.connected(x.Ordinal)) {
 			batch = append(batch, sending{target, &x})
 		}
 	}
 	scanned = t.scanned
 	for !scanned && len(batch) < r.batch && len(t.retries) < maxRetries && r.d.ctx.Err() == nil {
-		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, cp.Next, r.batch-len(batch))
+		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, t.always, cp.Next, r.batch-len(batch))
 		if err != nil {
 			return nil, false, err
 		}
 		for _, target := range targets {
-			if !r.d.connected(target.Ordinal) {
+			if t.always || !r.d.connected(target.Ordinal) {
 				batch = append(batch, sending{target: target})
 			}
 		}
@@ -389,8 +454,8 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 	return batch, scanned, nil
 }
 
-// send sends one batch, counts its outcomes and returns the commands that remove dead tokens.
-func (r *phoneRunner) send(m *message, batch []sending, cp *store.Checkpoint) (dead []store.UserOp) {
+// send sends one batch and adds its outcomes.
+func (r *phoneRunner) send(m *message, batch []sending, o *phoneOutcome) {
 	content := m.content()
 	list := make([]transport.Notification, len(batch))
 	for i, s := range batch {
@@ -402,33 +467,63 @@ func (r *phoneRunner) send(m *message, batch []sending, cp *store.Checkpoint) (d
 	}
 	results := r.call(list)
 	now := r.d.o.now()
-	cp.Stats.Sent += int64(len(batch))
 	for i, s := range batch {
 		res := transport.Result{Outcome: transport.Retry, Reason: "no result"}
 		if i < len(results) {
 			res = results[i]
 		}
-		switch res.Outcome {
-		case transport.Accepted:
-			cp.Stats.Accepted++
-		case transport.Unregistered:
-			cp.Stats.Unregistered++
-			if op, ok := s.drop(res); ok {
-				dead = append(dead, op)
-			}
-		case transport.Rejected:
-			cp.Stats.Rejected++
-			r.d.o.Logger.Debug("fanfare: notification rejected", "platform", r.platform, "user", s.target.ID, "reason", res.Reason)
-		default:
-			cp.Stats.Retried++
-			if next, ok := s.again(now, res.RetryAfter, m.expires); ok {
-				cp.Retry = append(cp.Retry, next)
-			} else {
-				cp.Stats.GaveUp++
-			}
+		r.outcome(&s, res, now, m, o)
+	}
+}
+
+// outcome adds what became of one notification.
+func (r *phoneRunner) outcome(s *sending, res transport.Result, now time.Time, m *message, o *phoneOutcome) {
+	cp := &o.cp
+	switch res.Outcome {
+	case transport.Unsent:
+		after := max(res.RetryAfter, time.Second)
+		if o.unsent++; o.unsent == 1 || after < o.after {
+			o.after = after
+		}
+		cp.Retry = append(cp.Retry, s.unsent(now.Add(after)))
+		return
+	case transport.Denied:
+		o.denied = &res
+		cp.Retry = append(cp.Retry, s.unsent(now))
+		return
+	}
+	cp.Stats.Sent++
+	switch res.Outcome {
+	case transport.Accepted:
+		cp.Stats.Accepted++
+	case transport.Unregistered:
+		cp.Stats.Unregistered++
+		if op, ok := s.drop(res); ok {
+			o.dead = append(o.dead, op)
+		}
+	case transport.Rejected:
+		cp.Stats.Rejected++
+		cp.Stats.Reject(reasonOf(res.Reason), 1)
+		r.d.o.Logger.Debug("fanfare: notification rejected", "platform", r.platform, "user", s.target.ID, "reason", res.Reason, "detail", res.Detail)
+	default:
+		cp.Stats.Retried++
+		if next, ok := s.again(now, res.RetryAfter, m.expires); ok {
+			cp.Retry = append(cp.Retry, next)
+		} else {
+			cp.Stats.GaveUp++
 		}
 	}
-	return dead
+}
+
+// maxReasonBytes bounds a service's word.
+const maxReasonBytes = 64
+
+// reasonOf is a reason as it is counted.
+func reasonOf(reason string) string {
+	if reason = strings.ToValidUTF8(reason, "?"); len(reason) > maxReasonBytes {
+		reason = strings.ToValidUTF8(reason[:maxReasonBytes], "")
+	}
+	return cmp.Or(reason, "no reason")
 }
 
 func (s *sending) attempts() int {

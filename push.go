@@ -111,7 +111,7 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 		if err := p.delivery.phones.check(m.Notification); err != nil {
 			return nil, err
 		}
-		c.Note, c.Platforms = note, p.delivery.phones.platforms()
+		c.Note, c.Platforms, c.Always = note, p.delivery.phones.platforms(), m.Notification.Always
 	}
 	c.Hash = m.hash(lifetime, c.Note)
 	var random [8]byte

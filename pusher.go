@@ -103,8 +103,8 @@ func (p *Pusher) resume(ctx context.Context) error {
 		}
 		f.retain()
 		r.add(&phoneTask{
-			f: f, seq: w.Seq, next: w.Next, retries: w.Retries,
-			from: time.UnixMilli(t.Accepted).Add(max(p.o.Grace, 0)),
+			f: f, seq: w.Seq, always: t.Always, next: w.Next, retries: w.Retries,
+			from: p.delivery.phones.from(&t.Task),
 		})
 	}
 	return nil

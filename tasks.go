@@ -43,20 +43,26 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited for it when it was withdrawn
 	Gone      int64 // were unregistered while waiting
-	// Ended is when the last user had it, it expired, or it was withdrawn; zero before.
+	// Ended is when the last user had it, it expired, or it was withdrawn; zero before. One whose notification goes to
+	// all always does not end before the phones are done.
 	Ended time.Time
 	// Phones counts notifications by platform.
 	Phones map[string]PhoneStats
 }
 
-// PhoneStats counts the notifications of a task on a platform.
+// PhoneStats counts the notifications of a task on a platform. What was accepted after some retries counts in both.
 type PhoneStats struct {
-	Sent         int64 // tries: handed to the transport
+	Sent         int64 // tries: handed to the service
 	Accepted     int64 // taken by the service
 	Unregistered int64 // dead tokens
 	Rejected     int64 // refused for good
 	Retried      int64 // answered "try again"
 	GaveUp       int64 // tried too often, or the message's end came before the next try
+	// Reasons are those of the rejected ones in the service's own words, at most 32 and "other". Nil: there are none.
+	Reasons map[string]int64
+	// Stopped is why this process goes no further, because the service denies its sender, say; what is left is tried
+	// after the next Open. Empty: it was not stopped.
+	Stopped string
 }
 
 // Progress returns how far the task has come. It returns [ErrUnknownTask] once the task is forgotten.
@@ -80,13 +86,16 @@ func (t *Task) Progress() (Progress, error) {
 		if out.Phones == nil {
 			out.Phones = make(map[string]PhoneStats, len(s.Phones))
 		}
-		out.Phones[platform] = PhoneStats(n)
+		out.Phones[platform] = PhoneStats{
+			Sent: n.Sent, Accepted: n.Accepted, Unregistered: n.Unregistered, Rejected: n.Rejected, Retried: n.Retried, GaveUp: n.GaveUp,
+			Reasons: n.Reasons, Stopped: t.p.delivery.phones.stopped(t.seq, platform),
+		}
 	}
 	return out, nil
 }
 
 // Wait returns when the fan-out of this process is finished: everyone who was online and up to date has
-// been tried and counted, and every phone has been notified, or the task has ended. Users who
+// been tried and counted, and every phone has been notified or its service denies the sender, or the task has ended. Users who
 // come later are not waited for, nor those who are still catching up with earlier messages, unless the
 // lifetime is 0: then they get it in its place or not at all, and are waited for until that is known. What there was no
 // room to record may be counted later. It returns the context's error if that ends first, and

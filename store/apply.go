@@ -176,7 +176,7 @@ func (a *applier) lessPending(seq uint64, count int64, to func(*Progress) *int64
 	}
 	p.Pending -= count
 	*to(p) += count
-	if p.Pending == 0 {
+	if p.Pending == 0 && !a.notifying(seq) {
 		a.finish(seq, p, Completed)
 	}
 }
@@ -201,39 +201,13 @@ func (a *applier) finish(seq uint64, p *Progress, r Reason) {
 	}
 	it := t.blocks.Iterator()
 	for it.HasNext() {
-		a.d.updatePending(uint16(it.Next()), seq, (*bits).drop)
+		block := uint16(it.Next())
+		a.d.updatePending(block, seq, (*bits).drop)
+		if t.Always {
+			a.remove(bucketAudiences, audienceKey(seq, block))
+		}
 	}
 	a.tell(func(o Observer) { o.Ended(seq, r) })
-}
-
-// endPhone closes a task's checkpoint on a platform.
-func (a *applier) endPhone(seq uint64, platform string) {
-	key := phoneKey(seq, platform)
-	b := a.v.get(bucketPhones, key)
-	if b == nil {
-		return
-	}
-	rec, err := decodePhone(b)
-	must(err)
-	if rec.done {
-		return
-	}
-	rec.done = true
-	a.put(bucketPhones, key, rec.encode())
-	a.removeDue(duePhone, 0, key)
-	if !rec.retried {
-		return // to look for retries is to look at all of them that are in the delta
-	}
-	from := append(append(key64(seq), byte(len(platform))), platform...)
-	for {
-		waiting := a.v.scan(bucketRetries, from, after(from), 1000, false)
-		for _, e := range waiting {
-			a.remove(bucketRetries, e.key)
-		}
-		if len(waiting) < 1000 {
-			return
-		}
-	}
 }
 
 // after returns the first key behind all that have the prefix, nil for the end.

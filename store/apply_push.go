@@ -78,7 +78,7 @@ func (a *applier) push(c *Push) (any, error) {
 	case c.Lifetime == 0:
 		a.addDue(dueOnline, 0, id)
 	default:
-		a.retain(t, m, c.Platforms, audience)
+		a.retain(t, m, c, audience)
 		p.Pending = p.Total
 	}
 	a.put(bucketTasks, id, t.encode())
@@ -112,7 +112,7 @@ func (a *applier) known(key []byte, c *Push) (r PushResult, dup bool, err error)
 }
 
 // retain keeps the message and who waits for it.
-func (a *applier) retain(t *Task, m *Message, platforms []string, audience []audienceSet) {
+func (a *applier) retain(t *Task, m *Message, c *Push, audience []audienceSet) {
 	id := key64(t.Seq)
 	for i := range audience {
 		b := &audience[i]
@@ -125,10 +125,15 @@ func (a *applier) retain(t *Task, m *Message, platforms []string, audience []aud
 	if len(m.Note) == 0 {
 		return
 	}
-	t.Platforms = platforms
-	for _, platform := range platforms {
+	t.Platforms, t.Always = c.Platforms, c.Always && len(c.Platforms) > 0
+	for _, platform := range c.Platforms {
 		a.put(bucketPhones, phoneKey(t.Seq, platform), (&phoneRecord{}).encode())
 		a.addDue(duePhone, 0, phoneKey(t.Seq, platform))
+	}
+	if t.Always {
+		for i := range audience {
+			a.put(bucketAudiences, audienceKey(t.Seq, audience[i].Block), packedBytes(audience[i].raw))
+		}
 	}
 }
 
@@ -232,7 +237,7 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 // onlineDone ends a push with lifetime 0. Whoever it did not reach was not there in time.
 func (a *applier) onlineDone(c *OnlineDone) error {
 	p := a.live(c.Seq)
-	if p == nil || p.Pending > 0 { // a retained one ends otherwise
+	if p == nil || p.Pending > 0 || a.task(c.Seq).retained() { // a retained one ends otherwise
 		return nil
 	}
 	p.Delivered = min(int64(c.Delivered), p.Total)
@@ -249,10 +254,10 @@ func (a *applier) end(c *End) (any, error) {
 		return false, nil
 	}
 	t := a.task(c.Seq)
-	if c.Reason == Expired && (t.Expires > a.st.now || t.Expires == t.Accepted) {
+	if c.Reason == Expired && (t.Expires > a.st.now || !t.retained()) {
 		return false, nil
 	}
-	if t.Expires == t.Accepted {
+	if !t.retained() {
 		// Lifetime 0: the lanes stop, and OnlineDone ends the task with its counts.
 		seq := c.Seq
 		a.tell(func(o Observer) { o.Ended(seq, Withdrawn) })
@@ -294,36 +299,6 @@ func (a *applier) forget(c *Forget) error {
 			continue
 		}
 		a.remove(bucketDue, due)
-	}
-	return nil
-}
-
-// checkpoint moves a task's place on a platform. One that is over stays over.
-func (a *applier) checkpoint(c *Checkpoint) error {
-	key := phoneKey(c.Seq, c.Platform)
-	b := a.v.get(bucketPhones, key)
-	if b == nil {
-		return nil
-	}
-	rec, err := decodePhone(b)
-	must(err)
-	rec.stats.add(c.Stats)
-	if !rec.done {
-		rec.next = max(rec.next, c.Next)
-		for i := range c.Settled {
-			a.remove(bucketRetries, retryKey(c.Seq, c.Platform, &c.Settled[i]))
-		}
-		rec.retried = rec.retried || len(c.Retry) > 0
-		for i := range c.Retry {
-			var w writer
-			w.uvarint(uint64(c.Retry[i].Attempt))
-			w.varint(c.Retry[i].Due)
-			a.put(bucketRetries, retryKey(c.Seq, c.Platform, &c.Retry[i]), w.b)
-		}
-	}
-	a.put(bucketPhones, key, rec.encode())
-	if c.Done {
-		a.endPhone(c.Seq, c.Platform)
 	}
 	return nil
 }

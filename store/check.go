@@ -27,7 +27,7 @@ func (s *Store) Check(ctx context.Context) (err error) {
 			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
 			counts: make(map[uint32]int64), waiting: make(map[uint64]*waiting),
 		}
-		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.retries, c.keys, c.due} {
+		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.retries, c.keys, c.due} {
 			if s.o.checkError != nil {
 				if err := s.o.checkError(); err != nil {
 					return err
@@ -624,6 +624,51 @@ func (c *checker) phones() error {
 		err = broken("%d phone works, the tasks have %d", works, tasks)
 	}
 	return err
+}
+
+// audiences checks that who is notified in any case is known while, and only while, the task that says so is not over.
+func (c *checker) audiences() error {
+	users := make(map[uint64]uint64)
+	set := roaring.New()
+	err := c.bucket(bucketAudiences).ForEach(func(k, v []byte) error {
+		if len(k) != 10 {
+			return broken("audience %x", k)
+		}
+		if err := readPending(set, v); err != nil {
+			return broken("audience of task %d in block %d: %v", be64(k), be16(k[8:]), err)
+		}
+		users[be64(k)] += set.GetCardinality()
+		return c.ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	err = c.bucket(bucketTasks).ForEach(func(k, v []byte) error {
+		t, err := decodeTask(be64(k), v)
+		if err != nil {
+			return err
+		}
+		p, err := decodeProgress(c.bucket(bucketProgress).Get(k))
+		if err != nil {
+			return err
+		}
+		want := uint64(0)
+		if t.Always && p.Ended == 0 {
+			want = uint64(p.Total)
+		}
+		if users[t.Seq] != want {
+			return broken("task %d notifies %d users, of which %d are known", t.Seq, want, users[t.Seq])
+		}
+		delete(users, t.Seq)
+		return c.ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	for seq := range users {
+		return broken("audience of task %d, which does not exist", seq)
+	}
+	return nil
 }
 
 // retries checks that what is to be tried again belongs to phone work that is not done.

@@ -297,6 +297,7 @@ type Push struct {
 	Lifetime  int64    // milliseconds
 	Note      []byte   // the phone notification, opaque here; empty for none
 	Platforms []string // sorted; where the notification is to go
+	Always    bool     // it goes to all of the audience, whoever has the message
 }
 
 func (*Push) kind() commandKind { return kindPush }
@@ -314,6 +315,7 @@ func (c *Push) encode(w *writer) {
 	for _, p := range c.Platforms {
 		w.str(p)
 	}
+	w.bool(c.Always)
 }
 
 func (c *Push) decode(r *reader) {
@@ -338,6 +340,7 @@ func (c *Push) decode(r *reader) {
 			r.fail("platform")
 		}
 	}
+	c.Always = r.bool()
 }
 
 // Received says that users of a block have the message: those that the lane
@@ -454,29 +457,6 @@ func (c *Forget) decode(r *reader) {
 	}
 }
 
-// PhoneStats counts the outcomes of one task on one platform.
-type PhoneStats struct {
-	Sent         int64 // tries handed to the transport
-	Accepted     int64
-	Unregistered int64
-	Rejected     int64
-	Retried      int64 // answers "retry"
-	GaveUp       int64 // retried too often
-}
-
-func (s *PhoneStats) add(o PhoneStats) {
-	s.Sent += o.Sent
-	s.Accepted += o.Accepted
-	s.Unregistered += o.Unregistered
-	s.Rejected += o.Rejected
-	s.Retried += o.Retried
-	s.GaveUp += o.GaveUp
-}
-
-func (s *PhoneStats) fields() []*int64 {
-	return []*int64{&s.Sent, &s.Accepted, &s.Unregistered, &s.Rejected, &s.Retried, &s.GaveUp}
-}
-
 // PhoneRetry is a notification that waits for another try.
 type PhoneRetry struct {
 	Ordinal uint32
@@ -503,9 +483,7 @@ func (c *Checkpoint) encode(w *writer) {
 	w.str(c.Platform)
 	w.uvarint(c.Next)
 	w.bool(c.Done)
-	for _, f := range c.Stats.fields() {
-		w.uvarint(uint64(*f))
-	}
+	c.Stats.encode(w)
 	for _, rs := range [][]PhoneRetry{c.Retry, c.Settled} {
 		w.uvarint(uint64(len(rs)))
 		for _, p := range rs {
@@ -522,9 +500,7 @@ func (c *Checkpoint) decode(r *reader) {
 	c.Platform = r.str()
 	c.Next = r.uvarint()
 	c.Done = r.bool()
-	for _, f := range c.Stats.fields() {
-		*f = int64(r.uvarint())
-	}
+	c.Stats.decode(r)
 	for _, rs := range []*[]PhoneRetry{&c.Retry, &c.Settled} {
 		*rs = make([]PhoneRetry, r.count(19))
 		for i := range *rs {

@@ -9,27 +9,28 @@ import (
 type bucket byte
 
 const (
-	bucketState    bucket = iota // "state" -> the counters and settings
-	bucketIDs                    // 16 bits of the hash of user IDs -> further bits and ordinals
-	bucketFacts                  // kind, name, value -> fact number
-	bucketNames                  // fact number -> kind, name, value
-	bucketCounts                 // fact number -> how many users it is true of
-	bucketMessages               // sequence -> message, until its task ends
-	bucketTasks                  // sequence -> task, until it is forgotten
-	bucketProgress               // sequence -> progress, as long as the task
-	bucketPhones                 // sequence, platform -> checkpoint, as long as the task
-	bucketRetries                // sequence, platform, ordinal, token -> attempt, due
-	bucketKeys                   // sender, key -> sequence, hash, time
-	bucketDue                    // kind, time, what -> nothing: what is to be done when
-	bucketTokens                 // hash of platform and token -> ordinal
-	bucketBlocks                 // block, kind, rest -> everything of a block
+	bucketState     bucket = iota // "state" -> the counters and settings
+	bucketIDs                     // 16 bits of the hash of user IDs -> further bits and ordinals
+	bucketFacts                   // kind, name, value -> fact number
+	bucketNames                   // fact number -> kind, name, value
+	bucketCounts                  // fact number -> how many users it is true of
+	bucketMessages                // sequence -> message, until its task ends
+	bucketTasks                   // sequence -> task, until it is forgotten
+	bucketProgress                // sequence -> progress, as long as the task
+	bucketPhones                  // sequence, platform -> checkpoint, as long as the task
+	bucketRetries                 // sequence, platform, ordinal, token -> attempt, due
+	bucketKeys                    // sender, key -> sequence, hash, time
+	bucketDue                     // kind, time, what -> nothing: what is to be done when
+	bucketTokens                  // hash of platform and token -> ordinal
+	bucketBlocks                  // block, kind, rest -> everything of a block
+	bucketAudiences               // sequence, block -> who is notified, whoever has the message; while phones are to be
 	buckets
 )
 
 var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
-	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("blocks"),
+	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("blocks"), []byte("audiences"),
 }
 
 // The kinds of keys within a block, in key order.
@@ -104,6 +105,10 @@ func dueKeyOf(kind byte, at int64, what []byte) []byte {
 }
 
 func phoneKey(seq uint64, platform string) []byte { return append(key64(seq), platform...) }
+
+func audienceKey(seq uint64, block uint16) []byte {
+	return binary.BigEndian.AppendUint16(key64(seq), block)
+}
 
 func retryKey(seq uint64, platform string, p *PhoneRetry) []byte {
 	k := append(key64(seq), byte(len(platform)))

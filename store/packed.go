@@ -70,6 +70,18 @@ func pack(set *roaring.Bitmap, most int) []byte {
 	return raw
 }
 
+// packedBytes returns the packed form of a set where that is shorter by an eighth at least, else the set as it is.
+func packedBytes(raw []byte) []byte {
+	set := roaring.New()
+	if _, err := set.FromUnsafeBytes(raw); err != nil {
+		panic(&FormatError{What: "set", Detail: err.Error()})
+	}
+	if packed := pack(set, len(raw)*7/8); packed != nil {
+		return packed
+	}
+	return raw
+}
+
 var le = binary.LittleEndian
 
 func (p *packedSet) or(bit int, x uint64) {

@@ -24,6 +24,7 @@ type Task struct {
 	Accepted  int64 // milliseconds since 1970
 	Expires   int64
 	Platforms []string
+	Always    bool            // phones are notified of who has the message, too
 	blocks    *roaring.Bitmap // the blocks that have pending users at the start
 }
 
@@ -45,6 +46,9 @@ func ParseMessageID(id string) (seq, random uint64, ok bool) {
 	return binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), true
 }
 
+// retained says whether the message waits for those who are away.
+func (t *Task) retained() bool { return t.Expires > t.Accepted }
+
 func (t *Task) encode() []byte {
 	var w writer
 	w.u64(t.Random)
@@ -57,6 +61,7 @@ func (t *Task) encode() []byte {
 	for _, p := range t.Platforms {
 		w.str(p)
 	}
+	w.bool(t.Always)
 	w.bytes(bitmapBytes(t.blocks))
 	return w.b
 }
@@ -69,6 +74,7 @@ func decodeTask(seq uint64, b []byte) (*Task, error) {
 	for range r.count(1) {
 		t.Platforms = append(t.Platforms, r.str())
 	}
+	t.Always = r.bool()
 	t.blocks = decodeBits(&r)
 	return t, r.done()
 }
@@ -136,48 +142,6 @@ func decodeMessage(seq uint64, b []byte) (*Message, error) {
 	r := reader{b: append([]byte(nil), b...)}
 	m := &Message{Seq: seq, Random: r.u64(), From: r.str(), Accepted: r.varint(), Expires: r.varint(), Body: r.bytes(), Note: r.bytes()}
 	return m, r.done()
-}
-
-// phoneRecord is the checkpoint of a task on a platform.
-type phoneRecord struct {
-	next    uint64
-	done    bool
-	retried bool // a retry was noted at some time: there may be some to remove at the end
-	stats   PhoneStats
-}
-
-// The bits of its flags.
-const (
-	phoneDone = 1 << iota
-	phoneRetried
-)
-
-func (p *phoneRecord) encode() []byte {
-	var w writer
-	w.uvarint(p.next)
-	flags := byte(0)
-	if p.done {
-		flags |= phoneDone
-	}
-	if p.retried {
-		flags |= phoneRetried
-	}
-	w.byte(flags)
-	for _, f := range p.stats.fields() {
-		w.uvarint(uint64(*f))
-	}
-	return w.b
-}
-
-func decodePhone(b []byte) (p phoneRecord, err error) {
-	r := reader{b: b}
-	p.next = r.uvarint()
-	flags := r.byte()
-	p.done, p.retried = flags&phoneDone != 0, flags&phoneRetried != 0
-	for _, f := range p.stats.fields() {
-		*f = int64(r.uvarint())
-	}
-	return p, r.done()
 }
 
 // keyRecord is what a key remembers.

@@ -136,10 +136,10 @@ func TestUnregisterErasesEverything(t *testing.T) {
 		if got := propose(t, s, &Received{Seq: 1, Block: 0, Bits: roaring.BitmapOf(1)}).(*roaring.Bitmap); !got.IsEmpty() {
 			t.Error("Received:", got)
 		}
-		if target, ok, err := s.PhoneTarget(3, "fcm", &retry); ok || err != nil {
+		if target, ok, err := s.PhoneTarget(3, "fcm", false, &retry); ok || err != nil {
 			t.Errorf("a phone of nobody: %+v, %v", target, err)
 		}
-		targets, _, _, err := s.PhoneTargets(3, "fcm", 0, 10)
+		targets, _, _, err := s.PhoneTargets(3, "fcm", false, 0, 10)
 		if err != nil || len(targets) != 1 || targets[0].ID != "a" {
 			t.Errorf("%+v, %v", targets, err)
 		}

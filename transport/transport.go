@@ -8,6 +8,7 @@ package transport
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -96,16 +97,36 @@ type Device struct {
 	TimeZone string // IANA name, such as "Asia/Shanghai"; may be empty
 }
 
-// Content is what a phone shows. It says nothing of a service's own format.
+// Content is what a phone shows. It says nothing of a service's own format, Overrides aside.
 type Content struct {
-	Title    string            `json:"title,omitempty"`
-	Body     string            `json:"body,omitempty"`
-	Sound    string            `json:"sound,omitempty"`
-	Badge    *int              `json:"badge,omitempty"`
-	Image    string            `json:"image,omitempty"`
-	Link     string            `json:"link,omitempty"`
-	Collapse string            `json:"collapse,omitempty"` // a later one with the same replaces an earlier
-	Data     map[string]string `json:"data,omitempty"`
+	Title string `json:"title,omitempty"`
+	Body  string `json:"body,omitempty"`
+	// Locales are further titles and bodies by language, a BCP 47 tag such as "zh-Hant" or "pt-BR". A device is shown
+	// the one that is nearest to its locale: zh-Hant-TW takes "zh-Hant-TW", else "zh-Hant", else "zh", else Title and Body.
+	Locales map[string]Text `json:"locales,omitempty"`
+	Sound   string          `json:"sound,omitempty"` // the name of one in the app, or "default"; none: silence, where the service lets one say so
+	Badge   *int            `json:"badge,omitempty"` // the number at the app's icon; nil leaves it alone, 0 removes it
+	Image   string          `json:"image,omitempty"` // URL of a picture
+	Link    string          `json:"link,omitempty"`  // what the app opens when it is tapped
+	// Collapse names what the notification is about: on a phone, a later one with the same name replaces an earlier. At most
+	// 64 bytes. Default: the message's ID, so that what is sent twice is shown once.
+	Collapse string            `json:"collapse,omitempty"`
+	Data     map[string]string `json:"data,omitempty"` // for the app
+	// Silent shows nothing and wakes the app in the background; services deliver few of these.
+	Silent bool `json:"silent,omitempty"`
+	// Deferrable lets the phone wait for a better moment, to save power.
+	Deferrable bool `json:"deferrable,omitempty"`
+	// Always notifies all of the audience, at once: those who are connected or have the message, too.
+	Always bool `json:"always,omitempty"`
+	// Overrides are laid over what is made of all this for a platform's service, in the service's own format, as a JSON merge
+	// patch (RFC 7396).
+	Overrides map[Platform]json.RawMessage `json:"overrides,omitempty"`
+}
+
+// Text is what is shown in one language. An empty field takes that of the [Content].
+type Text struct {
+	Title string `json:"title,omitempty"`
+	Body  string `json:"body,omitempty"`
 }
 
 // Notification is one phone notification to one device.
@@ -131,6 +152,12 @@ const (
 	// Retry: worth another try after Result.RetryAfter, or after a growing
 	// pause where that is zero.
 	Retry
+	// Unsent: it was not tried, because the service is left alone for now or the transport is closing. It comes again
+	// after Result.RetryAfter, at least a second, and does not count as a try.
+	Unsent
+	// Denied: the service does not take this sender: its credentials are wrong, say. The task goes no further on this platform
+	// until the directory is opened again, with better ones; nothing of it is lost before the message ends, and the token stays.
+	Denied
 )
 
 // String returns the outcome's name in lower case.
@@ -144,6 +171,10 @@ func (o Outcome) String() string {
 		return "rejected"
 	case Retry:
 		return "retry"
+	case Unsent:
+		return "unsent"
+	case Denied:
+		return "denied"
 	}
 	return "unknown"
 }
@@ -151,8 +182,9 @@ func (o Outcome) String() string {
 // Result is the outcome of one notification.
 type Result struct {
 	Outcome    Outcome
-	Reason     string        // the service's own word, for statistics and logs
-	RetryAfter time.Duration // with Retry: not before; 0 means the library chooses
+	Reason     string        // the service's own word, for statistics and logs; without tokens and secrets
+	Detail     string        // for people: what to look at; may be empty
+	RetryAfter time.Duration // with Retry and Unsent: not before; 0 means the library chooses
 	// Since, with Unregistered and where the service says it, is when the token
 	// died: one registered after it stays.
 	Since time.Time

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"maps"
+	"slices"
+)
+
+const (
+	// maxPhoneReasons bounds the reasons that are counted one by one, of a task on a platform: they are a service's own
+	// words, and come from outside.
+	maxPhoneReasons = 32
+	// OtherReasons is what the further ones are counted as.
+	OtherReasons = "other"
+)
+
+// PhoneStats counts the outcomes of one task on one platform.
+type PhoneStats struct {
+	Sent         int64 // tries that were handed to the service
+	Accepted     int64
+	Unregistered int64
+	Rejected     int64
+	Retried      int64 // answers "retry"
+	GaveUp       int64 // retried too often
+	// Reasons are those of Rejected, at most 32 and [OtherReasons].
+	Reasons map[string]int64
+}
+
+func (s *PhoneStats) fields() []*int64 {
+	return []*int64{&s.Sent, &s.Accepted, &s.Unregistered, &s.Rejected, &s.Retried, &s.GaveUp}
+}
+
+func (s *PhoneStats) add(o PhoneStats) {
+	of := o.fields()
+	for i, f := range s.fields() {
+		*f += *of[i]
+	}
+	for _, reason := range slices.Sorted(maps.Keys(o.Reasons)) { // in order: which are the others is the same everywhere
+		s.Reject(reason, o.Reasons[reason])
+	}
+}
+
+// Reject counts n more rejections for a reason, in Reasons and nowhere else.
+func (s *PhoneStats) Reject(reason string, n int64) {
+	if s.Reasons == nil {
+		s.Reasons = make(map[string]int64)
+	}
+	if _, known := s.Reasons[reason]; !known && len(s.Reasons) >= maxPhoneReasons {
+		reason = OtherReasons
+	}
+	s.Reasons[reason] += n
+}
+
+func (s *PhoneStats) encode(w *writer) {
+	for _, f := range s.fields() {
+		w.uvarint(uint64(*f))
+	}
+	w.uvarint(uint64(len(s.Reasons)))
+	for _, reason := range slices.Sorted(maps.Keys(s.Reasons)) {
+		w.str(reason)
+		w.uvarint(uint64(s.Reasons[reason]))
+	}
+}
+
+func (s *PhoneStats) decode(r *reader) {
+	for _, f := range s.fields() {
+		*f = int64(r.uvarint())
+	}
+	n := r.count(2)
+	if n > 0 {
+		s.Reasons = make(map[string]int64, n)
+	}
+	for range n {
+		reason := r.str()
+		s.Reasons[reason] = int64(r.uvarint())
+	}
+}
+
+// phoneRecord is the checkpoint of a task on a platform.
+type phoneRecord struct {
+	next    uint64
+	done    bool
+	retried bool // a retry was noted at some time: there may be some to remove at the end
+	stats   PhoneStats
+}
+
+// The bits of its flags.
+const (
+	phoneDone = 1 << iota
+	phoneRetried
+)
+
+func (p *phoneRecord) encode() []byte {
+	var w writer
+	w.uvarint(p.next)
+	flags := byte(0)
+	if p.done {
+		flags |= phoneDone
+	}
+	if p.retried {
+		flags |= phoneRetried
+	}
+	w.byte(flags)
+	p.stats.encode(&w)
+	return w.b
+}
+
+func decodePhone(b []byte) (p phoneRecord, err error) {
+	r := reader{b: b}
+	p.next = r.uvarint()
+	flags := r.byte()
+	p.done, p.retried = flags&phoneDone != 0, flags&phoneRetried != 0
+	p.stats.decode(&r)
+	return p, r.done()
+}
