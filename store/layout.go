@@ -22,15 +22,15 @@ const (
 	bucketKeys                    // sender, key -> sequence, hash, time
 	bucketDue                     // kind, time, what -> nothing: what is to be done when
 	bucketTokens                  // hash of platform and token -> ordinal
-	bucketBlocks                  // block, kind, rest -> everything of a block
 	bucketAudiences               // sequence, block -> who is notified, whoever has the message; while phones are to be
+	bucketBlocks                  // block, kind, rest -> everything of a block
 	buckets
 )
 
 var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
-	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("blocks"), []byte("audiences"),
+	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"), []byte("blocks"),
 }
 
 // The kinds of keys within a block, in key order.

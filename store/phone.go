@@ -44,7 +44,11 @@ func (s *PhoneStats) Reject(reason string, n int64) {
 	if s.Reasons == nil {
 		s.Reasons = make(map[string]int64)
 	}
-	if _, known := s.Reasons[reason]; !known && len(s.Reasons) >= maxPhoneReasons {
+	named := len(s.Reasons)
+	if s.Reasons[OtherReasons] > 0 {
+		named--
+	}
+	if s.Reasons[reason] == 0 && named >= maxPhoneReasons {
 		reason = OtherReasons
 	}
 	s.Reasons[reason] += n

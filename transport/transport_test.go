@@ -12,7 +12,7 @@ func TestOutcomeString(t *testing.T) {
 	t.Parallel()
 	for o, want := range map[transport.Outcome]string{
 		transport.Accepted: "accepted", transport.Unregistered: "unregistered",
-		transport.Rejected: "rejected", transport.Retry: "retry", 0: "unknown",
+		transport.Rejected: "rejected", transport.Retry: "retry", transport.Unsent: "unsent", transport.Denied: "denied", 0: "unknown",
 	} {
 		if got := o.String(); got != want {
 			t.Errorf("%d is %q, not %q", int(o), got, want)

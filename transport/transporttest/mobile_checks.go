@@ -280,16 +280,16 @@ func checkFullBatch(x *mobileRun) {
 }
 
 // settled demands that results given when the context had ended are true: what
-// is Accepted the service has, everything else is Retry.
+// is Accepted the service has, everything else is Retry or Unsent.
 func (x *mobileRun) settled(results []transport.Result, devices []transport.Device, c *transport.Content) {
 	x.Helper()
 	for i, r := range results {
 		switch r.Outcome {
 		case transport.Accepted:
 			x.shows(devices[i], c)
-		case transport.Retry:
+		case transport.Retry, transport.Unsent:
 		default:
-			x.Fatalf("result %d of %d, when the context had ended: %v (reason %q), want retry", i+1, len(results), r.Outcome, r.Reason)
+			x.Fatalf("result %d of %d, when the context had ended: %v (reason %q), want retry or unsent", i+1, len(results), r.Outcome, r.Reason)
 		}
 	}
 }

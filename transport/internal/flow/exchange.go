@@ -1,0 +1,112 @@
+package flow
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxAnswer bounds what is read of an answer: those of the services have a few hundred bytes.
+const maxAnswer = 16 << 10
+
+// Exchange is one request and its answer as they went over the wire, whatever a client library makes of them.
+type Exchange struct {
+	// Body, if there is one, is sent in the place of the request's.
+	Body []byte
+	// Authorization is that of the request.
+	Authorization string
+	// Status is that of the answer, 0 for none. Answer is its body as far as it came, at most 16 KiB.
+	Status int
+	Answer []byte
+	Header http.Header
+	// Err is why there is no answer, or no more of it.
+	Err error
+	// Capture sends nothing: the request's body is put into Body, and the answer is an empty object.
+	Capture bool
+	// Done, if there is one, is called when the answer is there, or that there is none is known. A client library that would
+	// try again by itself is kept from it by the end of its context.
+	Done func()
+}
+
+type exchangeKey struct{}
+
+// With returns a context for one request that is to be noted in x.
+func With(ctx context.Context, x *Exchange) context.Context {
+	return context.WithValue(ctx, exchangeKey{}, x)
+}
+
+// Recorder is an [http.RoundTripper] that notes what goes through it in the [Exchange] of the request's context.
+type Recorder struct{ Next http.RoundTripper }
+
+// RoundTrip sends a request and reads all of the answer. One that ends in its middle is an answer all the same: its status is known.
+func (r Recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	x, _ := req.Context().Value(exchangeKey{}).(*Exchange)
+	if x == nil {
+		return r.Next.RoundTrip(req)
+	}
+	if x.Capture {
+		return x.capture(req)
+	}
+	if x.Done != nil {
+		defer x.Done()
+	}
+	x.Authorization = req.Header.Get("Authorization")
+	if x.Body != nil {
+		req = req.Clone(req.Context())
+		req.ContentLength = int64(len(x.Body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.Body)), nil }
+		req.Body, _ = req.GetBody()
+	}
+	resp, err := r.Next.RoundTrip(req)
+	if err != nil {
+		x.Err = err
+		return nil, err
+	}
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	resp.Body.Close()
+	x.Status, x.Header, x.Answer, x.Err = resp.StatusCode, resp.Header, answer, err
+	resp.Body = io.NopCloser(bytes.NewReader(answer))
+	return resp, nil
+}
+
+func (x *Exchange) capture(req *http.Request) (_ *http.Response, err error) {
+	defer req.Body.Close()
+	if x.Body, err = io.ReadAll(req.Body); err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: io.NopCloser(strings.NewReader("{}")), Request: req}, nil
+}
+
+// RetryAfter is how long the answer asks to be left alone: seconds or a date, as RFC 9110, section 10.2.3, has it. No more than a day.
+func (x *Exchange) RetryAfter(now time.Time) time.Duration {
+	v := strings.TrimSpace(x.Header.Get("Retry-After"))
+	if v == "" {
+		return 0
+	}
+	const most = 24 * time.Hour
+	if s, err := strconv.ParseUint(v, 10, 32); err == nil {
+		return min(time.Duration(s)*time.Second, most)
+	}
+	if at, err := http.ParseTime(v); err == nil {
+		return min(max(at.Sub(now), 0), most)
+	}
+	return 0
+}
+
+// Redact is an error in words, without the address of the request: for some services a device's token is a part of it.
+func Redact(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,331 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// maxRepeats is how often a request is repeated whose connection was lost under it.
+const maxRepeats = 3
+
+// errClosed is what a Pool returns after Close.
+var errClosed = errors.New("the transport is closed")
+
+// Pool is an [http.RoundTripper] on several HTTP/2 connections to one server. It takes the connection with the most room,
+// never has more requests on one than the server allows, and opens a further one, up to its most, while those that there are
+// have requests under way. A request whose connection ends under it is repeated on another: the server may have had it.
+type Pool struct {
+	transport *http.Transport
+	most      int
+
+	mu      sync.Mutex
+	conns   []*conn
+	retired map[*conn]struct{} // take no more requests, and have some under way
+	dialing int
+	waiting []chan error // one value for who may look again, or why there is no connection
+	spread  time.Time    // no further connection is tried before, beyond the first
+	closed  bool
+	ctx     context.Context
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+}
+
+// conn is a connection.
+type conn struct {
+	*http.ClientConn
+	// proven is closed when the first answer came. Until then there is one request on it: a server that allows fewer
+	// than HTTP/2 does by default has said so by then.
+	proven chan struct{}
+	once   sync.Once
+	first  chan struct{} // has a value for the first request
+}
+
+// NewPool makes a Pool of at most so many connections, which are made by the transport. It speaks HTTP/2 only.
+func NewPool(t *http.Transport, most int) *Pool {
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP2(true)
+	if t.HTTP2 == nil {
+		// A connection that was cut without a word is found out by a ping.
+		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
+	}
+	p := &Pool{transport: t, most: max(most, 1), retired: make(map[*conn]struct{})}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// RoundTrip sends a request, whose body must be one that can be had again, as those of http.NewRequest are.
+func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
+	for repeat := 0; ; repeat++ {
+		c, err := p.acquire(req)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := c.RoundTrip(req)
+		if err == nil {
+			c.prove()
+			return resp, nil
+		}
+		p.failed(c, req, err)
+		if repeat == maxRepeats || req.Context().Err() != nil {
+			return nil, err
+		}
+		if req, err = again(req); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// again is the same request, to be sent once more.
+func again(req *http.Request) (*http.Request, error) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req, nil
+	}
+	if req.GetBody == nil {
+		return nil, errors.New("the connection was lost under a request that cannot be repeated")
+	}
+	var err error
+	req = req.Clone(req.Context())
+	req.Body, err = req.GetBody()
+	return req, err
+}
+
+func (c *conn) prove() { c.once.Do(func() { close(c.proven) }) }
+
+// reserve takes a place on the connection, if it has one.
+func (c *conn) reserve() bool {
+	select {
+	case <-c.proven:
+		return c.Reserve() == nil
+	default:
+	}
+	select {
+	case <-c.first:
+		if c.Reserve() == nil {
+			return true
+		}
+		c.first <- struct{}{}
+	default:
+	}
+	return false
+}
+
+// acquire returns a connection on which a place is reserved for the request.
+func (p *Pool) acquire(req *http.Request) (*conn, error) {
+	turn := make(chan error, 1)
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return nil, errClosed
+		}
+		conns := p.conns
+		p.waiting = append(p.waiting, turn) // before it is looked for, so that what becomes free meanwhile is not missed
+		p.grow(req)
+		p.mu.Unlock()
+		if c := pick(conns); c != nil {
+			p.leave(turn)
+			return c, nil
+		}
+		select {
+		case err := <-turn:
+			if err != nil {
+				return nil, err
+			}
+		case <-req.Context().Done():
+			p.leave(turn)
+			return nil, req.Context().Err()
+		}
+	}
+}
+
+// leave takes one out of those who wait. If it was its turn, that is the next one's.
+func (p *Pool) leave(turn chan error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.waiting, turn); i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+	} else if err := <-turn; err == nil {
+		p.wake(1)
+	}
+}
+
+// pick reserves a place on the connection that has the most room.
+func pick(conns []*conn) *conn {
+	for {
+		var best *conn
+		room := 0
+		for _, c := range conns {
+			n := c.Available()
+			select {
+			case <-c.proven:
+			default:
+				n = min(n, len(c.first))
+			}
+			if n > room {
+				best, room = c, n
+			}
+		}
+		if best == nil || best.reserve() {
+			return best
+		}
+	}
+}
+
+// grow begins to make a connection if there may be one more and those there are do not lie idle. The lock is held.
+func (p *Pool) grow(req *http.Request) {
+	n := len(p.conns) + p.dialing
+	if n >= p.most || n > 0 && (p.dialing > 0 || time.Now().Before(p.spread) || p.idle()) {
+		return
+	}
+	p.dialing++
+	scheme, host := req.URL.Scheme, req.URL.Host
+	if req.URL.Port() == "" {
+		host = net.JoinHostPort(req.URL.Hostname(), "443")
+	}
+	p.work.Go(func() { p.dial(scheme, host) })
+}
+
+func (p *Pool) idle() bool {
+	return slices.ContainsFunc(p.conns, func(c *conn) bool { return c.InFlight() == 0 })
+}
+
+func (p *Pool) dial(scheme, host string) {
+	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
+	defer cancel()
+	cc, err := p.transport.NewClientConn(ctx, scheme, host)
+	c := &conn{ClientConn: cc, proven: make(chan struct{}), first: make(chan struct{}, 1)}
+	c.first <- struct{}{}
+	p.mu.Lock()
+	p.dialing--
+	switch {
+	case err == nil && !p.closed:
+		p.conns = append(slices.Clip(p.conns), c)
+		p.wake(1)
+	case err != nil:
+		p.spread = time.Now().Add(time.Second)
+		if len(p.conns) == 0 && p.dialing == 0 {
+			p.fail(fmt.Errorf("connect: %w", err))
+		}
+	}
+	closed := p.closed
+	p.mu.Unlock()
+	if err != nil {
+		return
+	}
+	if closed {
+		cc.Close()
+		return
+	}
+	cc.SetStateHook(func(*http.ClientConn) { p.changed(c) })
+}
+
+// changed looks what a connection has become: it may have room, or be gone.
+func (p *Pool) changed(c *conn) {
+	gone, room := c.Err() != nil, c.Available()
+	idle := c.InFlight() == 0
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, retired := p.retired[c]; retired {
+		if gone || idle {
+			delete(p.retired, c)
+			p.end(c)
+		}
+		return
+	}
+	if gone {
+		p.retire(c)
+		room = 1 // for who makes another
+	}
+	p.wake(room)
+}
+
+// failed looks whether a connection on which a request failed takes any more. One that the server is leaving has no room,
+// as one that is full has, but does not refuse streams for that.
+func (p *Pool) failed(c *conn, req *http.Request, err error) {
+	gone := c.Err() != nil
+	select {
+	case <-c.proven:
+		var refused http2.StreamError
+		gone = gone || req.Context().Err() == nil && c.Available() == 0 && !errors.As(err, &refused)
+	default: // its one request failed, so nobody knows how many it takes
+		gone = true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if gone {
+		p.retire(c)
+	}
+	p.wake(1)
+}
+
+// retire forgets a connection that takes no more requests; those under way on it may still be answered. The lock is held.
+func (p *Pool) retire(c *conn) {
+	i := slices.Index(p.conns, c)
+	if i < 0 {
+		return
+	}
+	p.conns = slices.Delete(slices.Clone(p.conns), i, i+1)
+	if c.InFlight() == 0 {
+		p.end(c)
+	} else {
+		p.retired[c] = struct{}{}
+	}
+}
+
+func (p *Pool) end(c *conn) {
+	if !p.closed {
+		p.work.Go(func() { c.Close() })
+	}
+}
+
+// wake lets so many look again, in order. The lock is held.
+func (p *Pool) wake(n int) {
+	n = min(n, len(p.waiting))
+	for _, turn := range p.waiting[:n] {
+		turn <- nil
+	}
+	p.waiting = slices.Delete(p.waiting, 0, n)
+}
+
+func (p *Pool) fail(err error) {
+	for _, turn := range p.waiting {
+		turn <- err
+	}
+	p.waiting = nil
+}
+
+// CloseIdleConnections is what an [http.Client] asks for; the connections stay until Close.
+func (p *Pool) CloseIdleConnections() {}
+
+// Connections returns how many there are.
+func (p *Pool) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}
+
+// Close ends the connections and what is under way on them.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	conns := slices.AppendSeq(slices.Clone(p.conns), maps.Keys(p.retired))
+	p.conns, p.retired = nil, nil
+	p.fail(errClosed)
+	p.mu.Unlock()
+	p.cancel()
+	for _, c := range conns {
+		c.SetStateHook(nil)
+		c.Close()
+	}
+	p.work.Wait()
+	return nil
+}
