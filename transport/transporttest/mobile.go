@@ -134,7 +134,7 @@ func (x *mobileRun) send(ctx context.Context, batch []transport.Notification) []
 		x.Fatalf("Send of %d notifications returned %d results", len(batch), len(results))
 	}
 	for i, r := range results {
-		if r.Outcome < transport.Accepted || r.Outcome > transport.Retry {
+		if r.Outcome < transport.Accepted || r.Outcome > transport.Denied {
 			x.Fatalf("result %d of %d: outcome %d is none", i+1, len(results), r.Outcome)
 		}
 		if r.RetryAfter < 0 {

@@ -19,7 +19,7 @@ type GateOptions struct {
 	Most int
 	// PerSecond is how many requests may begin in a second. Default: as many as there are.
 	PerSecond float64
-	// Failures is how many requests in a row may be refused or go without an answer before the service is left alone. Default: 20.
+	// Failures is how many requests in a row may be refused or go without an answer before the service is left alone, at least. Default: 20.
 	Failures int
 	// Pause is for how long it is left alone at first; it doubles each time, up to MaxPause, give or take a fifth.
 	// Defaults: 1 s and 1 min.
@@ -46,12 +46,13 @@ func (e *PauseError) Error() string {
 // Gate is what each request goes through. It is safe for concurrent use.
 //
 // Its window is how many requests may be under way. After as many answers as it is large it is made smaller by half the
-// share of those that were refused, or else larger by a twentieth of the most: additive increase and multiplicative
-// decrease, of which the latter goes by how much is refused, as in M. Alizadeh and others, Data Center TCP, 2010. A window that
-// was halved at each refusal would stay small at a service that refuses one request in two hundred whatever its load is.
+// share of those that were refused, or, if that is below a fiftieth, larger by a hundredth of the most: additive increase and
+// multiplicative decrease, of which the latter goes by how much is refused, as in M. Alizadeh and others, Data Center TCP, 2010. A
+// window that was halved at each refusal would stay small at a service that refuses one request in two hundred whatever its
+// load is.
 //
-// After Failures requests in a row that were refused or got no answer nothing begins for a pause, and then a single
-// request finds out whether the service is back.
+// After Failures requests in a row, or as many as the window is large, that were refused or got no answer, nothing begins for a
+// pause, and then a single request finds out whether the service is back.
 type Gate struct {
 	o       GateOptions
 	limiter *rate.Limiter
@@ -63,6 +64,7 @@ type Gate struct {
 	answers int             // since the window was last set
 	refused int             // of these
 	failed  int             // requests in a row that were refused or got no answer
+	broken  bool            // so many that nobody knows whether the service is there
 	pauses  *backoff.ExponentialBackOff
 	until   time.Time // nothing begins before
 }
@@ -152,7 +154,7 @@ func (g *Gate) paused() time.Duration {
 
 // width is how many may be inside; while nobody knows whether the service is back, one.
 func (g *Gate) width() int {
-	if g.failed >= g.o.Failures {
+	if g.broken {
 		return 1
 	}
 	return max(int(g.window), 1)
@@ -179,20 +181,21 @@ func (g *Gate) Leave(v Verdict, after time.Duration) {
 	switch v {
 	case Fine:
 		g.answers++
-		g.failed = 0
+		g.failed, g.broken = 0, false
 		g.pauses.Reset()
 	case Busy, Away:
 		g.answers++
 		g.refused++
-		if g.failed++; g.failed >= g.o.Failures && g.paused() <= 0 {
+		g.failed++
+		if g.broken = g.broken || g.failed >= max(g.o.Failures, int(g.window)); g.broken && g.paused() <= 0 {
 			g.until = time.Now().Add(max(g.pauses.NextBackOff(), after))
 		}
 	}
 	if g.answers >= max(int(g.window), 1) {
-		if g.refused > 0 {
-			g.window = max(g.window*(1-float64(g.refused)/float64(g.answers)/2), 1)
+		if share := float64(g.refused) / float64(g.answers); share >= 1./50 {
+			g.window = max(g.window*(1-share/2), 1)
 		} else {
-			g.window = min(g.window+max(float64(g.o.Most)/20, 1), float64(g.o.Most))
+			g.window = min(g.window+max(float64(g.o.Most)/100, 1), float64(g.o.Most))
 		}
 		g.answers, g.refused = 0, 0
 	}

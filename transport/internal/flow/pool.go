@@ -14,8 +14,12 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// maxRepeats is how often a request is repeated whose connection was lost under it.
-const maxRepeats = 3
+const (
+	// maxRepeats is how often a request is repeated whose connection was lost under it: the server may have had it.
+	maxRepeats = 3
+	// maxUntaken is how often one is sent to another connection that the server has certainly not taken.
+	maxUntaken = 100
+)
 
 // errClosed is what a Pool returns after Close.
 var errClosed = errors.New("the transport is closed")
@@ -29,7 +33,7 @@ type Pool struct {
 
 	mu      sync.Mutex
 	conns   []*conn
-	retired map[*conn]struct{} // take no more requests, and have some under way
+	retired map[*conn]struct{} // take no more requests, and are not closed yet
 	dialing int
 	waiting []chan error // one value for who may look again, or why there is no connection
 	spread  time.Time    // no further connection is tried before, beyond the first
@@ -64,24 +68,43 @@ func NewPool(t *http.Transport, most int) *Pool {
 
 // RoundTrip sends a request, whose body must be one that can be had again, as those of http.NewRequest are.
 func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
-	for repeat := 0; ; repeat++ {
+	for repeats, untaken := 0, 0; ; {
 		c, err := p.acquire(req)
 		if err != nil {
 			return nil, err
 		}
 		resp, err := c.RoundTrip(req)
 		if err == nil {
-			c.prove()
+			p.prove(c)
 			return resp, nil
 		}
 		p.failed(c, req, err)
-		if repeat == maxRepeats || req.Context().Err() != nil {
+		if notTaken(err) {
+			untaken++
+		} else {
+			repeats++
+		}
+		if repeats > maxRepeats || untaken > maxUntaken || req.Context().Err() != nil {
 			return nil, err
 		}
 		if req, err = again(req); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// notTaken says that a server has not begun with a request: its stream was refused, or the server was leaving. For the
+// latter net/http has errors without a name; if their words change, such a request is repeated less often.
+func notTaken(err error) bool {
+	var stream http2.StreamError
+	if errors.As(err, &stream) {
+		return stream.Code == http2.ErrCodeRefusedStream
+	}
+	switch err.Error() {
+	case "http2: client conn not usable", "http2: Transport received Server's graceful shutdown GOAWAY":
+		return true
+	}
+	return false
 }
 
 // again is the same request, to be sent once more.
@@ -98,7 +121,13 @@ func again(req *http.Request) (*http.Request, error) {
 	return req, err
 }
 
-func (c *conn) prove() { c.once.Do(func() { close(c.proven) }) }
+// prove lets more than one request onto a connection.
+func (p *Pool) prove(c *conn) {
+	c.once.Do(func() {
+		close(c.proven)
+		p.changed(c)
+	})
+}
 
 // reserve takes a place on the connection, if it has one.
 func (c *conn) reserve() bool {
@@ -231,18 +260,11 @@ func (p *Pool) dial(scheme, host string) {
 // changed looks what a connection has become: it may have room, or be gone.
 func (p *Pool) changed(c *conn) {
 	gone, room := c.Err() != nil, c.Available()
-	idle := c.InFlight() == 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, retired := p.retired[c]; retired {
-		if gone || idle {
-			delete(p.retired, c)
-			p.end(c)
-		}
-		return
-	}
 	if gone {
 		p.retire(c)
+		delete(p.retired, c)
 		room = 1 // for who makes another
 	}
 	p.wake(room)
@@ -251,39 +273,31 @@ func (p *Pool) changed(c *conn) {
 // failed looks whether a connection on which a request failed takes any more. One that the server is leaving has no room,
 // as one that is full has, but does not refuse streams for that.
 func (p *Pool) failed(c *conn, req *http.Request, err error) {
-	gone := c.Err() != nil
+	gone, unproven := c.Err() != nil, false
 	select {
 	case <-c.proven:
 		var refused http2.StreamError
 		gone = gone || req.Context().Err() == nil && c.Available() == 0 && !errors.As(err, &refused)
-	default: // its one request failed, so nobody knows how many it takes
-		gone = true
+	default:
+		unproven = true // this was its one request, so nobody knows how many it takes
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if gone {
+	if gone || unproven {
 		p.retire(c)
+	}
+	if unproven && !p.closed {
+		p.work.Go(func() { c.Close() })
 	}
 	p.wake(1)
 }
 
-// retire forgets a connection that takes no more requests; those under way on it may still be answered. The lock is held.
+// retire forgets a connection that takes no more requests. It is not closed: those under way on it may still be answered, and it
+// closes itself behind the last. The lock is held.
 func (p *Pool) retire(c *conn) {
-	i := slices.Index(p.conns, c)
-	if i < 0 {
-		return
-	}
-	p.conns = slices.Delete(slices.Clone(p.conns), i, i+1)
-	if c.InFlight() == 0 {
-		p.end(c)
-	} else {
+	if i := slices.Index(p.conns, c); i >= 0 {
+		p.conns = slices.Delete(slices.Clone(p.conns), i, i+1)
 		p.retired[c] = struct{}{}
-	}
-}
-
-func (p *Pool) end(c *conn) {
-	if !p.closed {
-		p.work.Go(func() { c.Close() })
 	}
 }
 
