@@ -241,8 +241,8 @@ func TestCutAnswers(t *testing.T) {
 func TestGoAwayRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	s := testServer(t, apnstest.Options{})
-	sender := testSender(t, s, Options{Connections: 3})
-	s.GoAwayEvery(50)
+	sender := testSender(t, s, Options{Connections: 3, Concurrency: 60})
+	s.GoAwayEvery(100)
 	tokens := make([]string, 2000)
 	for i := range tokens {
 		tokens[i] = s.Token(i)

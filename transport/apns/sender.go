@@ -8,7 +8,6 @@ package apns
 
 import (
 	"context"
-	"encoding/hex"
 	"sync/atomic"
 	"time"
 
@@ -71,11 +70,15 @@ func (s *Sender) Close() error {
 
 // wellFormed says whether a token may be one: the service gives them in hexadecimal digits, today 64 of them, and says that they may become longer.
 func wellFormed(token string) bool {
-	if len(token) < 16 || len(token) > 400 {
+	if len(token) < 16 || len(token) > 400 || len(token)%2 != 0 {
 		return false
 	}
-	_, err := hex.DecodeString(token)
-	return err == nil
+	for _, c := range []byte(token) {
+		if (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'f') {
+			return false
+		}
+	}
+	return true
 }
 
 // ask sends one notification and says what its answer means.

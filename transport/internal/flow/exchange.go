@@ -58,9 +58,14 @@ func (r Recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	x.Authorization = req.Header.Get("Authorization")
 	if x.Body != nil {
-		req = req.Clone(req.Context())
+		of := *req // shares the headers, which nobody changes
+		req = &of
 		req.ContentLength = int64(len(x.Body))
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.Body)), nil }
+		req.GetBody = func() (io.ReadCloser, error) {
+			b := new(body)
+			b.Reset(x.Body)
+			return b, nil
+		}
 		req.Body, _ = req.GetBody()
 	}
 	resp, err := r.Next.RoundTrip(req)
@@ -68,12 +73,19 @@ func (r Recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		x.Err = err
 		return nil, err
 	}
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	x.Status, x.Header = resp.StatusCode, resp.Header
+	if resp.ContentLength == 0 {
+		return resp, nil
+	}
+	x.Answer, x.Err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	resp.Body.Close()
-	x.Status, x.Header, x.Answer, x.Err = resp.StatusCode, resp.Header, answer, err
-	resp.Body = io.NopCloser(bytes.NewReader(answer))
+	resp.Body = io.NopCloser(bytes.NewReader(x.Answer))
 	return resp, nil
 }
+
+type body struct{ bytes.Reader }
+
+func (*body) Close() error { return nil }
 
 func (x *Exchange) capture(req *http.Request) (_ *http.Response, err error) {
 	defer req.Body.Close()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -16,7 +17,7 @@ import (
 
 const (
 	// maxRepeats is how often a request is repeated whose connection was lost under it: the server may have had it.
-	maxRepeats = 3
+	maxRepeats = 5
 	// maxUntaken is how often one is sent to another connection that the server has certainly not taken.
 	maxUntaken = 100
 )
@@ -36,6 +37,7 @@ type Pool struct {
 	retired map[*conn]struct{} // take no more requests, and are not closed yet
 	dialing int
 	waiting []chan error // one value for who may look again, or why there is no connection
+	awaited atomic.Bool  // somebody waits
 	spread  time.Time    // no further connection is tried before, beyond the first
 	closed  bool
 	ctx     context.Context
@@ -51,6 +53,7 @@ type conn struct {
 	proven chan struct{}
 	once   sync.Once
 	first  chan struct{} // has a value for the first request
+	load   atomic.Int64  // requests whose answer has not begun
 }
 
 // NewPool makes a Pool of at most so many connections, which are made by the transport. It speaks HTTP/2 only.
@@ -74,6 +77,7 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		resp, err := c.RoundTrip(req)
+		c.load.Add(-1)
 		if err == nil {
 			p.prove(c)
 			return resp, nil
@@ -133,22 +137,36 @@ func (p *Pool) prove(c *conn) {
 func (c *conn) reserve() bool {
 	select {
 	case <-c.proven:
-		return c.Reserve() == nil
 	default:
-	}
-	select {
-	case <-c.first:
-		if c.Reserve() == nil {
+		select {
+		case <-c.first:
+			if c.Reserve() != nil {
+				c.first <- struct{}{}
+				return false
+			}
+			c.load.Add(1)
 			return true
+		default:
+			return false
 		}
-		c.first <- struct{}{}
-	default:
 	}
-	return false
+	if c.Reserve() != nil {
+		return false
+	}
+	c.load.Add(1)
+	return true
 }
 
 // acquire returns a connection on which a place is reserved for the request.
 func (p *Pool) acquire(req *http.Request) (*conn, error) {
+	p.mu.Lock()
+	conns, free := p.conns, len(p.waiting) == 0 && len(p.conns) == p.most
+	p.mu.Unlock()
+	if free {
+		if c := pick(conns); c != nil {
+			return c, nil
+		}
+	}
 	turn := make(chan error, 1)
 	for {
 		p.mu.Lock()
@@ -157,6 +175,7 @@ func (p *Pool) acquire(req *http.Request) (*conn, error) {
 			return nil, errClosed
 		}
 		conns := p.conns
+		p.awaited.Store(true)
 		p.waiting = append(p.waiting, turn) // before it is looked for, so that what becomes free meanwhile is not missed
 		p.grow(req)
 		p.mu.Unlock()
@@ -182,31 +201,36 @@ func (p *Pool) leave(turn chan error) {
 	defer p.mu.Unlock()
 	if i := slices.Index(p.waiting, turn); i >= 0 {
 		p.waiting = slices.Delete(p.waiting, i, i+1)
+		p.awaited.Store(len(p.waiting) > 0)
 	} else if err := <-turn; err == nil {
 		p.wake(1)
 	}
 }
 
-// pick reserves a place on the connection that has the most room.
+// pick reserves a place on the connection that has the fewest requests, or, if it has no room, on that with the most room.
 func pick(conns []*conn) *conn {
-	for {
-		var best *conn
-		room := 0
+	var best *conn
+	for _, c := range conns {
+		if best == nil || c.load.Load() < best.load.Load() {
+			best = c
+		}
+	}
+	for best != nil && !best.reserve() {
+		best = nil
+		most := 0
 		for _, c := range conns {
-			n := c.Available()
+			room := c.Available()
 			select {
 			case <-c.proven:
 			default:
-				n = min(n, len(c.first))
+				room = min(room, len(c.first))
 			}
-			if n > room {
-				best, room = c, n
+			if room > most {
+				best, most = c, room
 			}
-		}
-		if best == nil || best.reserve() {
-			return best
 		}
 	}
+	return best
 }
 
 // grow begins to make a connection if there may be one more and those there are do not lie idle. The lock is held.
@@ -259,7 +283,11 @@ func (p *Pool) dial(scheme, host string) {
 
 // changed looks what a connection has become: it may have room, or be gone.
 func (p *Pool) changed(c *conn) {
-	gone, room := c.Err() != nil, c.Available()
+	gone := c.Err() != nil
+	if !gone && !p.awaited.Load() {
+		return // the usual case
+	}
+	room := c.Available()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if gone {
@@ -308,6 +336,7 @@ func (p *Pool) wake(n int) {
 		turn <- nil
 	}
 	p.waiting = slices.Delete(p.waiting, 0, n)
+	p.awaited.Store(len(p.waiting) > 0)
 }
 
 func (p *Pool) fail(err error) {
@@ -315,6 +344,7 @@ func (p *Pool) fail(err error) {
 		turn <- err
 	}
 	p.waiting = nil
+	p.awaited.Store(false)
 }
 
 // CloseIdleConnections is what an [http.Client] asks for; the connections stay until Close.
