@@ -77,11 +77,14 @@ type failure struct {
 		Status  string `json:"status"`
 		Message string `json:"message"`
 		Details []struct {
-			Type       string `json:"@type"`
-			ErrorCode  string `json:"errorCode"`
-			Violations []struct {
+			Type      string `json:"@type"`
+			ErrorCode string `json:"errorCode"`
+			Fields    []struct {
 				Field string `json:"field"`
 			} `json:"fieldViolations"`
+			Quotas []struct {
+				Subject string `json:"subject"`
+			} `json:"violations"`
 		} `json:"details"`
 	} `json:"error"`
 }
@@ -99,13 +102,25 @@ func (f *failure) code() string {
 // blamesToken says that it is the token that is malformed.
 func (f *failure) blamesToken() bool {
 	for _, d := range f.Error.Details {
-		for _, v := range d.Violations {
+		for _, v := range d.Fields {
 			if v.Field == "message.token" {
 				return true
 			}
 		}
 	}
 	return strings.Contains(f.Error.Message, "registration token is not a valid")
+}
+
+// ofDevice says that it is the quota of the one device that was exceeded.
+func (f *failure) ofDevice() bool {
+	for _, d := range f.Error.Details {
+		for _, q := range d.Quotas {
+			if strings.HasPrefix(q.Subject, "device:") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // answer says what came back from a request means.
@@ -139,6 +154,9 @@ func (s *Sender) answer(x *flow.Exchange, err error) flow.Answer {
 	case m.outcome == transport.Retry:
 		if a.RetryAfter = after; after == 0 && x.Status == http.StatusTooManyRequests {
 			a.RetryAfter = quotaPause
+		}
+		if f.ofDevice() {
+			a.Verdict = flow.Fine
 		}
 	case x.Status == http.StatusBadRequest && f.blamesToken():
 		a.Outcome, a.Detail = transport.Unregistered, "the token is malformed"

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2/google"
 
 	"github.com/fanfare-im/fanfare/transport"
+	"github.com/fanfare-im/fanfare/transport/internal/flow"
 )
 
 // auth is an [http.RoundTripper] that signs requests with an access token, which it asks for when there is none that is good.
@@ -66,6 +67,9 @@ func (a *auth) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	req = req.Clone(req.Context())
 	t.SetAuthHeader(req)
+	if x := flow.From(req.Context()); x != nil {
+		x.Authorization = req.Header.Get("Authorization")
+	}
 	return a.next.RoundTrip(req)
 }
 

@@ -2,6 +2,7 @@ package apnstest
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"reflect"
 	"strings"
@@ -56,6 +57,15 @@ func TestOwnID(t *testing.T) {
 	}
 	if u := got.header.Get("apns-unique-id"); !isUUID(strings.ToLower(u)) || u == id {
 		t.Errorf("apns-unique-id %q", u)
+	}
+}
+
+func TestRootPEM(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Options{})
+	p := x509.NewCertPool()
+	if !p.AppendCertsFromPEM(s.RootPEM()) || !p.Equal(s.RootCAs()) {
+		t.Error("RootPEM is not RootCAs")
 	}
 }
 

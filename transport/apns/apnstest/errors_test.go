@@ -125,7 +125,7 @@ func TestDocumentedErrors(t *testing.T) {
 		delete(missing, row.reason)
 		t.Run(row.reason, func(t *testing.T) {
 			t.Parallel()
-			s := newServer(t, Options{Topics: []string{topicOfTests}, Devices: []string{new(Server).Token(1)}})
+			s := newServer(t, Options{Topics: []string{topicOfTests}, Devices: []string{strings.ToUpper(new(Server).Token(1))}})
 			c := newClient(t, s)
 			r := c.request(s.Token(1), row.payload)
 			r.Header.Set("apns-id", "eabeae54-14a8-11e5-b60b-1697f925ec7b")

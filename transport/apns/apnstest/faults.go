@@ -145,7 +145,7 @@ func (s *Server) spoil(h *h2server.Conn, c *conn, r *h2server.Response) {
 		h.SetMaxStreams(uint32(c.streams))
 	}
 	if away {
-		h.GoAway(http2.ErrCodeNo, "")
+		h.GoAway(http2.ErrCodeNo, shutdown)
 	}
 }
 

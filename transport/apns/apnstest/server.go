@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,8 +121,12 @@ func NewServer(o Options) (*Server, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	devices := make([]string, len(o.Devices))
+	for i, token := range o.Devices {
+		devices[i] = strings.ToLower(token)
+	}
 	s := &Server{
-		o: o, topics: set(o.Topics), known: set(o.Devices),
+		o: o, topics: set(o.Topics), known: set(devices),
 		devices: make(map[string]*device), providers: make(map[string]*provider),
 		closed: make(chan struct{}),
 	}
@@ -238,12 +243,15 @@ func (s *Server) Wait(ctx context.Context, total int) error {
 	return net.ErrClosed
 }
 
+// shutdown is what APNs may put into a GOAWAY frame.
+const shutdown = `{"reason":"Shutdown"}`
+
 // GoAway ends every connection that is open now as APNs does when it shuts down
 // a host: by a GOAWAY frame. Requests that came before are answered, later ones
 // on the connection are not processed; a client opens a new connection.
 func (s *Server) GoAway() {
 	for _, c := range s.h2.Conns() {
-		c.GoAway(http2.ErrCodeNo, "")
+		c.GoAway(http2.ErrCodeNo, shutdown)
 	}
 }
 

@@ -41,12 +41,18 @@ func With(ctx context.Context, x *Exchange) context.Context {
 	return context.WithValue(ctx, exchangeKey{}, x)
 }
 
+// From returns the Exchange of a context, nil if it has none.
+func From(ctx context.Context) *Exchange {
+	x, _ := ctx.Value(exchangeKey{}).(*Exchange)
+	return x
+}
+
 // Recorder is an [http.RoundTripper] that notes what goes through it in the [Exchange] of the request's context.
 type Recorder struct{ Next http.RoundTripper }
 
 // RoundTrip sends a request and reads all of the answer. One that ends in its middle is an answer all the same: its status is known.
 func (r Recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	x, _ := req.Context().Value(exchangeKey{}).(*Exchange)
+	x := From(req.Context())
 	if x == nil {
 		return r.Next.RoundTrip(req)
 	}

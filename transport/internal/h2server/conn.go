@@ -44,6 +44,7 @@ type Conn struct {
 	blk  block
 	req  Request
 	owed int64
+	seen uint32 // highest stream the client has opened
 
 	mu        sync.Mutex
 	bw        *bufio.Writer
@@ -53,7 +54,6 @@ type Conn struct {
 	idle      bool // the goroutine waits for the client; nobody else will flush
 	streams   map[uint32]*stream
 	free      []*stream
-	seen      uint32 // highest stream the client has opened
 	last      uint32 // highest that is or was processed
 	max       uint32 // limit of concurrent streams
 	settled   bool   // the first SETTINGS has been sent

@@ -2,8 +2,13 @@ package h2server
 
 import (
 	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -290,6 +295,97 @@ func (p *peer) raw(id uint32, block []byte, end bool) {
 
 func (p *peer) pushPromise() {
 	p.do(p.fr.WritePushPromise(http2.PushPromiseParam{StreamID: 1, PromiseID: 2, BlockFragment: p.encode("a", "b"), EndHeaders: true}))
+}
+
+// The rest of a body that was too large comes while the answer is on its way.
+func TestLargeBodyAnsweredLate(t *testing.T) {
+	t.Parallel()
+	held := make(chan struct{})
+	s := newServer(t, Options{MaxBody: 1, Handler: func(r *Request) Response { return Response{Until: held} }})
+	p := dial(t, s)
+	const n = 50
+	for i := range uint32(n) {
+		p.headers(2*i+1, false)
+		p.do(p.fr.WriteData(2*i+1, false, []byte("xx")))
+	}
+	close(held)
+	for i := range uint32(n) {
+		if i%2 == 0 {
+			p.do(p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 2*i + 1, BlockFragment: p.encode("a", "b"), EndHeaders: true, EndStream: i%4 == 0}))
+		} else {
+			p.do(p.fr.WriteData(2*i+1, true, []byte("xx")))
+		}
+	}
+	for i := range uint32(n) {
+		if a := p.untilAnswer(2*i + 1); a.status != 200 && a.reset != http2.ErrCodeProtocol {
+			t.Fatalf("stream %d: %+v", 2*i+1, a)
+		}
+	}
+	p.headers(1001, false)
+	p.headers(1003, false)
+	p.do(p.fr.WriteData(1001, true, nil))
+	p.do(p.fr.WriteData(1003, true, nil))
+	p.untilAnswer(1001)
+	p.untilAnswer(1003)
+}
+
+// Trailers end a request as DATA does.
+func TestTrailers(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Options{Handler: func(r *Request) Response {
+		return Response{Body: []byte(string(r.Body) + r.Get("a"))}
+	}})
+	p := dial(t, s)
+	p.headers(1, false)
+	p.do(p.fr.WriteData(1, false, []byte("body")))
+	p.do(p.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: p.encode("a", "b"), EndHeaders: true, EndStream: true}))
+	if a := p.untilAnswer(1); string(a.body) != "body" {
+		t.Errorf("answer %+v", a)
+	}
+}
+
+// An answer's header may be larger than a frame.
+func TestLargeAnswerHeader(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Options{Handler: func(r *Request) Response {
+		return Response{Fields: []hpack.HeaderField{{Name: "x", Value: strings.Repeat("~", 40000)}}}
+	}})
+	p := dial(t, s)
+	p.headers(1, true)
+	if a := p.untilAnswer(1); a.status != 200 {
+		t.Errorf("answer %+v", a)
+	}
+}
+
+// Who does not speak HTTP/2 is sent away, and Close does not wait for those who
+// say nothing.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Options{})
+	for _, protos := range [][]string{{"h2"}, nil} {
+		conn, err := tls.Dial("tcp", s.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: protos})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, conn); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%v: %v", protos, err)
+		}
+	}
+	silent, err := net.Dial("tcp", s.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if open, _ := s.Connections(); open != 0 {
+		t.Errorf("%d connections after Close", open)
+	}
 }
 
 // Everything at once, from many goroutines, for the race detector.

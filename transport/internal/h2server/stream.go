@@ -1,8 +1,6 @@
 package h2server
 
 import (
-	"errors"
-
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -85,6 +83,9 @@ func (c *Conn) open(id uint32) (*stream, error) {
 // forget ends a stream, and with the last one a connection that goes away; c.mu
 // is held.
 func (c *Conn) forget(st *stream) {
+	if c.streams[st.id] != st {
+		return
+	}
 	delete(c.streams, st.id)
 	st.out = nil
 	if len(c.free) < 256 {
@@ -170,7 +171,9 @@ func (c *Conn) headersEnd() {
 		c.mu.Unlock()
 		return
 	}
+	c.mu.Lock()
 	st.ended = b.end
+	c.mu.Unlock()
 	if b.size > c.srv.o.MaxHeader {
 		st.dispatched = true
 		c.answer(st.id, Response{Status: 431})
@@ -183,22 +186,12 @@ func (c *Conn) headersEnd() {
 
 func (c *Conn) data(f *http2.DataFrame) error {
 	c.credit(int64(f.Length))
-	c.mu.Lock()
-	st := c.streams[f.StreamID]
-	idle := f.StreamID > c.seen
-	c.mu.Unlock()
-	if idle {
+	if f.StreamID > c.seen {
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
-	if st == nil {
-		return nil // refused, reset, or after a GOAWAY
-	}
-	if st.ended {
-		return http2.StreamError{StreamID: st.id, Code: http2.ErrCodeStreamClosed, Cause: errors.New("DATA after the end")}
-	}
-	st.ended = f.StreamEnded()
-	if st.dispatched {
-		return nil
+	st, err := c.received(f.StreamID, f.StreamEnded())
+	if st == nil || err != nil {
+		return err
 	}
 	room := c.srv.o.MaxBody - len(st.body)
 	st.tooLarge = len(f.Data()) > room
@@ -207,6 +200,26 @@ func (c *Conn) data(f *http2.DataFrame) error {
 		c.dispatch(st)
 	}
 	return nil
+}
+
+// received returns the stream whose request data belongs to. It is nil if the
+// data is not wanted: the stream was refused or reset, came after a GOAWAY, or
+// is with the handler already, its body being too large.
+func (c *Conn) received(id uint32, end bool) (*stream, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := c.streams[id]
+	if st == nil {
+		return nil, nil
+	}
+	if st.ended {
+		return nil, http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
+	}
+	st.ended = end // a late answer reads it
+	if st.dispatched {
+		return nil, nil
+	}
+	return st, nil
 }
 
 // credit gives the client back what it has sent, in large steps. A stream needs
