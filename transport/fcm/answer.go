@@ -174,15 +174,23 @@ func noAnswer(x *flow.Exchange, err error) flow.Answer {
 	}
 	var refused *oauth2.RetrieveError
 	if errors.As(err, &refused) && refused.Response != nil {
-		status := refused.Response.StatusCode
-		reason := refused.ErrorCode
-		if reason == "" {
-			reason = http.StatusText(status)
-		}
-		if status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout {
-			return flow.Answer{Result: transport.Result{Outcome: transport.Denied, Reason: reason, Detail: deniedToken}}
-		}
-		return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: reason}, Verdict: flow.Away}
+		return noToken(refused)
 	}
 	return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: "no answer", Detail: flow.Redact(err)}, Verdict: flow.Away}
+}
+
+// noToken says what it means that there is no access token (RFC 6749, section 5.2).
+func noToken(refused *oauth2.RetrieveError) flow.Answer {
+	var body struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	status := refused.Response.StatusCode
+	if json.Unmarshal(refused.Body, &body) != nil || body.Error == "" {
+		return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: http.StatusText(status), Detail: noFCM}, Verdict: flow.Away}
+	}
+	if status >= 500 || status == http.StatusTooManyRequests {
+		return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: body.Error, Detail: body.Description}, Verdict: flow.Away}
+	}
+	return flow.Answer{Result: transport.Result{Outcome: transport.Denied, Reason: body.Error, Detail: deniedToken + ": " + body.Description}}
 }
