@@ -111,6 +111,7 @@ func New(o Options) (*Sender, error) {
 		Workers: o.Concurrency, Timeout: o.Timeout,
 	}
 	s.payloads.Make = s.encode
+	s.o.Key, s.o.Certificate, s.o.CertificatePassword = nil, nil, nil // are not needed any more
 	return s, nil
 }
 

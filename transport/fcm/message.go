@@ -212,20 +212,16 @@ func checkKey(key string) error {
 
 // checkSize looks at the service's limit for what reaches a device. It counts what is encoded, a little more than the service does.
 func checkSize(m *messaging.Message) error {
-	for _, of := range []struct {
-		what string
-		part any
-	}{
-		{"notification and data", map[string]any{"notification": m.Notification, "data": m.Data}},
-		{"the payload for iOS", m.APNS.Payload},
-	} {
-		b, err := json.Marshal(of.part)
-		if err != nil {
-			return err
-		}
-		if len(b) > maxPayload {
-			return fmt.Errorf("%s have %d bytes, and FCM takes %d", of.what, len(b), maxPayload)
-		}
+	if err := checkPart("notification and data", map[string]any{"notification": m.Notification, "data": m.Data}); err != nil || m.APNS == nil {
+		return err
 	}
-	return nil
+	return checkPart("the payload for iOS", m.APNS.Payload)
+}
+
+func checkPart(what string, part any) error {
+	b, err := json.Marshal(part)
+	if err == nil && len(b) > maxPayload {
+		err = fmt.Errorf("%s: %d bytes, and FCM takes %d", what, len(b), maxPayload)
+	}
+	return err
 }

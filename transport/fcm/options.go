@@ -85,6 +85,7 @@ func New(ctx context.Context, o Options) (*Sender, error) {
 		auth.Close()
 		return nil, errors.New("fcm: the credentials name no project: set Options.Project to the ID of the Firebase project")
 	}
+	o.ServiceAccount = nil // is not needed here any more
 	s := &Sender{o: o, auth: auth}
 	s.pool = flow.NewPool(&http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config.Clone()}, o.Connections)
 	auth.next = s.pool

@@ -63,8 +63,8 @@ type Options struct {
 	CountOnly bool
 }
 
-// Server is a running simulator. All methods are safe for concurrent use, and
-// all but Wait and Close can be used after Close, too, where they do no harm.
+// Server is a running simulator. All methods are safe for concurrent use. After
+// Close they still tell what was recorded; what they order has no effect.
 type Server struct {
 	o         Options
 	topics    map[string]bool
