@@ -11,7 +11,6 @@ import (
 
 	"github.com/sideshow/apns2"
 	"github.com/sideshow/apns2/token"
-	"golang.org/x/net/http2"
 
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/apns/apnstest"
@@ -49,7 +48,11 @@ func BenchmarkSend(b *testing.B) {
 		auth := &token.Token{AuthKey: key, KeyID: s.Key().KeyID, TeamID: s.Key().TeamID}
 		clients := make([]*apns2.Client, connections)
 		for i := range clients {
-			tr := &http2.Transport{TLSClientConfig: &tls.Config{RootCAs: s.RootCAs()}, StrictMaxConcurrentStreams: true}
+			protocols := new(http.Protocols)
+			protocols.SetHTTP2(true)
+			tr := &http.Transport{
+				TLSClientConfig: &tls.Config{RootCAs: s.RootCAs()}, Protocols: protocols, HTTP2: &http.HTTP2Config{StrictMaxConcurrentRequests: true},
+			}
 			defer tr.CloseIdleConnections()
 			clients[i] = &apns2.Client{Host: s.URL(), Token: auth, HTTPClient: &http.Client{Transport: tr, Timeout: 20 * time.Second}}
 		}

@@ -39,7 +39,7 @@ func newAuth(ctx context.Context, account transport.Secret, config *tls.Config) 
 		}
 		return google.FindDefaultCredentials(ctx, messagingScope)
 	}
-	c, err := a.find(ctx)
+	_, err := a.find(ctx)
 	if err != nil {
 		a.Close()
 		if len(account) > 0 { // its words could have parts of the file
@@ -47,8 +47,9 @@ func newAuth(ctx context.Context, account transport.Secret, config *tls.Config) 
 		}
 		return nil, "", fmt.Errorf("fcm: no application default credentials: set Options.ServiceAccount or GOOGLE_APPLICATION_CREDENTIALS: %w", err)
 	}
-	// The source goes on using the context that it was made with.
-	if c, err = a.find(context.WithoutCancel(ctx)); err != nil {
+	// A source goes on using the context that it was made with.
+	c, err := a.find(context.WithoutCancel(ctx))
+	if err != nil {
 		a.Close()
 		return nil, "", fmt.Errorf("fcm: %w", err)
 	}

@@ -65,7 +65,7 @@ func (e *encoded) body(token string, left time.Duration) []byte {
 // encode makes the message and has Google's library check and encode it.
 func (s *Sender) encode(m *transport.Message, c *transport.Content, text transport.Text) (*encoded, error) {
 	if len(c.Collapse) > maxCollapse {
-		return nil, fmt.Errorf("Collapse has %d bytes, and 64 are the most", len(c.Collapse))
+		return nil, fmt.Errorf("the collapse ID has %d bytes, and 64 are the most", len(c.Collapse))
 	}
 	for range 10 { // until what marks the gaps is nowhere else
 		mark := fmt.Sprintf("token-%016x", rand.Uint64())
