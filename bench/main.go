@@ -71,6 +71,7 @@ var figures = []struct {
 	{"added", (*bench).added},
 	{"open", (*bench).open},
 	{"heap", (*bench).heap},
+	{"phones", (*bench).phones},
 	{"growth", (*bench).growth},
 }
 

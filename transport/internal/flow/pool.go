@@ -53,7 +53,7 @@ type conn struct {
 	proven chan struct{}
 	once   sync.Once
 	first  chan struct{} // has a value for the first request
-	load   atomic.Int64  // requests whose answer has not begun
+	load   atomic.Int64  // requests that it was given and whose answer has not begun
 }
 
 // NewPool makes a Pool of at most so many connections, which are made by the transport. It speaks HTTP/2 only.
@@ -79,7 +79,8 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := c.RoundTrip(req)
 		c.load.Add(-1)
 		if err == nil {
-			p.prove(c)
+			c.once.Do(func() { close(c.proven) })
+			p.changed(c)
 			return resp, nil
 		}
 		p.failed(c, req, err)
@@ -125,39 +126,43 @@ func again(req *http.Request) (*http.Request, error) {
 	return req, err
 }
 
-// prove lets more than one request onto a connection.
-func (p *Pool) prove(c *conn) {
-	c.once.Do(func() {
-		close(c.proven)
-		p.changed(c)
-	})
+// room is how many requests the connection takes beside those that it was given. Those may not have streams yet.
+func (c *conn) room() int {
+	select {
+	case <-c.proven:
+		given := int(c.load.Load())
+		return c.Available() - max(given-c.InFlight(), 0)
+	default:
+		return min(c.Available(), len(c.first))
+	}
 }
 
-// reserve takes a place on the connection, if it has one.
-func (c *conn) reserve() bool {
+// take takes a place on the connection, if it has one. It does not use [http.ClientConn.Reserve]: a server that lowers its limit below the
+// places that are reserved has net/http wait for ever, for these count as streams and are behind the one that waits.
+func (c *conn) take() bool {
 	select {
 	case <-c.proven:
 	default:
 		select {
 		case <-c.first:
-			if c.Reserve() != nil {
-				c.first <- struct{}{}
-				return false
-			}
 			c.load.Add(1)
 			return true
 		default:
 			return false
 		}
 	}
-	if c.Reserve() != nil {
-		return false
+	for {
+		given := c.load.Load()
+		if c.Available()-max(int(given)-c.InFlight(), 0) < 1 {
+			return false
+		}
+		if c.load.CompareAndSwap(given, given+1) {
+			return true
+		}
 	}
-	c.load.Add(1)
-	return true
 }
 
-// acquire returns a connection on which a place is reserved for the request.
+// acquire returns a connection on which the request has a place.
 func (p *Pool) acquire(req *http.Request) (*conn, error) {
 	p.mu.Lock()
 	conns, free := p.conns, len(p.waiting) == 0 && len(p.conns) == p.most
@@ -207,7 +212,7 @@ func (p *Pool) leave(turn chan error) {
 	}
 }
 
-// pick reserves a place on the connection that has the fewest requests, or, if it has no room, on that with the most room.
+// pick takes a place on the connection that has the fewest requests, or, if it has no room, on that with the most room.
 func pick(conns []*conn) *conn {
 	var best *conn
 	for _, c := range conns {
@@ -215,17 +220,11 @@ func pick(conns []*conn) *conn {
 			best = c
 		}
 	}
-	for best != nil && !best.reserve() {
+	for best != nil && !best.take() {
 		best = nil
 		most := 0
 		for _, c := range conns {
-			room := c.Available()
-			select {
-			case <-c.proven:
-			default:
-				room = min(room, len(c.first))
-			}
-			if room > most {
+			if room := c.room(); room > most {
 				best, most = c, room
 			}
 		}
@@ -287,7 +286,7 @@ func (p *Pool) changed(c *conn) {
 	if !gone && !p.awaited.Load() {
 		return // the usual case
 	}
-	room := c.Available()
+	room := c.room()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if gone {
@@ -331,7 +330,7 @@ func (p *Pool) retire(c *conn) {
 
 // wake lets so many look again, in order. The lock is held.
 func (p *Pool) wake(n int) {
-	n = min(n, len(p.waiting))
+	n = min(max(n, 0), len(p.waiting))
 	for _, turn := range p.waiting[:n] {
 		turn <- nil
 	}
