@@ -8,7 +8,6 @@ import (
 	"io"
 	"iter"
 	"os"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -176,57 +175,19 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// census is what an import has seen.
-type census struct {
-	users   int
-	devices map[string]int
-	some    []fanfare.Device // the first ones
-}
-
-// importFile imports the users of a file. Memory does not grow with their number.
-func importFile(ctx context.Context, p *fanfare.Pusher, name string) (*census, error) {
+// importFile imports the users of a file. Memory does not grow with their number, and importing them again is harmless.
+func importFile(ctx context.Context, p *fanfare.Pusher, name string) error {
 	file, err := os.Open(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer file.Close()
-	c := &census{devices: make(map[string]int)}
-	if _, err := p.Import(ctx, c.watch(readUsers(file)), nil); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	stats, err := p.Import(ctx, readUsers(file), nil)
+	if err == nil && stats.Users == 0 {
+		err = errors.New("there is nobody in it")
 	}
-	if c.users == 0 {
-		return nil, fmt.Errorf("%s: there is nobody in it", name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	return c, nil
-}
-
-func (c *census) watch(users iter.Seq2[fanfare.User, error]) iter.Seq2[fanfare.User, error] {
-	return func(yield func(fanfare.User, error) bool) {
-		for u, err := range users {
-			if err == nil {
-				c.users++
-				for _, d := range u.Devices {
-					c.devices[d.Platform]++
-				}
-				c.some = append(c.some, u.Devices[:min(len(u.Devices), 1000-len(c.some))]...)
-			}
-			if !yield(u, err) {
-				return
-			}
-		}
-	}
-}
-
-// phones says how many devices there are.
-func (c *census) phones() string {
-	var list []string
-	for _, platform := range []string{apns.Platform, apns.PlatformSandbox, fcm.Platform} {
-		if n := c.devices[platform]; n > 0 {
-			list = append(list, english.Sprintf("%d of %s", n, platform))
-		}
-	}
-	if len(list) == 0 {
-		return "no devices"
-	}
-	return "devices: " + strings.Join(slices.Clip(list), ", ")
+	return nil
 }

@@ -16,6 +16,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -36,13 +37,11 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	interrupted := ctx.Err() != nil
-	stop()
-	switch {
+	context.AfterFunc(ctx, stop) // a second interrupt does not wait for what the first one ends
+	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
 	case errors.Is(err, errUsage):
 		os.Exit(2)
-	case interrupted && errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(os.Stderr, "phones: interrupted")
 		os.Exit(1)
 	case err != nil:
@@ -80,28 +79,22 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	if o.dir == "" {
-		o.dir = filepath.Join(scratch, "store")
-	}
 
-	s, err := o.services(ctx)
-	if err != nil {
+	var s services
+	defer func() { err = errors.Join(err, s.stop()) }()
+	if err := s.start(ctx, o); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
-	english.Fprintf(out, "Services: %s.\n", s.name)
-
 	if o.csv == "" {
 		o.csv = filepath.Join(scratch, "users.csv")
-		if err := s.writeSampleFile(o.csv, o.users); err != nil {
+		if err := s.writeSample(o.csv, o.users); err != nil {
 			return err
 		}
-		english.Fprintf(out, "Sample:   %d made-up users in %s, which is removed at the end.\n", o.users, o.csv)
+		english.Fprintf(out, "%d made-up users are in %s, which is removed at the end.\n", o.users, o.csv)
 	}
-
-	p, err := fanfare.Open(o.dir, fanfare.Options{
-		Mobile: s.senders,
-		Grace:  -1, // phones are notified at once: there is no Online transport by which users could have the message
+	p, err := fanfare.Open(cmp.Or(o.dir, filepath.Join(scratch, "store")), fanfare.Options{
+		Mobile: s.senders, // and no Online transport: nobody is connected, so all phones are notified,
+		Grace:  -1,        // and at once
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -109,19 +102,17 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, shut(p)) }()
 
-	seen, err := importFile(ctx, p, o.csv)
+	if err := importFile(ctx, p, o.csv); err != nil {
+		return err
+	}
+	before, err := s.owners(ctx, p)
 	if err != nil {
 		return err
 	}
-	english.Fprintf(out, "Users:    %d, with %s.\n", seen.users, seen.phones())
-
-	before, err := owners(ctx, p, s)
-	if err != nil {
-		return err
-	}
+	began := time.Now()
 	task, err := p.Push(ctx, fanfare.Message{
 		From:         "shop",
-		Body:         []byte(`{"kind": "sale", "until": "Friday"}`), // for the app, when the user opens it within the hour
+		Body:         []byte(`{"kind": "sale", "until": "Friday"}`), // for the app, when it connects within the hour
 		To:           o.to,
 		Lifetime:     time.Hour,
 		Notification: notification(),
@@ -129,30 +120,20 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	progress, err := task.Progress()
+	progress, course, err := follow(ctx, out, task, began)
 	if err != nil {
 		return err
 	}
-	english.Fprintf(out, "Push:     to %s, %d users; accepted and durable.\n\n", o.to, progress.Total)
-	began := time.Now()
-	curve, err := follow(ctx, out, task, began)
+	after, err := s.owners(ctx, p)
 	if err != nil {
 		return err
 	}
-	if progress, err = task.Progress(); err != nil {
-		return err
-	}
-	after, err := owners(ctx, p, s)
-	if err != nil {
-		return err
-	}
-	report(out, progress.Phones, curve)
+	report(out, &progress, course)
 	reportOwners(out, before, after)
-	reportShown(out, s, seen.some)
-	return errors.Join(s.complaints(progress.Phones), denied(progress.Phones))
+	return errors.Join(s.reportShown(ctx, out, p, o.to), denied(&progress))
 }
 
-// shut closes the Pusher, and with it the senders.
+// shut closes the Pusher, and with it the senders, also after an interrupt.
 func shut(p *fanfare.Pusher) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

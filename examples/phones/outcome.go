@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -17,54 +16,50 @@ import (
 	"github.com/fanfare-im/fanfare/transport/fcm"
 )
 
-// point is how many tries there were after a time.
+// point is how many tries there had been after a time.
 type point struct {
 	after time.Duration
 	tries int64
 }
 
-// follow shows how a push goes on, until every phone was notified, and returns its course. Progress counts what is durable, so it
-// moves by batches.
-func follow(ctx context.Context, out io.Writer, task *fanfare.Task, began time.Time) (curve []point, err error) {
+// follow shows how a push goes on until all phones were notified, and returns how it ended and its course. Progress has what is durable, and
+// so moves by batches.
+func follow(ctx context.Context, out io.Writer, task *fanfare.Task, began time.Time) (p fanfare.Progress, course []point, err error) {
+	if p, err = task.Progress(); err != nil {
+		return p, nil, err
+	}
+	english.Fprintf(out, "A push to %s, of %d users, is accepted.\n", task.Info().To, p.Total)
+	every, format := time.Second, "%s\n"
+	if isTerminal(out) {
+		every, format = 100*time.Millisecond, "\r%-78s"
+		defer fmt.Fprintln(out)
+	}
 	done := make(chan error, 1)
 	go func() { done <- task.Wait(ctx) }()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	terminal := isTerminal(out)
-	every, format := time.Second, "%s\n"
-	if terminal {
-		every, format = 100*time.Millisecond, "\r%-78s"
-	}
-	for shown := began; ; {
-		over := false
+	shown := began
+	for over := false; !over; {
 		select {
-		case err := <-done:
-			if err != nil {
-				return nil, err
-			}
+		case err = <-done:
 			over = true
 		case <-tick.C:
 		}
-		progress, err := task.Progress()
+		if err == nil {
+			p, err = task.Progress()
+		}
 		if err != nil {
-			return nil, err
+			return p, nil, err
 		}
-		all, after := sum(progress.Phones), time.Since(began)
-		if len(curve) == 0 || curve[len(curve)-1].tries != all.Sent {
-			curve = append(curve, point{after, all.Sent})
-		}
+		n := sum(&p)
+		course = append(course, point{time.Since(began), n.Sent})
 		if over || time.Since(shown) >= every {
 			shown = time.Now()
-			fmt.Fprintf(out, format, english.Sprintf("%5.1f s: %d tries: %d accepted, %d dead, %d rejected, %d “later”",
-				after.Seconds(), all.Sent, all.Accepted, all.Unregistered, all.Rejected, all.Retried))
-		}
-		if over {
-			if terminal {
-				fmt.Fprintln(out)
-			}
-			return curve, nil
+			fmt.Fprintf(out, format, english.Sprintf("%5.1f s  %d sent: %d accepted, %d dead, %d rejected, %d to retry",
+				time.Since(began).Seconds(), n.Sent, n.Accepted, n.Unregistered, n.Rejected, n.Retried))
 		}
 	}
+	return p, course, nil
 }
 
 func isTerminal(w io.Writer) bool {
@@ -77,8 +72,8 @@ func isTerminal(w io.Writer) bool {
 }
 
 // sum adds the platforms up.
-func sum(phones map[string]fanfare.PhoneStats) (all fanfare.PhoneStats) {
-	for _, n := range phones {
+func sum(p *fanfare.Progress) (all fanfare.PhoneStats) {
+	for _, n := range p.Phones {
 		all.Sent += n.Sent
 		all.Accepted += n.Accepted
 		all.Unregistered += n.Unregistered
@@ -89,86 +84,94 @@ func sum(phones map[string]fanfare.PhoneStats) (all fanfare.PhoneStats) {
 	return all
 }
 
-// report shows what became of the tries: each was accepted, found a dead token, was rejected, or is to be made again later.
-func report(out io.Writer, phones map[string]fanfare.PhoneStats, curve []point) {
-	platforms := slices.Sorted(maps.Keys(phones))
+// report shows what became of what was sent: it was accepted, found a dead token, was rejected, or was sent again later.
+func report(out io.Writer, p *fanfare.Progress, course []point) {
+	platforms := slices.Sorted(maps.Keys(p.Phones))
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "\nplatform\ttries\taccepted\tdead\trejected\tlater\tgave up\t")
+	fmt.Fprintln(table, "\nplatform\tsent\taccepted\tunregistered\trejected\tretried\tgave up\t")
 	for _, platform := range platforms {
-		n := phones[platform]
+		n := p.Phones[platform]
 		english.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t\n", platform, n.Sent, n.Accepted, n.Unregistered, n.Rejected, n.Retried, n.GaveUp)
 	}
 	table.Flush()
 	for _, platform := range platforms {
-		for _, reason := range slices.Sorted(maps.Keys(phones[platform].Reasons)) {
-			english.Fprintf(out, "Rejected by %s: %d for %s.\n", platform, phones[platform].Reasons[reason], reason)
+		for _, reason := range slices.Sorted(maps.Keys(p.Phones[platform].Reasons)) {
+			english.Fprintf(out, "%d rejected by %s: %s.\n", p.Phones[platform].Reasons[reason], platform, reason)
 		}
 	}
-	// Those who were asked to come later wait for a second or more, so the rate is that of the time before.
-	all := sum(phones)
+	// What is sent again waits for a second or more, so the rate is that of the time when each phone had had a try.
+	all := sum(p)
 	tried := all.Accepted + all.Unregistered + all.Rejected + all.GaveUp
-	i := slices.IndexFunc(curve, func(p point) bool { return p.tries > 0 && p.tries >= tried })
-	if i < 0 {
-		return
+	if i := slices.IndexFunc(course, func(x point) bool { return x.tries >= tried }); i >= 0 && tried > 0 {
+		x := course[i]
+		english.Fprintf(out, "%.0f a second: %d sent in %.1f s, and with all retries %d in %.1f s.\n", float64(x.tries)/x.after.Seconds(),
+			x.tries, x.after.Seconds(), all.Sent, course[len(course)-1].after.Seconds())
 	}
-	english.Fprintf(out, "Rate: %d tries in %.1f s, %.0f a second; with what was tried again later it took %.1f s.\n",
-		curve[i].tries, curve[i].after.Seconds(), float64(curve[i].tries)/curve[i].after.Seconds(), curve[len(curve)-1].after.Seconds())
 }
 
-// owner is how many users have a device of a platform.
-type owner struct {
-	platform string
-	users    int64
-}
-
-func owners(ctx context.Context, p *fanfare.Pusher, s *services) (list []owner, err error) {
-	for _, platform := range s.platforms() {
-		n, err := p.Count(ctx, fanfare.Platform(platform))
+// owners counts the users who have a device, for each sender.
+func (s *services) owners(ctx context.Context, p *fanfare.Pusher) (map[string]int64, error) {
+	owners := make(map[string]int64)
+	for _, sender := range s.senders {
+		n, err := p.Count(ctx, fanfare.Platform(sender.Platform()))
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, owner{platform, n})
+		owners[sender.Platform()] = n
 	}
-	return list, nil
+	return owners, nil
 }
 
-func reportOwners(out io.Writer, before, after []owner) {
-	fmt.Fprintln(out, "\nDead tokens are removed. Users with a device, before and after:")
-	for i, b := range before {
-		english.Fprintf(out, "  %-12s  %d → %d\n", b.platform, b.users, after[i].users)
-	}
-}
-
-// reportShown shows one phone for each language.
-func reportShown(out io.Writer, s *services, devices []fanfare.Device) {
-	seen := make(map[transport.Text]bool)
-	for _, d := range devices {
-		text, ok := s.shown(d)
-		if !ok || seen[text] {
-			continue
-		}
-		if len(seen) == 0 {
-			fmt.Fprintln(out, "\nWhat phones show:")
-		}
-		seen[text] = true
-		fmt.Fprintf(out, "  %-4s  %-10s  %s: %s\n", d.Platform, d.Locale, text.Title, text.Body)
+func reportOwners(out io.Writer, before, after map[string]int64) {
+	fmt.Fprintln(out, "\nUnregistered tokens are removed. Users with a device, before and after:")
+	for _, platform := range slices.Sorted(maps.Keys(before)) {
+		english.Fprintf(out, "  %-12s  %d → %d\n", platform, before[platform], after[platform])
 	}
 }
 
-// denied is an error when a service does not take its sender, with what to look at. The log has the library's own word.
-func denied(phones map[string]fanfare.PhoneStats) (err error) {
-	for _, platform := range slices.Sorted(maps.Keys(phones)) {
-		reason := phones[platform].Stopped
-		if reason == "" {
-			continue
+// reportShown shows a simulated phone for each text, from the first users.
+func (s *services) reportShown(ctx context.Context, out io.Writer, p *fanfare.Pusher, to fanfare.Audience) error {
+	if s.apple == nil {
+		return nil
+	}
+	fmt.Fprintln(out, "\nWhat phones show:")
+	seen := map[transport.Text]bool{{}: true}
+	users := 0
+	for user, err := range p.Members(ctx, to) {
+		if err != nil {
+			return err
 		}
-		look := []string{"-apns-key, -apns-key-id and -apns-team-id: are they of one key, not revoked, for this environment and app?"}
+		if users++; users > 1000 {
+			break
+		}
+		devices, err := p.Devices(ctx, user)
+		if err != nil {
+			return err
+		}
+		for _, d := range devices {
+			text, err := s.shown(d)
+			if err != nil {
+				return err
+			}
+			if !seen[text] {
+				seen[text] = true
+				fmt.Fprintf(out, "  %-12s  %-10s  %s: %s\n", d.Platform, d.Locale, text.Title, text.Body)
+			}
+		}
+	}
+	return nil
+}
+
+// denied is an error when a service denies its sender, with what to look at. The library's own word of it is in the log.
+func denied(p *fanfare.Progress) (err error) {
+	for _, platform := range slices.Sorted(maps.Keys(p.Phones)) {
+		check := "-apns-key, -apns-key-id and -apns-team-id: are they of one key, that was not revoked, for this environment and app?"
 		if platform == fcm.Platform {
-			look = []string{"-fcm-service-account: does the account exist, and may it send messages in its project?"}
+			check = "-fcm-service-account: does the account exist, and may it send messages in its project?"
 		}
-		look = append(look, "this machine's clock: is it right?")
-		err = errors.Join(err, fmt.Errorf("%s denies its sender: %s\n  check %s", platform, reason, strings.Join(look, "\n  check ")))
+		if reason := p.Phones[platform].Stopped; reason != "" {
+			err = errors.Join(err, fmt.Errorf("%s denies its sender: %s; check %s And this machine's clock.", platform, reason, check))
+		}
 	}
 	return err
 }
-

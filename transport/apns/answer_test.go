@@ -259,6 +259,29 @@ func TestGoAwayRepeatsNothing(t *testing.T) {
 	}
 }
 
+// TestLoweredStreams: a service that answers refusals by taking fewer requests on the connection, down to one, is never sent more than it
+// takes, and everything gets through.
+func TestLoweredStreams(t *testing.T) {
+	t.Parallel()
+	s := testServer(t, apnstest.Options{Streams: 16})
+	sender := testSender(t, s, Options{Connections: 3, Concurrency: 200})
+	s.LowerStreams(true)
+	tokens := make([]string, 600)
+	for i := range tokens {
+		if tokens[i] = s.Token(i); i%5 != 0 {
+			s.Kill(tokens[i], time.Now())
+		}
+	}
+	for i, r := range sender.Send(context.Background(), batch(&transport.Content{Title: "hi"}, tokens...)) {
+		if want := map[bool]transport.Outcome{true: transport.Unregistered, false: transport.Accepted}[i%5 != 0]; r.Outcome != want {
+			t.Fatalf("%d: %+v", i, r)
+		}
+	}
+	if _, ever := s.Connections(); ever > 3 {
+		t.Error(ever, "connections")
+	}
+}
+
 // TestNobodyThere: where nothing answers, one batch finds it out and what follows is not sent, until one request is answered.
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()

@@ -124,11 +124,8 @@ func (f *failure) ofDevice() bool {
 }
 
 // answer says what came back from a request means.
-func (s *Sender) answer(x *flow.Exchange, err error) flow.Answer {
-	switch {
-	case x.Status == 0:
-		return noAnswer(x, err)
-	case x.Status >= 200 && x.Status < 300:
+func (s *Sender) answer(x *flow.Exchange) flow.Answer {
+	if x.Status >= 200 && x.Status < 300 {
 		return flow.Answer{Result: transport.Result{Outcome: transport.Accepted}}
 	}
 	var f failure
@@ -168,10 +165,7 @@ func (s *Sender) answer(x *flow.Exchange, err error) flow.Answer {
 }
 
 // noAnswer says what it means that the request did not get through, or nothing came back.
-func noAnswer(x *flow.Exchange, err error) flow.Answer {
-	if x.Err != nil {
-		err = x.Err
-	}
+func noAnswer(err error) flow.Answer {
 	var refused *oauth2.RetrieveError
 	if errors.As(err, &refused) && refused.Response != nil {
 		return noToken(refused)

@@ -85,7 +85,7 @@ func TestQuotaOfADevice(t *testing.T) {
 	for subject, want := range map[string]flow.Verdict{"device:token": flow.Fine, "project:x": flow.Busy} {
 		body := `{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError","errorCode":"QUOTA_EXCEEDED"},
 			{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"subject":"` + subject + `"}]}]}}`
-		if a := sender.answer(&flow.Exchange{Status: 429, Answer: []byte(body)}, nil); a.Verdict != want || a.Outcome != transport.Retry {
+		if a := sender.answer(&flow.Exchange{Status: 429, Answer: []byte(body)}); a.Verdict != want || a.Outcome != transport.Retry {
 			t.Errorf("%s: %+v", subject, a)
 		}
 	}

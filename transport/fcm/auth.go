@@ -14,12 +14,10 @@ import (
 	"golang.org/x/oauth2/google"
 
 	"github.com/fanfare-im/fanfare/transport"
-	"github.com/fanfare-im/fanfare/transport/internal/flow"
 )
 
-// auth is an [http.RoundTripper] that signs requests with an access token, which it asks for when there is none that is good.
+// auth has the access token that requests are signed with, and asks for one when there is none that is good.
 type auth struct {
-	next   http.RoundTripper
 	asking *http.Transport // for tokens
 	client *http.Client
 	find   func(context.Context) (*google.Credentials, error)
@@ -57,21 +55,17 @@ func newAuth(ctx context.Context, account transport.Secret, config *tls.Config) 
 	return a, c.ProjectID, nil
 }
 
-// RoundTrip signs the request. An error of the token is one of [*oauth2.RetrieveError], or that nothing answered.
-func (a *auth) RoundTrip(req *http.Request) (*http.Response, error) {
+// authorization returns what a request is signed with, with an access token that it waits for if there is none. An error is one of
+// [*oauth2.RetrieveError], or that nothing answered.
+func (a *auth) authorization() (string, error) {
 	a.mu.Lock()
 	source := a.source
 	a.mu.Unlock()
 	t, err := source.Token()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	req = req.Clone(req.Context())
-	t.SetAuthHeader(req)
-	if x := flow.From(req.Context()); x != nil {
-		x.Authorization = req.Header.Get("Authorization")
-	}
-	return a.next.RoundTrip(req)
+	return t.Type() + " " + t.AccessToken, nil
 }
 
 // renew forgets an access token that the service did not take, unless that was done already.

@@ -7,8 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"math/rand/v2"
+	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"firebase.google.com/go/v4/messaging"
@@ -29,10 +34,12 @@ const (
 	anyID = "00000000000000000000000000000000"
 )
 
-// encoded is a request's body for every device of a task and a language, with gaps for what differs.
+// encoded is a request for every device of a task and a language, with gaps in its body for what differs.
 type encoded struct {
-	parts [][]byte
-	gaps  []gap // between them
+	url    *url.URL
+	header http.Header
+	parts  [][]byte
+	gaps   []gap // between them
 }
 
 // gap is what stands between two parts.
@@ -42,6 +49,40 @@ const (
 	gapToken gap = iota // as a JSON string, with its quotes
 	gapTTL              // as a number
 )
+
+// captured is a request that Google's library would have sent.
+type captured struct {
+	url    *url.URL
+	header http.Header
+	body   []byte
+}
+
+type captureKey struct{}
+
+// capturer is an [http.RoundTripper] that sends nothing. It puts a request where its context says.
+type capturer struct{}
+
+func (capturer) RoundTrip(req *http.Request) (_ *http.Response, err error) {
+	c, is := req.Context().Value(captureKey{}).(*captured)
+	if !is {
+		return nil, errors.New("fcm: a request that was not to be made")
+	}
+	defer req.Body.Close()
+	c.url, c.header = req.URL, req.Header
+	if c.body, err = io.ReadAll(req.Body); err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: io.NopCloser(strings.NewReader("{}")), Request: req}, nil
+}
+
+// request makes the request to a device.
+func (e *encoded) request(ctx context.Context, x *flow.Exchange) *http.Request {
+	header := maps.Clone(e.header) // whose values nobody changes
+	header["Authorization"] = []string{x.Authorization}
+	req := (&http.Request{Method: http.MethodPost, URL: e.url, Header: header}).WithContext(ctx)
+	x.Fill(req)
+	return req
+}
 
 // body fills the gaps.
 func (e *encoded) body(token string, left time.Duration) []byte {
@@ -77,11 +118,12 @@ func (s *Sender) encode(m *transport.Message, c *transport.Content, text transpo
 		if err := checkSize(message); err != nil {
 			return nil, err
 		}
-		x := &flow.Exchange{Capture: true}
-		if _, err := s.client.Send(flow.With(context.Background(), x), message); err != nil {
+		var c captured
+		if _, err := s.client.Send(context.WithValue(context.Background(), captureKey{}, &c), message); err != nil {
 			return nil, err
 		}
-		if e := split(x.Body, mark, strconv.Itoa(ttl)); e != nil {
+		if e := split(c.body, mark, strconv.Itoa(ttl)); e != nil {
+			e.url, e.header = c.url, c.header
 			return e, nil
 		}
 	}

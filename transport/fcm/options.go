@@ -88,9 +88,8 @@ func New(ctx context.Context, o Options) (*Sender, error) {
 	o.ServiceAccount = nil // is not needed here any more
 	s := &Sender{o: o, auth: auth}
 	s.pool = flow.NewPool(&http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config.Clone()}, o.Connections)
-	auth.next = s.pool
 	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: o.Project},
-		option.WithHTTPClient(&http.Client{Transport: flow.Recorder{Next: auth}}), option.WithEndpoint(o.Endpoint))
+		option.WithHTTPClient(&http.Client{Transport: capturer{}}), option.WithEndpoint(o.Endpoint))
 	if err == nil {
 		s.client, err = app.Messaging(ctx)
 	}

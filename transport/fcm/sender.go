@@ -1,9 +1,9 @@
 // Package fcm sends phone notifications through Firebase Cloud Messaging, to Android, to iOS and to browsers.
 //
-// A [Sender] is a [transport.Mobile] for a Pusher's Options.Mobile. It stands on firebase.google.com/go/v4 and adds what a large
-// fan-out needs: several connections, of which none has more requests than the service allows; a limit over all calls; as many
-// requests at a time as the service answers; a message that is made once for a task and a language; no retries of its own, which would
-// keep a batch waiting and end with the process; and what each of the service's answers means for the token, the notification and the task.
+// A [Sender] is a [transport.Mobile] for a Pusher's Options.Mobile. Requests are made by firebase.google.com/go/v4, once for a task
+// and a language, and sent by the package itself, with what a large fan-out needs: several connections, of which none has more requests
+// than the service allows; a limit over all calls; as many requests at a time as the service answers; no retries that keep a batch
+// waiting and end with the process, as that library's; and what each of the service's answers means for the token, the notification and the task.
 // docs/phones.md says how to get a service account, and what an app does.
 //
 // Importing it compiles Google's libraries, some six hundred packages.
@@ -74,11 +74,14 @@ func (s *Sender) ask(ctx context.Context, n *transport.Notification) flow.Answer
 	if n.Device.Token == "" || len(n.Device.Token) > maxToken {
 		return local(transport.Unregistered, invalidArgument, "the token is not one of FCM")
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	x := &flow.Exchange{Body: e.body(n.Device.Token, time.Until(n.Message.Expires)), Done: cancel}
-	_, err = s.client.Send(flow.With(ctx, x), &messaging.Message{Token: n.Device.Token})
-	return s.answer(x, err)
+	x := &flow.Exchange{Body: e.body(n.Device.Token, time.Until(n.Message.Expires))}
+	if x.Authorization, err = s.auth.authorization(); err != nil {
+		return noAnswer(err)
+	}
+	if _, err := x.Do(s.pool, e.request(ctx, x)); err != nil {
+		return noAnswer(err)
+	}
+	return s.answer(x)
 }
 
 // maxToken bounds a registration token: the service's have some 150 to 250 characters, and no documented length.

@@ -27,11 +27,6 @@ type Exchange struct {
 	Header http.Header
 	// Err is why there is no answer, or no more of it.
 	Err error
-	// Capture sends nothing: the request's body is put into Body, and the answer is an empty object.
-	Capture bool
-	// Done, if there is one, is called when the answer is there, or that there is none is known. A client library that would
-	// try again by itself is kept from it by the end of its context.
-	Done func()
 }
 
 type exchangeKey struct{}
@@ -52,54 +47,52 @@ type Recorder struct{ Next http.RoundTripper }
 
 // RoundTrip sends a request and reads all of the answer. One that ends in its middle is an answer all the same: its status is known.
 func (r Recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	x := From(req.Context())
+	x, _ := req.Context().Value(exchangeKey{}).(*Exchange)
 	if x == nil {
 		return r.Next.RoundTrip(req)
-	}
-	if x.Capture {
-		return x.capture(req)
-	}
-	if x.Done != nil {
-		defer x.Done()
 	}
 	x.Authorization = req.Header.Get("Authorization")
 	if x.Body != nil {
 		of := *req // shares the headers, which nobody changes
 		req = &of
-		req.ContentLength = int64(len(x.Body))
-		req.GetBody = func() (io.ReadCloser, error) {
-			b := new(body)
-			b.Reset(x.Body)
-			return b, nil
-		}
-		req.Body, _ = req.GetBody()
+		x.Fill(req)
 	}
-	resp, err := r.Next.RoundTrip(req)
+	resp, err := x.Do(r.Next, req)
+	if resp != nil && x.Answer != nil {
+		resp.Body = io.NopCloser(bytes.NewReader(x.Answer))
+	}
+	return resp, err
+}
+
+// Fill puts Body into a request.
+func (x *Exchange) Fill(req *http.Request) {
+	req.ContentLength = int64(len(x.Body))
+	req.GetBody = func() (io.ReadCloser, error) {
+		b := new(body)
+		b.Reset(x.Body)
+		return b, nil
+	}
+	req.Body, _ = req.GetBody()
+}
+
+// Do sends a request and reads its answer. The body of the response is read and closed.
+func (x *Exchange) Do(by http.RoundTripper, req *http.Request) (*http.Response, error) {
+	resp, err := by.RoundTrip(req)
 	if err != nil {
 		x.Err = err
 		return nil, err
 	}
 	x.Status, x.Header = resp.StatusCode, resp.Header
-	if resp.ContentLength == 0 {
-		return resp, nil
+	if resp.ContentLength != 0 {
+		x.Answer, x.Err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	}
-	x.Answer, x.Err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	resp.Body.Close()
-	resp.Body = io.NopCloser(bytes.NewReader(x.Answer))
 	return resp, nil
 }
 
 type body struct{ bytes.Reader }
 
 func (*body) Close() error { return nil }
-
-func (x *Exchange) capture(req *http.Request) (_ *http.Response, err error) {
-	defer req.Body.Close()
-	if x.Body, err = io.ReadAll(req.Body); err != nil {
-		return nil, err
-	}
-	return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: io.NopCloser(strings.NewReader("{}")), Request: req}, nil
-}
 
 // RetryAfter is how long the answer asks to be left alone: seconds or a date, as RFC 9110, section 10.2.3, has it. No more than a day.
 func (x *Exchange) RetryAfter(now time.Time) time.Duration {
