@@ -143,7 +143,7 @@ func (s *soaker) push(ctx context.Context) error {
 		m.Lifetime = week
 	}
 	if s.rnd.IntN(2) == 0 {
-		m.Notification = &Notification{Title: "t"}
+		m.Notification = &Notification{Title: "t", Always: s.rnd.IntN(2) == 0}
 	}
 	if s.rnd.IntN(4) == 0 {
 		m.Key = fmt.Sprint("k", s.rnd.IntN(10))

@@ -35,7 +35,7 @@ func harmed(t *testing.T, harm func(tx *bbolt.Tx)) *Store {
 		key := []string{"k", "", ""}[i]
 		propose(t, s, &Push{
 			Random: 1, From: "me", Key: key, Body: []byte("m"), To: &Expr{Op: OpAll},
-			Lifetime: lifetime, Note: []byte("n"), Platforms: []string{"fcm"},
+			Lifetime: lifetime, Note: []byte("n"), Platforms: []string{"fcm"}, Always: true,
 		})
 	}
 	propose(t, s, &Checkpoint{Seq: 1, Platform: "fcm", Next: 1, Retry: []PhoneRetry{{Attempt: 1, Due: 5}}})
@@ -240,6 +240,12 @@ func TestCheckSeesDamage(t *testing.T) {
 			must(tx.Bucket(bucketName[bucketDue]).Put(dueKeyOf(duePhone, 0, phoneKey(2, "fcm")), nil))
 		}, "phone work"},
 		{"phone counts below nothing", put(bucketPhones, work, (&phoneRecord{stats: PhoneStats{Sent: -1}}).encode()), "phone work"},
+		{"an audience that is lost", remove(bucketAudiences, audienceKey(1, 0)), "notifies"},
+		{"an audience that lacks a user", put(bucketAudiences, audienceKey(1, 0), bitmapBytes(roaring.BitmapOf(0, 1, 2))), "notifies"},
+		{"an audience of no task", put(bucketAudiences, audienceKey(77, 0), bitmapBytes(roaring.BitmapOf(0))), "does not exist"},
+		{"an audience of what has ended", put(bucketAudiences, audienceKey(2, 0), bitmapBytes(roaring.BitmapOf(0))), "notifies"},
+		{"an audience that does not decode", put(bucketAudiences, audienceKey(1, 0), []byte{99}), "audience"},
+		{"an audience with half a key", put(bucketAudiences, audienceKey(1, 0)[:9], bitmapBytes(roaring.BitmapOf(0))), "audience"},
 		{"a retry of no work", put(bucketRetries, retryKey(2, "fcm", &PhoneRetry{}), []byte{1, 1}), "without open phone work"},
 		{"a retry that does not decode", put(bucketRetries, retry, []byte{1}), "retry"},
 		{"a retry with half a key", put(bucketRetries, retry[:len(retry)-1], []byte{1, 1}), "retry"},

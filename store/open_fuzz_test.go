@@ -290,7 +290,7 @@ func changeDamagedStore(s *Store) {
 	for _, c := range []Command{
 		&Batch{Ops: []UserOp{registerOp("new"), {Kind: OpPut, ID: "u1", Tags: []string{"x", "y"}, Devices: []Device{{Platform: "fcm", Token: "2"}}}}},
 		&Batch{Ops: []UserOp{{Kind: OpUnregister, ID: "u2"}}},
-		&Push{Key: "k", Body: []byte("x"), To: tag, Lifetime: 1000, Note: []byte("n"), Platforms: []string{"fcm"}},
+		&Push{Key: "k", Body: []byte("x"), To: tag, Lifetime: 1000, Note: []byte("n"), Platforms: []string{"fcm"}, Always: true},
 		&Received{Seq: 1, Bits: roaring.BitmapOf(0, 1)}, &CaughtUp{Ordinal: 1, Seqs: []uint64{1, 2}}, &End{Seq: 1, Reason: Withdrawn},
 	} {
 		_, _ = s.Propose(ctx, c)

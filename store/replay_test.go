@@ -357,6 +357,7 @@ func (w *twins) push() {
 	}
 	if rapid.Bool().Draw(w.T, "phones") && c.Lifetime > 0 {
 		c.Note, c.Platforms = []byte("note"), []string{"apns", "fcm"}
+		c.Always = rapid.Bool().Draw(w.T, "always")
 	}
 	if r, ok := w.propose(c).(PushResult); ok && !r.Duplicate {
 		w.tasks = append(w.tasks, r)
@@ -405,6 +406,10 @@ func (w *twins) phones() {
 		Seq: w.seq(), Platform: rapid.SampledFrom([]string{"apns", "fcm", "none"}).Draw(w.T, "platform"),
 		Next: rapid.Uint64Range(0, 20).Draw(w.T, "next"), Done: rapid.IntRange(0, 3).Draw(w.T, "done") == 0,
 		Stats: PhoneStats{Sent: 1, Retried: 1},
+	}
+	if rapid.Bool().Draw(w.T, "rejected") {
+		c.Stats = PhoneStats{Sent: 1, Rejected: 1}
+		c.Stats.Reject(rapid.StringN(1, 1, 4).Draw(w.T, "reason"), 1)
 	}
 	if rapid.Bool().Draw(w.T, "settled") {
 		c.Settled = []PhoneRetry{retry}

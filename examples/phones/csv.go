@@ -38,112 +38,74 @@ const (
 // readUsers reads a file as it is needed, once, to its end or to the first error, which names the line.
 func readUsers(r io.Reader) iter.Seq2[fanfare.User, error] {
 	return func(yield func(fanfare.User, error) bool) {
-		var u fanfare.User
-		for row, err := range readRows(r) {
-			if err == nil && row.user == u.ID {
-				err = row.addTo(&u)
-			} else if err == nil {
-				if u.ID != "" && !yield(u, nil) {
-					return
-				}
-				u = fanfare.User{ID: row.user}
-				err = row.addTo(&u)
-			}
-			if err != nil {
-				yield(fanfare.User{ID: row.user}, err)
-				return
-			}
-		}
-		if u.ID != "" {
-			yield(u, nil)
-		}
-	}
-}
-
-// row is one line of a file.
-type row struct {
-	line   int
-	user   string
-	tags   []string
-	device fanfare.Device // without a platform: none
-}
-
-func (r *row) addTo(u *fanfare.User) error {
-	if u.Tags = append(u.Tags, r.tags...); len(u.Tags) > maxTags {
-		return fmt.Errorf("line %d: more than %d tags", r.line, maxTags)
-	}
-	if r.device.Platform == "" {
-		return nil
-	}
-	if u.Devices = append(u.Devices, r.device); len(u.Devices) > maxDevices {
-		return fmt.Errorf("line %d: more than %d devices", r.line, maxDevices)
-	}
-	return nil
-}
-
-func readRows(r io.Reader) iter.Seq2[row, error] {
-	return func(yield func(row, error) bool) {
-		source := &bounded{r: r, left: maxRecord}
+		source := &bounded{r: r}
 		records := csv.NewReader(source)
 		records.ReuseRecord = true
-		header, err := records.Read()
-		if err == nil {
-			header[0] = strings.TrimPrefix(header[0], "\ufeff") // spreadsheets write it
-		}
-		if err == io.EOF || err == nil && strings.Join(header, ",") != columns {
-			err = errors.New("the columns are to be " + columns)
-		}
-		if err != nil {
-			yield(row{}, fmt.Errorf("line 1: %w", err))
-			return
-		}
-		for line := 1; ; {
+		var u fanfare.User
+		for line := 0; ; {
 			source.left = maxRecord
 			record, err := records.Read()
-			var x row
 			switch {
-			case err == io.EOF:
+			case err == io.EOF && line > 0:
+				if u.ID != "" {
+					yield(u, nil)
+				}
 				return
-			case errors.Is(err, errLong):
-				err = fmt.Errorf("after line %d: %w", line, err)
-			case err == nil: // an error of encoding/csv names the line
+			case line == 0 && (err == io.EOF || err == nil && strings.TrimPrefix(strings.Join(record, ","), "\ufeff") != columns):
+				err = errors.New("line 1: the columns are to be " + columns)
+			case err != nil: // of encoding/csv, which names the line, or of reading
+				if u.ID = ""; !errors.As(err, new(*csv.ParseError)) {
+					err = fmt.Errorf("after line %d: %w", line, err)
+				}
+			case line == 0:
+				line = 1
+			default:
 				line, _ = records.FieldPos(0)
-				if x, err = newRow(record); err != nil {
+				if record[0] != u.ID && u.ID != "" {
+					if !yield(u, nil) {
+						return
+					}
+					u = fanfare.User{}
+				}
+				if err = add(&u, record); err != nil {
 					err = fmt.Errorf("line %d: %w", line, err)
 				}
-				x.line = line
 			}
-			if !yield(x, err) || err != nil {
+			if err != nil {
+				yield(fanfare.User{ID: u.ID}, err)
 				return
 			}
 		}
 	}
 }
 
-// newRow checks a record, which has as many fields as there are columns.
-func newRow(f []string) (row, error) {
-	r := row{user: f[0], tags: strings.Fields(f[1]), device: fanfare.Device{
-		Platform: f[2], Token: f[3], Topic: f[4], Locale: f[5], TimeZone: f[6],
-	}}
-	least := 1 // bytes of a token
-	switch r.device.Platform {
-	case "":
-		if strings.Join(f[3:], "") != "" {
-			return r, errors.New("a device without a platform")
-		}
-		least = 0
+// add adds a record, which has as many fields as there are columns, to its user.
+func add(u *fanfare.User, f []string) error {
+	u.ID = f[0]
+	u.Tags = append(u.Tags, strings.Fields(f[1])...)
+	d := fanfare.Device{Platform: f[2], Token: f[3], Topic: f[4], Locale: f[5], TimeZone: f[6]}
+	switch d.Platform {
 	case apns.Platform, apns.PlatformSandbox, fcm.Platform:
+		u.Devices = append(u.Devices, d)
+	case "":
+		if d != (fanfare.Device{}) {
+			return errors.New("a device without a platform")
+		}
+		d.Token = "none"
 	default:
-		return r, fmt.Errorf("platform %q: known are %s, %s and %s", r.device.Platform, apns.Platform, apns.PlatformSandbox, fcm.Platform)
+		return fmt.Errorf("platform %q: known are %s, %s and %s", d.Platform, apns.Platform, apns.PlatformSandbox, fcm.Platform)
+	}
+	if len(u.Tags) > maxTags || len(u.Devices) > maxDevices {
+		return fmt.Errorf("%d tags and %d devices of one user: the most are %d and %d", len(u.Tags), len(u.Devices), maxTags, maxDevices)
 	}
 	err := errors.Join(
-		check("user ID", f[0], 1, maxText), check("token", f[3], least, maxToken), check("topic", f[4], 0, maxText),
-		check("locale", f[5], 0, maxText), check("time zone", f[6], 0, maxText),
+		check("user ID", u.ID, 1, maxText), check("token", d.Token, 1, maxToken), check("topic", d.Topic, 0, maxText),
+		check("locale", d.Locale, 0, maxText), check("time zone", d.TimeZone, 0, maxText),
 	)
-	for _, tag := range r.tags {
+	for _, tag := range u.Tags {
 		err = errors.Join(err, check("tag", tag, 1, maxTag))
 	}
-	return r, err
+	return err
 }
 
 func check(what, s string, least, most int) error {

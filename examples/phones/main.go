@@ -2,7 +2,7 @@
 // and shows what becomes of it: dead tokens, tokens of another app, services that ask for patience, connections that end.
 //
 //	go run ./examples/phones                                        20,000 made-up users, simulated services
-//	go run ./examples/phones -users 200000 -to 'tag:news and platform:fcm'
+//	go run ./examples/phones -users 200000 -to 'tag:news'
 //	go run ./examples/phones -csv users.csv                         your users, simulated services
 //	go run ./examples/phones -wrong-key                             what a wrong key looks like
 //
@@ -11,8 +11,8 @@
 //	go run ./examples/phones -csv users.csv -apns-key AuthKey.p8 -apns-key-id ABC1234567 -apns-team-id DEF1234567 -apns-topic com.example.app
 //	go run ./examples/phones -csv users.csv -fcm-service-account account.json
 //
-// Read main.go first: run is all that an application does. The others are csv.go, the users; services.go, the senders and what
-// stands for the services; outcome.go, what came of it; and sample.go, which makes users up.
+// Read main.go first: run is all that an application does. csv.go has the users, services.go the senders and the simulators of the
+// services, luck.go what these have to say of a token, outcome.go what came of it all, sample.go users who are made up.
 package main
 
 import (
@@ -85,6 +85,9 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	if err := s.start(ctx, o); err != nil {
 		return err
 	}
+	if !o.real() {
+		fmt.Fprintln(out, "The services are simulated, on this machine.")
+	}
 	if o.csv == "" {
 		o.csv = filepath.Join(scratch, "users.csv")
 		if err := s.writeSample(o.csv, o.users); err != nil {
@@ -124,13 +127,16 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
+	report(out, &progress, course)
+	if err := denied(&progress); err != nil {
+		return err
+	}
 	after, err := s.owners(ctx, p)
 	if err != nil {
 		return err
 	}
-	report(out, &progress, course)
 	reportOwners(out, before, after)
-	return errors.Join(s.reportShown(ctx, out, p, o.to), denied(&progress))
+	return s.reportShown(ctx, out, p, o.to)
 }
 
 // shut closes the Pusher, and with it the senders, also after an interrupt.
@@ -167,11 +173,11 @@ func parse(args []string, log io.Writer) (*options, error) {
 	flags.IntVar(&o.users, "users", 20_000, "how many `users` to make up; the simulators keep some KB for each of their phones")
 	flags.StringVar(&o.csv, "csv", "", "read the users from this `file` instead, with the columns "+columns)
 	flags.StringVar(&o.dir, "dir", "", "a new or empty `directory` for fanfare's files, which are kept (default: a temporary one)")
-	flags.TextVar(&o.to, "to", fanfare.All(), "the `audience`, such as: tag:vip and platform:apns")
+	flags.TextVar(&o.to, "to", fanfare.All(), "the `audience`, such as: tag:news and not tag:vip; all phones of these users are notified")
 	flags.Float64Var(&o.dead, "dead", 2, "simulated: `percent` of tokens that are dead")
 	flags.Float64Var(&o.busy, "busy", 1, "simulated: `percent` of tokens that get a 429 once; half as many get a 503 once")
 	flags.BoolVar(&o.wrongKey, "wrong-key", false, "simulated: services that do not know the sender")
-	flags.StringVar(&o.apnsKey, "apns-key", "", "the .p8 `file` of an APNs key; needs -csv, and the next three")
+	flags.StringVar(&o.apnsKey, "apns-key", "", "the .p8 `file` of an APNs key; needs -csv, -apns-key-id and -apns-team-id")
 	flags.StringVar(&o.apnsKeyID, "apns-key-id", "", "the key's `ID`, ten characters")
 	flags.StringVar(&o.apnsTeamID, "apns-team-id", "", "the developer team's `ID`, ten characters")
 	flags.StringVar(&o.apnsTopic, "apns-topic", "", "the app's `bundle ID`, for devices without a topic")

@@ -55,7 +55,7 @@ func follow(ctx context.Context, out io.Writer, task *fanfare.Task, began time.T
 		course = append(course, point{time.Since(began), n.Sent})
 		if over || time.Since(shown) >= every {
 			shown = time.Now()
-			fmt.Fprintf(out, format, english.Sprintf("%5.1f s  %d sent: %d accepted, %d dead, %d rejected, %d to retry",
+			fmt.Fprintf(out, format, english.Sprintf("%5.1f s  %d sent: %d accepted, %d unregistered, %d rejected, %d retried",
 				time.Since(began).Seconds(), n.Sent, n.Accepted, n.Unregistered, n.Rejected, n.Retried))
 		}
 	}
@@ -162,15 +162,15 @@ func (s *services) reportShown(ctx context.Context, out io.Writer, p *fanfare.Pu
 	return nil
 }
 
-// denied is an error when a service denies its sender, with what to look at. The library's own word of it is in the log.
+// denied is an error when a service denies its sender, with what to look at. The log has the library's own word of it.
 func denied(p *fanfare.Progress) (err error) {
 	for _, platform := range slices.Sorted(maps.Keys(p.Phones)) {
-		check := "-apns-key, -apns-key-id and -apns-team-id: are they of one key, that was not revoked, for this environment and app?"
+		check := "-apns-key, -apns-key-id and -apns-team-id (one key, not revoked, for this environment and app)"
 		if platform == fcm.Platform {
-			check = "-fcm-service-account: does the account exist, and may it send messages in its project?"
+			check = "-fcm-service-account (there still, and allowed to send messages in its project)"
 		}
 		if reason := p.Phones[platform].Stopped; reason != "" {
-			err = errors.Join(err, fmt.Errorf("%s denies its sender: %s; check %s And this machine's clock.", platform, reason, check))
+			err = errors.Join(err, fmt.Errorf("%s denies its sender: %s\n\tcheck %s, and this machine's clock", platform, reason, check))
 		}
 	}
 	return err
