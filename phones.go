@@ -48,6 +48,7 @@ type phoneRunner struct {
 	queue phoneQueue // the same
 	// stopped are tasks that go no further in this process, and why.
 	stopped map[uint64]string
+	warned  time.Time // when the log last said that most wait for another try
 	wake    chan struct{}
 }
 
@@ -341,7 +342,7 @@ func (r *phoneRunner) stop(t *phoneTask, why *transport.Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !t.finished {
-		r.stopped[t.seq] = cmp.Or(why.Reason, why.Outcome.String())
+		r.stopped[t.seq] = strings.TrimSuffix(cmp.Or(why.Reason, why.Outcome.String())+": "+why.Detail, ": ")
 	}
 }
 
@@ -467,14 +468,27 @@ func (r *phoneRunner) send(m *message, batch []sending, o *phoneOutcome) {
 	}
 	results := r.call(list)
 	now := r.d.o.now()
+	waiting, why := 0, transport.Result{}
 	for i, s := range batch {
 		res := transport.Result{Outcome: transport.Retry, Reason: "no result"}
 		if i < len(results) {
 			res = results[i]
 		}
 		r.outcome(&s, res, now, m, o)
+		if res.Outcome == transport.Retry || res.Outcome == transport.Unsent {
+			waiting++
+			why = res
+		}
+	}
+	if 2*waiting >= len(batch) && now.Sub(r.warned) >= warnEvery { // a few always do
+		r.warned = now
+		r.d.o.Logger.Warn("fanfare: notifications wait for another try", "platform", r.platform, "of", len(batch), "wait", waiting,
+			"reason", why.Reason, "detail", why.Detail)
 	}
 }
+
+// warnEvery is how often the log says that most wait for another try, on a platform.
+const warnEvery = time.Minute
 
 // outcome adds what became of one notification.
 func (r *phoneRunner) outcome(s *sending, res transport.Result, now time.Time, m *message, o *phoneOutcome) {

@@ -118,7 +118,7 @@ func TestDeniedStopsTheTask(t *testing.T) {
 				})
 				task := mustTask(t, p, notice(week))
 				must(t, task.Wait(ctx))
-				want := PhoneStats{Stopped: "BadKey"}
+				want := PhoneStats{Stopped: "BadKey: look at the key"}
 				if part {
 					want.Sent, want.Accepted = 1, 1
 				}

@@ -52,7 +52,7 @@ type Progress struct {
 
 // PhoneStats counts the notifications of a task on a platform. What was accepted after some retries counts in both.
 type PhoneStats struct {
-	Sent         int64 // tries: handed to the service
+	Sent         int64 // tries, whether they reached the service or not
 	Accepted     int64 // taken by the service
 	Unregistered int64 // dead tokens
 	Rejected     int64 // refused for good
@@ -60,8 +60,8 @@ type PhoneStats struct {
 	GaveUp       int64 // tried too often, or the message's end came before the next try
 	// Reasons are those of the rejected ones in the service's own words, at most 32 and "other". Nil: there are none.
 	Reasons map[string]int64
-	// Stopped is why this process goes no further, because the service denies its sender, say; what is left is tried
-	// after the next Open. Empty: it was not stopped.
+	// Stopped is why this process goes no further, because the service denies its sender, say, and what to look at; what is
+	// left is tried after the next Open. Empty: it was not stopped.
 	Stopped string
 }
 

@@ -15,7 +15,7 @@ const (
 
 // PhoneStats counts the outcomes of one task on one platform.
 type PhoneStats struct {
-	Sent         int64 // tries that were handed to the service
+	Sent         int64 // tries
 	Accepted     int64
 	Unregistered int64
 	Rejected     int64

@@ -105,7 +105,7 @@ type Content struct {
 	// the one that is nearest to its locale: zh-Hant-TW takes "zh-Hant-TW", else "zh-Hant", else "zh", else Title and Body.
 	Locales map[string]Text `json:"locales,omitempty"`
 	Sound   string          `json:"sound,omitempty"` // the name of one in the app, or "default"; none: silence, where the service lets one say so
-	Badge   *int            `json:"badge,omitempty"` // the number at the app's icon; nil leaves it alone, 0 removes it
+	Badge   *int            `json:"badge,omitempty"` // the number at the app's icon; nil leaves it alone, 0 removes it where the service can
 	Image   string          `json:"image,omitempty"` // URL of a picture
 	Link    string          `json:"link,omitempty"`  // what the app opens when it is tapped
 	// Collapse names what the notification is about: on a phone, a later one with the same name replaces an earlier. At most
