@@ -52,16 +52,44 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
+// TestHeavyDependencies: what is heavy is compiled into no program but those that import its package.
+func TestHeavyDependencies(t *testing.T) {
+	t.Parallel()
+	heavy := map[string][]string{ // beside the package that may
+		"firebase.google.com":    {"./transport/fcm"},
+		"cloud.google.com":       {"./transport/fcm"},
+		"google.golang.org/grpc": {"./transport/fcm"},
+		"github.com/sideshow":    {"./transport/apns"},
+	}
+	for _, pkg := range []string{".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest"} {
+		deps := goList(t, "-deps", pkg)
+		for tree, may := range heavy {
+			reaches := slices.ContainsFunc(deps, func(dep string) bool { return within(dep, tree) })
+			if reaches != slices.Contains(may, pkg) {
+				t.Errorf("%s reaches %s: %v", pkg, tree, reaches)
+			}
+		}
+	}
+}
+
 // TestImportsPointDownward holds the packages to their order: the root package
 // stands on store and transport, and these know nothing of it nor of each other.
 func TestImportsPointDownward(t *testing.T) {
 	t.Parallel()
 	allowed := map[string][]string{
-		".":                         {"store", "transport"},
-		"./store":                   {},
-		"./transport":               {},
-		"./transport/transporttest": {"transport"},
-		"./examples/quickstart":     {"", "transport", "internal/cities"},
+		".":                             {"store", "transport"},
+		"./store":                       {},
+		"./transport":                   {},
+		"./transport/transporttest":     {"transport"},
+		"./transport/internal/payload":  {"transport"},
+		"./transport/internal/flow":     {"transport"},
+		"./transport/internal/h2server": {},
+		"./transport/apns":              {"transport", "transport/internal/flow", "transport/internal/payload"},
+		"./transport/apns/apnstest":     {"transport/internal/h2server"},
+		"./transport/fcm":               {"transport", "transport/internal/flow", "transport/internal/payload"},
+		"./transport/fcm/fcmtest":       {},
+		"./examples/quickstart":         {"", "transport", "internal/cities"},
+		"./examples/phones":             {"", "transport", "transport/apns", "transport/apns/apnstest", "transport/fcm", "transport/fcm/fcmtest"},
 	}
 	for pkg, may := range allowed {
 		for _, imported := range goList(t, "-f", `{{join .Imports "\n"}}`, pkg) {
