@@ -44,6 +44,7 @@ func TestManyAtATime(t *testing.T) {
 	c := newClient(t, s)
 	// A thousand connections that are made at once take longer than the two seconds in which net/http wants to see a
 	// client's first settings.
+	c.http = s.Client()
 	c.http.Transport.(*http.Transport).MaxConnsPerHost = 10
 	if failed := sendMany(c, 1000, 1000); len(failed) > 0 {
 		t.Error(len(failed), "failed:", failed[0])
