@@ -92,9 +92,6 @@ func unknown(status int) meaning {
 // answer says what came back from a request means.
 func (s *Sender) answer(x *flow.Exchange, err error) flow.Answer {
 	if x.Status == 0 {
-		if err == nil {
-			err = x.Err
-		}
 		return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: "no answer", Detail: flow.Redact(err)}, Verdict: flow.Away}
 	}
 	if x.Status == http.StatusOK {

@@ -56,8 +56,7 @@ func BenchmarkSend(b *testing.B) {
 			defer tr.CloseIdleConnections()
 			clients[i] = &apns2.Client{Host: s.URL(), Token: auth, HTTPClient: &http.Client{Transport: tr, Timeout: 20 * time.Second}}
 		}
-		enc := (&Sender{})
-		e, err := enc.encode(&transport.Message{ID: anyID}, content, transport.Text{Title: content.Title, Body: content.Body})
+		e, err := testSender(b, s, Options{}).encode(&transport.Message{ID: anyID}, content, transport.Text{Title: content.Title, Body: content.Body})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -102,10 +102,7 @@ func New(o Options) (*Sender, error) {
 		return nil, errors.New("apns: no key and no certificate")
 	}
 	s.pool = flow.NewPool(&http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config}, o.Connections)
-	s.client = &apns2.Client{Host: o.Endpoint, HTTPClient: &http.Client{Transport: flow.Recorder{Next: s.pool}}}
-	if s.provider != nil {
-		s.client.Token = &s.provider.Token
-	}
+	s.client = &apns2.Client{Host: o.Endpoint, HTTPClient: &http.Client{Transport: flow.Drafter{}}}
 	s.sender = &flow.Sender{
 		Gate:    flow.NewGate(flow.GateOptions{Most: o.Concurrency, PerSecond: o.PerSecond}),
 		Workers: o.Concurrency, Timeout: o.Timeout,

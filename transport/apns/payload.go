@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/sideshow/apns2"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/internal/payload"
@@ -28,6 +32,8 @@ const (
 
 // encoded is a notification in the service's words, for every device of a task and a language.
 type encoded struct {
+	url      *url.URL // without the token
+	header   http.Header
 	body     []byte
 	topic    string // by an override
 	pushType apns2.EPushType
@@ -63,7 +69,13 @@ func (s *Sender) encode(m *transport.Message, c *transport.Content, text transpo
 	if e.body, err = marshal(all["payload"]); err != nil {
 		return nil, err
 	}
-	return e, e.take(all)
+	if err := e.take(all); err != nil {
+		return nil, err
+	}
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	return e, s.draft(e, m.Expires)
 }
 
 // aps is the part of the payload that the system reads.
@@ -136,6 +148,8 @@ func (e *encoded) check() error {
 		return fmt.Errorf("the payload has %d bytes, and APNs takes %d", len(e.body), most)
 	case len(e.collapse) > maxCollapse:
 		return fmt.Errorf("the collapse ID has %d bytes, and APNs takes %d", len(e.collapse), maxCollapse)
+	case !httpguts.ValidHeaderFieldValue(e.collapse) || !httpguts.ValidHeaderFieldValue(e.topic) || !httpguts.ValidHeaderFieldValue(string(e.pushType)):
+		return errors.New("a control character stands in the collapse ID, the topic or the push type")
 	case e.priority != 1 && e.priority != apns2.PriorityLow && e.priority != apns2.PriorityHigh:
 		return fmt.Errorf("apns-priority %d: 1, 5 and 10 are known", e.priority)
 	}

@@ -143,6 +143,7 @@ func TestCheck(t *testing.T) {
 		"voip too large":          {transport.Content{Body: full + strings.Repeat("x", 1025), Overrides: map[string]json.RawMessage{"apns": voip}}, "5121 bytes"},
 		"collapse":                {transport.Content{Collapse: strings.Repeat("x", 64)}, ""},
 		"collapse too long":       {transport.Content{Collapse: strings.Repeat("x", 65)}, "65 bytes"},
+		"collapse, two lines":     {transport.Content{Collapse: "a\nb"}, "control character"},
 		"language":                {transport.Content{Locales: map[string]transport.Text{"not a language": {}}}, "locale"},
 		"data":                    {transport.Content{Data: map[string]string{"aps": "x"}}, `"aps"`},
 		"data of fanfare":         {transport.Content{Data: map[string]string{MessageKey: "x"}}, MessageKey},
@@ -163,6 +164,23 @@ func TestCheck(t *testing.T) {
 		if want := map[bool]transport.Outcome{true: transport.Accepted, false: transport.Rejected}[err == nil]; r.Outcome != want {
 			t.Errorf("%s: %+v", name, r)
 		}
+	}
+}
+
+// TestTopicOfADevice: what an app registered as its topic is not trusted.
+func TestTopicOfADevice(t *testing.T) {
+	t.Parallel()
+	s := testServer(t, apnstest.Options{})
+	sender := testSender(t, s, Options{})
+	list := batch(&transport.Content{Title: "hi"}, s.Token(1), s.Token(2))
+	list[0].Device.Topic, list[1].Device.Topic = "com.example\napns-priority: 1", ""
+	for i, r := range sender.Send(context.Background(), list) {
+		if r.Outcome != transport.Rejected || r.Reason != []string{"BadTopic", "MissingTopic"}[i] {
+			t.Errorf("%+v", r)
+		}
+	}
+	if s.Requests() > 0 {
+		t.Error(s.Requests(), "requests")
 	}
 }
 

@@ -1,17 +1,19 @@
 // Package apns sends phone notifications through the Apple Push Notification service.
 //
-// A [Sender] is a [transport.Mobile] for a Pusher's Options.Mobile. It stands on github.com/sideshow/apns2 and adds what a large fan-out
-// needs: several connections, of which none has more requests than the service allows; as many requests at a time as the service
-// answers; a payload that is made once for a task and a language; and what each of the service's answers means for the token, the
+// A [Sender] is a [transport.Mobile] for a Pusher's Options.Mobile. Requests are made by github.com/sideshow/apns2, once for a task and a
+// language, and sent by the package itself, with what a large fan-out needs: several connections, of which none has more requests than
+// the service allows; as many requests at a time as the service answers; and what each of the service's answers means for the token, the
 // notification and the task. docs/phones.md says how to get a key, and what an app does.
 package apns
 
 import (
 	"context"
+	"maps"
 	"sync/atomic"
 	"time"
 
 	"github.com/sideshow/apns2"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/internal/flow"
@@ -59,7 +61,7 @@ func (s *Sender) Send(ctx context.Context, batch []transport.Notification) []tra
 // Check returns an error for a notification that the service would not take: one whose payload is over 4 KiB (5 KiB for VoIP), in any
 // of its languages, whose Collapse is over 64 bytes, or whose languages, data or override are malformed.
 func (s *Sender) Check(c *transport.Content) error {
-	return s.payloads.Each(&transport.Message{ID: anyID}, c, (*encoded).check)
+	return s.payloads.Check(&transport.Message{ID: anyID}, c)
 }
 
 // Close ends the connections; what is still to be sent is Unsent.
@@ -84,9 +86,6 @@ func wellFormed(token string) bool {
 // ask sends one notification and says what its answer means.
 func (s *Sender) ask(ctx context.Context, n *transport.Notification) flow.Answer {
 	p, err := s.payloads.Get(n)
-	if err == nil {
-		err = p.check()
-	}
 	if err != nil {
 		return local(transport.Rejected, "BadPayload", err.Error())
 	}
@@ -103,16 +102,32 @@ func (s *Sender) ask(ctx context.Context, n *transport.Notification) flow.Answer
 	if topic == "" && s.provider != nil {
 		return local(transport.Rejected, apns2.ReasonMissingTopic, "the device was registered without its app, and Options.Topic is empty")
 	}
+	if !httpguts.ValidHeaderFieldValue(topic) {
+		return local(transport.Rejected, apns2.ReasonBadTopic, "the device was registered with a topic that is none")
+	}
 	x := &flow.Exchange{Body: p.body}
-	_, err = s.client.PushWithContext(flow.With(ctx, x), &apns2.Notification{
-		DeviceToken: n.Device.Token, Topic: topic, CollapseID: p.collapse, Priority: p.priority, PushType: p.pushType,
-		Expiration: expiration(n.Message.Expires), Payload: placeholder,
-	})
+	if s.provider != nil {
+		x.Authorization = "bearer " + s.provider.GenerateIfExpired()
+	}
+	u := *p.url
+	u.Path += n.Device.Token
+	header := maps.Clone(p.header)
+	if topic != "" {
+		header["Apns-Topic"] = []string{topic}
+	}
+	err = x.Do(ctx, s.pool, &u, header)
 	return s.answer(x, err)
 }
 
-// placeholder stands for the payload in what apns2 encodes; flow.Recorder puts the payload in its place.
-var placeholder = []byte("{}")
+// draft has apns2 make the request to any device.
+func (s *Sender) draft(e *encoded, expires time.Time) error {
+	var d flow.Draft
+	_, err := s.client.PushWithContext(d.Context(), &apns2.Notification{
+		CollapseID: e.collapse, Priority: e.priority, PushType: e.pushType, Expiration: expiration(expires), Payload: e.body,
+	})
+	e.url, e.header = d.URL, d.Header
+	return err
+}
 
 // expiration is a time as apns2 takes it: for what is over it omits the header, so that the notification would be kept.
 func expiration(at time.Time) time.Time {

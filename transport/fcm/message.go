@@ -3,17 +3,13 @@ package fcm
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"firebase.google.com/go/v4/messaging"
@@ -50,40 +46,6 @@ const (
 	gapTTL              // as a number
 )
 
-// captured is a request that Google's library would have sent.
-type captured struct {
-	url    *url.URL
-	header http.Header
-	body   []byte
-}
-
-type captureKey struct{}
-
-// capturer is an [http.RoundTripper] that sends nothing. It puts a request where its context says.
-type capturer struct{}
-
-func (capturer) RoundTrip(req *http.Request) (_ *http.Response, err error) {
-	c, is := req.Context().Value(captureKey{}).(*captured)
-	if !is {
-		return nil, errors.New("fcm: a request that was not to be made")
-	}
-	defer req.Body.Close()
-	c.url, c.header = req.URL, req.Header
-	if c.body, err = io.ReadAll(req.Body); err != nil {
-		return nil, err
-	}
-	return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: io.NopCloser(strings.NewReader("{}")), Request: req}, nil
-}
-
-// request makes the request to a device.
-func (e *encoded) request(ctx context.Context, x *flow.Exchange) *http.Request {
-	header := maps.Clone(e.header) // whose values nobody changes
-	header["Authorization"] = []string{x.Authorization}
-	req := (&http.Request{Method: http.MethodPost, URL: e.url, Header: header}).WithContext(ctx)
-	x.Fill(req)
-	return req
-}
-
 // body fills the gaps.
 func (e *encoded) body(token string, left time.Duration) []byte {
 	quoted, _ := json.Marshal(token)
@@ -118,12 +80,12 @@ func (s *Sender) encode(m *transport.Message, c *transport.Content, text transpo
 		if err := checkSize(message); err != nil {
 			return nil, err
 		}
-		var c captured
-		if _, err := s.client.Send(context.WithValue(context.Background(), captureKey{}, &c), message); err != nil {
+		var d flow.Draft
+		if _, err := s.client.Send(d.Context(), message); err != nil {
 			return nil, err
 		}
-		if e := split(c.body, mark, strconv.Itoa(ttl)); e != nil {
-			e.url, e.header = c.url, c.header
+		if e := split(d.Body, mark, strconv.Itoa(ttl)); e != nil {
+			e.url, e.header = d.URL, d.Header
 			return e, nil
 		}
 	}

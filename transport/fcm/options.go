@@ -89,7 +89,7 @@ func New(ctx context.Context, o Options) (*Sender, error) {
 	s := &Sender{o: o, auth: auth}
 	s.pool = flow.NewPool(&http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config.Clone()}, o.Connections)
 	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: o.Project},
-		option.WithHTTPClient(&http.Client{Transport: capturer{}}), option.WithEndpoint(o.Endpoint))
+		option.WithHTTPClient(&http.Client{Transport: flow.Drafter{}}), option.WithEndpoint(o.Endpoint))
 	if err == nil {
 		s.client, err = app.Messaging(ctx)
 	}

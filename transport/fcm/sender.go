@@ -11,6 +11,7 @@ package fcm
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"firebase.google.com/go/v4/messaging"
@@ -53,7 +54,7 @@ func (s *Sender) Send(ctx context.Context, batch []transport.Notification) []tra
 // Check returns an error for a notification that the service would not take: one that is over 4 KiB in any of its languages, whose
 // Collapse is over 64 bytes, or whose languages, data or override are malformed.
 func (s *Sender) Check(c *transport.Content) error {
-	return s.messages.Each(&transport.Message{ID: anyID, Expires: time.Now()}, c, func(*encoded) error { return nil })
+	return s.messages.Check(&transport.Message{ID: anyID, Expires: time.Now()}, c)
 }
 
 // Close ends the connections; what is still to be sent is Unsent.
@@ -78,7 +79,7 @@ func (s *Sender) ask(ctx context.Context, n *transport.Notification) flow.Answer
 	if x.Authorization, err = s.auth.authorization(); err != nil {
 		return noAnswer(err)
 	}
-	if _, err := x.Do(s.pool, e.request(ctx, x)); err != nil {
+	if err := x.Do(ctx, s.pool, e.url, maps.Clone(e.header)); err != nil {
 		return noAnswer(err)
 	}
 	return s.answer(x)

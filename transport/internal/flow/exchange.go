@@ -15,79 +15,39 @@ import (
 // maxAnswer bounds what is read of an answer: those of the services have a few hundred bytes.
 const maxAnswer = 16 << 10
 
-// Exchange is one request and its answer as they went over the wire, whatever a client library makes of them.
+// Exchange is one request and its answer as they went over the wire.
 type Exchange struct {
-	// Body, if there is one, is sent in the place of the request's.
-	Body []byte
-	// Authorization is that of the request.
-	Authorization string
+	Body          []byte // of the request
+	Authorization string // of the request
 	// Status is that of the answer, 0 for none. Answer is its body as far as it came, at most 16 KiB.
 	Status int
 	Answer []byte
 	Header http.Header
-	// Err is why there is no answer, or no more of it.
-	Err error
 }
 
-type exchangeKey struct{}
-
-// With returns a context for one request that is to be noted in x.
-func With(ctx context.Context, x *Exchange) context.Context {
-	return context.WithValue(ctx, exchangeKey{}, x)
-}
-
-// From returns the Exchange of a context, nil if it has none.
-func From(ctx context.Context) *Exchange {
-	x, _ := ctx.Value(exchangeKey{}).(*Exchange)
-	return x
-}
-
-// Recorder is an [http.RoundTripper] that notes what goes through it in the [Exchange] of the request's context.
-type Recorder struct{ Next http.RoundTripper }
-
-// RoundTrip sends a request and reads all of the answer. One that ends in its middle is an answer all the same: its status is known.
-func (r Recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	x, _ := req.Context().Value(exchangeKey{}).(*Exchange)
-	if x == nil {
-		return r.Next.RoundTrip(req)
+// Do sends a request with the Body and Authorization of the exchange, and reads all of its answer. One that ends in its middle is an
+// answer all the same: its status is known. An error is that there is none.
+func (x *Exchange) Do(ctx context.Context, by http.RoundTripper, u *url.URL, header http.Header) error {
+	req := (&http.Request{Method: http.MethodPost, URL: u, Header: header, ContentLength: int64(len(x.Body))}).WithContext(ctx)
+	if x.Authorization != "" {
+		header["Authorization"] = []string{x.Authorization}
 	}
-	x.Authorization = req.Header.Get("Authorization")
-	if x.Body != nil {
-		of := *req // shares the headers, which nobody changes
-		req = &of
-		x.Fill(req)
-	}
-	resp, err := x.Do(r.Next, req)
-	if resp != nil && x.Answer != nil {
-		resp.Body = io.NopCloser(bytes.NewReader(x.Answer))
-	}
-	return resp, err
-}
-
-// Fill puts Body into a request.
-func (x *Exchange) Fill(req *http.Request) {
-	req.ContentLength = int64(len(x.Body))
 	req.GetBody = func() (io.ReadCloser, error) {
 		b := new(body)
 		b.Reset(x.Body)
 		return b, nil
 	}
 	req.Body, _ = req.GetBody()
-}
-
-// Do sends a request and reads its answer. The body of the response is read and closed.
-func (x *Exchange) Do(by http.RoundTripper, req *http.Request) (*http.Response, error) {
 	resp, err := by.RoundTrip(req)
 	if err != nil {
-		x.Err = err
-		return nil, err
+		return err
 	}
+	defer resp.Body.Close()
 	x.Status, x.Header = resp.StatusCode, resp.Header
 	if resp.ContentLength != 0 {
-		x.Answer, x.Err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		x.Answer, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	}
-	resp.Body.Close()
-	return resp, nil
+	return nil
 }
 
 type body struct{ bytes.Reader }

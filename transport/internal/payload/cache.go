@@ -75,18 +75,14 @@ func (c *Cache[T]) task(n *transport.Notification) *cached[T] {
 	return t
 }
 
-// Each makes the payload of a notification in each of its languages, as Check does to see whether one is too large.
-func (c *Cache[T]) Each(m *transport.Message, content *transport.Content, yield func(T) error) error {
+// Check makes the payload of a notification in each of its languages, and returns the first error of that.
+func (c *Cache[T]) Check(m *transport.Message, content *transport.Content) error {
 	texts, err := NewTexts(content)
 	if err != nil {
 		return err
 	}
 	for _, name := range texts.Names() {
-		p, err := c.Make(m, content, texts.Text(name))
-		if err == nil {
-			err = yield(p)
-		}
-		if err != nil {
+		if _, err := c.Make(m, content, texts.Text(name)); err != nil {
 			return err
 		}
 	}
