@@ -79,6 +79,12 @@ func (b *bench) perNotification(m transport.Mobile, list []transport.Notificatio
 	}
 }
 
+// addPhones adds a row of a batch of notifications.
+func (b *bench) addPhones(r row) {
+	r.Users = phoneBatch
+	b.add(r)
+}
+
 // allocations makes a row that is held against nothing.
 func allocations(name string, ours []float64) row {
 	return row{Name: name, Unit: "allocations", Ours: median(ours), OK: true}.with("for a notification, client and server together")
@@ -123,8 +129,8 @@ func (b *bench) apns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.add(compare("phones.apns", "apns2", "µs", costs[0], costs[1], atLeast(0.95)).with("%.0f a second; %d connections, %d requests at a time", 1e6/median(costs[0]), phoneConnections, phoneConcurrency))
-	b.add(allocations("phones.apns.allocs", allocs))
+	b.addPhones(compare("phones.apns", "apns2", "µs", costs[0], costs[1], atLeast(0.95)).with("%.0f a second; %d connections, %d requests at a time", 1e6/median(costs[0]), phoneConnections, phoneConcurrency))
+	b.addPhones(allocations("phones.apns.allocs", allocs))
 	return nil
 }
 
@@ -243,7 +249,7 @@ func (b *bench) apnsRecovery(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.add(compare("phones.apns.dead", "one connection", "ms", costs[0], costs[1], atLeast(5)).with("%d dead tokens in a row, %d requests a connection, 20 ms", run, streams))
+	b.addPhones(compare("phones.apns.dead", "one connection", "ms", costs[0], costs[1], atLeast(5)).with("%d dead tokens in a row, %d requests a connection, 20 ms", run, streams))
 	return nil
 }
 
@@ -288,9 +294,9 @@ func (b *bench) fcm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.add(compare("phones.fcm", "SendEach", "µs", costs[0], costs[1], atLeast(1.2)).with("%.0f a second; one call of 500 at a time", 1e6/median(costs[0])))
-	b.add(compare("phones.fcm", "SendEach × 10", "µs", costs[0], costs[2], atLeast(1.2)).with("ten calls at a time"))
-	b.add(allocations("phones.fcm.allocs", allocs))
+	b.addPhones(compare("phones.fcm", "SendEach", "µs", costs[0], costs[1], atLeast(1.2)).with("%.0f a second; one call of 500 at a time", 1e6/median(costs[0])))
+	b.addPhones(compare("phones.fcm", "SendEach × 10", "µs", costs[0], costs[2], atLeast(1.2)).with("ten calls at a time"))
+	b.addPhones(allocations("phones.fcm.allocs", allocs))
 	return nil
 }
 

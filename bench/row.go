@@ -124,7 +124,10 @@ func printTable(w io.Writer, rows []row, judged bool) {
 			fmt.Fprintf(t, "| %s\t| %d\t|\t|\t|\t| %s\t|\t|\t|\t| missing\t| %s\t|\n", r.Name, r.Users, r.Against, r.Note)
 			continue
 		}
-		met, spread, theirs := "", "", ""
+		met, spread, theirs, ratio := "", "", "", ""
+		if r.Ratio != 0 {
+			ratio = figure(r.Ratio)
+		}
 		if judged && r.Target != "" {
 			met = map[bool]string{true: "yes", false: "**no**"}[r.OK]
 		}
@@ -135,7 +138,7 @@ func printTable(w io.Writer, rows []row, judged bool) {
 			theirs = figure(r.Theirs)
 		}
 		fmt.Fprintf(t, "| %s\t| %d\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n",
-			r.Name, r.Users, figure(r.Ours), theirs, r.Unit, r.Against, figure(r.Ratio), spread, r.Target, met, r.Note)
+			r.Name, r.Users, figure(r.Ours), theirs, r.Unit, r.Against, ratio, spread, r.Target, met, r.Note)
 	}
 	t.Flush()
 }
