@@ -62,6 +62,18 @@ func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
 // Online returns how many users are connected; 0 without an Online transport.
 func (p *Pusher) Online() int { return int(p.delivery.present.Load()) }
 
+// Connected says whether a user has a session. It returns [ErrUnknownUser] for one who is not known; without an Online transport nobody has.
+func (p *Pusher) Connected(ctx context.Context, user string) (bool, error) {
+	if err := p.open(); err != nil {
+		return false, err
+	}
+	ord, err := p.store.Ordinal(user)
+	if err != nil {
+		return false, err
+	}
+	return p.delivery.connected(ord), nil
+}
+
 // Close ends the session. It waits for nothing, so a Deliver for the user may still be under way
 // when it returns. Closing again does nothing. It always returns nil.
 func (s *Session) Close() error {

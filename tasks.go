@@ -141,6 +141,22 @@ func (p *Pusher) task(id string) (*Task, error) {
 	return p.taskOf(s), nil
 }
 
+// TaskOfKey returns the task of a push by its sender and idempotency key, as long as a push with that key would be the same one: 7
+// days. Otherwise it returns [ErrUnknownTask].
+func (p *Pusher) TaskOfKey(ctx context.Context, from, key string) (*Task, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	if key == "" {
+		return nil, ErrUnknownTask
+	}
+	s, err := p.store.TaskOfKey(from, key, p.o.now().UnixMilli())
+	if err != nil {
+		return nil, err
+	}
+	return p.taskOf(s), nil
+}
+
 // taskSeq is task for those who want no more than to know that there is one.
 func (p *Pusher) taskSeq(id string) (uint64, error) {
 	seq, random, ok := store.ParseMessageID(id)

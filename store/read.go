@@ -254,6 +254,26 @@ func (s *Store) Task(seq uint64) (t *TaskState, err error) {
 	return t, err
 }
 
+// TaskOfKey returns the task of an idempotency key that is remembered at a time, in milliseconds since 1970, or [ErrUnknownTask].
+func (s *Store) TaskOfKey(sender, key string, now int64) (t *TaskState, err error) {
+	err = s.withView(func(v *view) error {
+		b := v.get(bucketKeys, keyKey(sender, key))
+		if b == nil {
+			return ErrUnknownTask
+		}
+		k, err := decodeKey(b)
+		if err != nil {
+			return err
+		}
+		if k.at+KeyRetention.Milliseconds() <= now {
+			return ErrUnknownTask
+		}
+		t, err = v.taskState(k.seq)
+		return err
+	})
+	return t, err
+}
+
 // TaskRandom returns the random half of a task's ID, or [ErrUnknownTask], and reads no more of it.
 func (s *Store) TaskRandom(seq uint64) (random uint64, err error) {
 	err = s.withView(func(v *view) error {
