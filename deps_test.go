@@ -88,6 +88,8 @@ func TestImportsPointDownward(t *testing.T) {
 		"./transport/apns/apnstest":     {"transport/internal/h2server"},
 		"./transport/fcm":               {"transport", "transport/internal/flow", "transport/internal/payload"},
 		"./transport/fcm/fcmtest":       {},
+		"./rest":                        {"", "transport", "rest/usersig"},
+		"./rest/usersig":                {},
 		"./examples/quickstart":         {"", "transport", "internal/cities"},
 		"./examples/phones":             {"", "transport", "transport/apns", "transport/apns/apnstest", "transport/fcm", "transport/fcm/fcmtest"},
 	}

@@ -72,6 +72,7 @@ var figures = []struct {
 	{"open", (*bench).open},
 	{"heap", (*bench).heap},
 	{"phones", (*bench).phones},
+	{"rest", (*bench).rest},
 	{"growth", (*bench).growth},
 }
 
