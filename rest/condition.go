@@ -35,8 +35,8 @@ func condition(raw json.RawMessage, not bool) (fanfare.Audience, error) {
 	case len(tags) > 0 && len(attrs) > 0:
 		return to, refuse(codeTagsAndAttrs, "Condition has tags and attributes: one of them is known at a time")
 	}
-	for _, part := range append(tags, attrs...) { // all of them hold
-		to = to.And(part)
+	if parts := append(tags, attrs...); len(parts) > 0 {
+		to = parts[0].And(parts[1:]...) // all of them hold
 	}
 	return to, nil
 }

@@ -114,20 +114,23 @@ func checkMembers(o object, members []member, at int) error {
 	return nil
 }
 
+// shownAs is what a phone shows of an element that has no text.
+var shownAs = map[string]string{
+	"TIMLocationElem": "[Location]", "TIMFaceElem": "[Face]", "TIMSoundElem": "[Sound]", "TIMImageElem": "[Image]", "TIMFileElem": "[File]", "TIMVideoFileElem": "[Video]",
+}
+
 // shownText is what a phone shows of a message that does not say itself: its elements' texts, joined.
 func shownText(list []element) string {
 	var b strings.Builder
 	for _, e := range list {
+		text := shownAs[e.kind]
 		switch e.kind {
 		case "TIMTextElem":
-			s, _ := asString(e.content["Text"])
-			b.WriteString(s)
+			text, _ = asString(e.content["Text"])
 		case "TIMCustomElem":
-			s, _ := asString(e.content["Desc"])
-			b.WriteString(s)
-		default:
-			b.WriteString("[" + strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(e.kind, "TIM"), "Elem"), "File") + "]")
+			text, _ = asString(e.content["Desc"])
 		}
+		b.WriteString(text)
 	}
 	return b.String()
 }
