@@ -22,7 +22,7 @@ func TestSecretIsNotShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, shown := range []string{
-		fmt.Sprint(of), fmt.Sprintf("%+v %#v %s %q %x", of, of, of.Key, of.Key, of.Key), fmt.Sprintf("%#v", &of), string(b), log.String(),
+		fmt.Sprint(of), fmt.Sprintf("%+v %#v %s %q %x %d %o %c %v", of, of, of.Key, of.Key, of.Key, of.Key, of.Key, of.Key, of.Key), fmt.Sprintf("%#v", &of), string(b), log.String(),
 	} {
 		if strings.Contains(shown, "hidden") || strings.Contains(shown, "104 105") || strings.Contains(shown, "68696464656e") || !strings.Contains(shown, "secret") && !strings.Contains(shown, "5b7365") {
 			t.Errorf("shown: %s", shown)

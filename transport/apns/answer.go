@@ -2,6 +2,7 @@ package apns
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -79,8 +80,6 @@ func unknown(status int) meaning {
 	switch {
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
 		return meaning{transport.Denied, flow.Fine, deniedKey}
-	case status == http.StatusGone:
-		return meaning{transport.Unregistered, flow.Fine, ""}
 	case status == http.StatusTooManyRequests:
 		return meaning{transport.Retry, flow.Busy, ""}
 	case status >= 500:
@@ -91,6 +90,10 @@ func unknown(status int) meaning {
 
 // answer says what came back from a request means.
 func (s *Sender) answer(x *flow.Exchange, err error) flow.Answer {
+	var none *flow.ConnectError
+	if errors.As(err, &none) {
+		return flow.Unreached(err)
+	}
 	if x.Status == 0 {
 		return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: "no answer", Detail: flow.Redact(err)}, Verdict: flow.Away}
 	}
@@ -112,10 +115,10 @@ func (s *Sender) answer(x *flow.Exchange, err error) flow.Answer {
 		}
 	}
 	m, known := meanings[body.Reason]
-	if !known {
-		m = unknown(x.Status)
+	if !known || m.outcome == transport.Unregistered && x.Status != http.StatusGone && x.Status != http.StatusBadRequest {
+		m = unknown(x.Status) // a token is taken by word and status only
 	}
-	a := flow.Answer{Result: transport.Result{Outcome: m.outcome, Reason: body.Reason, Detail: m.detail}, Verdict: m.verdict}
+	a := flow.Answer{Result: transport.Result{Outcome: m.outcome, Reason: flow.Word(body.Reason), Detail: m.detail}, Verdict: m.verdict}
 	switch {
 	case m.outcome == transport.Retry:
 		a.RetryAfter = after

@@ -75,7 +75,7 @@ func New(o Options) (*Sender, error) {
 			o.Endpoint = apns2.HostDevelopment
 		}
 	}
-	if u, err := url.Parse(o.Endpoint); err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" {
+	if u, err := url.Parse(o.Endpoint); err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.User != nil || u.RawQuery != "" {
 		return nil, fmt.Errorf("apns: endpoint %q: https:// and a host are wanted", o.Endpoint)
 	}
 	config := &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}

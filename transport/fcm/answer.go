@@ -1,8 +1,10 @@
 package fcm
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -140,12 +142,13 @@ func (s *Sender) answer(x *flow.Exchange) flow.Answer {
 	}
 	reason := f.code()
 	m, known := meanings[reason]
-	if !known {
-		m = byStatus(x.Status)
+	if !known || reason == unregistered && x.Status != http.StatusNotFound {
+		m = byStatus(x.Status) // a token is taken by word and status only
 	}
 	if reason == "" {
 		reason = f.Error.Status
 	}
+	reason = flow.Word(reason)
 	a := flow.Answer{Result: transport.Result{Outcome: m.outcome, Reason: reason, Detail: m.detail}, Verdict: m.verdict}
 	switch {
 	case m.outcome == transport.Retry:
@@ -164,13 +167,26 @@ func (s *Sender) answer(x *flow.Exchange) flow.Answer {
 	return a
 }
 
-// noAnswer says what it means that the request did not get through, or nothing came back.
+// noAnswer says what it means that nothing came back.
 func noAnswer(err error) flow.Answer {
-	var refused *oauth2.RetrieveError
-	if errors.As(err, &refused) && refused.Response != nil {
-		return noToken(refused)
+	var none *flow.ConnectError
+	if errors.As(err, &none) {
+		return flow.Unreached(err)
 	}
 	return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: "no answer", Detail: flow.Redact(err)}, Verdict: flow.Away}
+}
+
+// noAccess says what it means that there is no access token to ask with.
+func noAccess(err error) flow.Answer {
+	var refused *oauth2.RetrieveError
+	var failed net.Error
+	switch {
+	case errors.As(err, &refused) && refused.Response != nil:
+		return noToken(refused)
+	case errors.As(err, &failed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return flow.Unreached(err)
+	}
+	return flow.Answer{Result: transport.Result{Outcome: transport.Denied, Reason: "no access token", Detail: deniedToken}}
 }
 
 // noToken says what it means that there is no access token (RFC 6749, section 5.2).
@@ -184,7 +200,10 @@ func noToken(refused *oauth2.RetrieveError) flow.Answer {
 		return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: http.StatusText(status), Detail: noFCM}, Verdict: flow.Away}
 	}
 	if status >= 500 || status == http.StatusTooManyRequests {
-		return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: body.Error, Detail: body.Description}, Verdict: flow.Away}
+		return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: flow.Word(body.Error), Detail: short(body.Description)}, Verdict: flow.Away}
 	}
-	return flow.Answer{Result: transport.Result{Outcome: transport.Denied, Reason: body.Error, Detail: deniedToken + ": " + body.Description}}
+	return flow.Answer{Result: transport.Result{Outcome: transport.Denied, Reason: flow.Word(body.Error), Detail: deniedToken + ": " + short(body.Description)}}
 }
+
+// short bounds a description from outside.
+func short(s string) string { return strings.ToValidUTF8(s[:min(len(s), 200)], "") }

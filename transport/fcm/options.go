@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
@@ -68,7 +69,7 @@ func New(ctx context.Context, o Options) (*Sender, error) {
 	if o.Connections < 0 || o.Concurrency < 0 || o.Timeout < 0 || o.BatchSize < 0 {
 		return nil, errors.New("fcm: a limit is below nothing")
 	}
-	if u, err := url.Parse(o.Endpoint); err != nil || u.Scheme != "https" || u.Host == "" {
+	if u, err := url.Parse(o.Endpoint); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
 		return nil, fmt.Errorf("fcm: endpoint %q: https://, a host and a version are wanted", o.Endpoint)
 	}
 	if len(o.ServiceAccount) > 0 {
@@ -105,6 +106,19 @@ func New(ctx context.Context, o Options) (*Sender, error) {
 	return s, nil
 }
 
+// isKey says whether a text is a private key as the console gives it out.
+func isKey(text string) bool {
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return false
+	}
+	_, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		_, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	}
+	return err == nil
+}
+
 // checkAccount looks whether credentials are what one downloads for a service account. What it returns says nothing of what is in them.
 func checkAccount(b transport.Secret) error {
 	var fields struct {
@@ -118,6 +132,8 @@ func checkAccount(b transport.Secret) error {
 	switch {
 	case fields.Type == "service_account" && (fields.PrivateKey == "" || fields.ClientEmail == ""):
 		return errors.New("fcm: Options.ServiceAccount lacks private_key or client_email: it is to be the contents of the key file of a service account")
+	case fields.Type == "service_account" && !isKey(fields.PrivateKey):
+		return errors.New("fcm: the private_key of Options.ServiceAccount is not a PEM key: was the file changed, or its line ends?")
 	case fields.Type == "":
 		return errors.New(`fcm: Options.ServiceAccount has no "type": google-services.json of an app is another file; wanted is the key file of a service account`)
 	}

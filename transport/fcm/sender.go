@@ -76,8 +76,8 @@ func (s *Sender) ask(ctx context.Context, n *transport.Notification) flow.Answer
 		return local(transport.Unregistered, invalidArgument, "the token is not one of FCM")
 	}
 	x := &flow.Exchange{Body: e.body(n.Device.Token, time.Until(n.Message.Expires))}
-	if x.Authorization, err = s.auth.authorization(); err != nil {
-		return noAnswer(err)
+	if x.Authorization, err = s.auth.authorization(ctx); err != nil {
+		return noAccess(err)
 	}
 	if err := x.Do(ctx, s.pool, e.url, maps.Clone(e.header)); err != nil {
 		return noAnswer(err)

@@ -81,3 +81,16 @@ func Redact(err error) string {
 	}
 	return err.Error()
 }
+
+// Word is a service's word as statistics and logs have it: what is none comes from elsewhere, and may have anything in it.
+func Word(s string) string {
+	if len(s) == 0 || len(s) > 64 {
+		return "unknown"
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') && c != '_' && c != '.' && c != '-' {
+			return "unknown"
+		}
+	}
+	return s
+}

@@ -101,6 +101,7 @@ func (g *Gate) Enter(ctx context.Context) error {
 			return &PauseError{wait}
 		}
 		if err := ctx.Err(); err != nil {
+			g.admit() // it may have been this one's turn
 			return err
 		}
 		if g.inside < g.width() {
@@ -129,6 +130,11 @@ func (g *Gate) Enter(ctx context.Context) error {
 	g.mu.Unlock()
 	err := g.limiter.Wait(ctx)
 	g.mu.Lock()
+	if wait := g.paused(); err == nil && wait > 0 { // it was given up meanwhile
+		g.inside--
+		g.admit()
+		return &PauseError{wait}
+	}
 	if err != nil {
 		g.inside--
 		g.admit()
@@ -172,8 +178,11 @@ func (g *Gate) admit() {
 	g.waiting = slices.Delete(g.waiting, 0, n)
 }
 
+// maxAfter bounds how long a service is left alone because an answer asks for it: the answer may be anybody's.
+const maxAfter = 10 * time.Minute
+
 // Leave ends a request. After is how long the service asks to be left alone, as far as it does: it is, when Failures requests in
-// a row were refused.
+// a row were refused, for ten minutes at most.
 func (g *Gate) Leave(v Verdict, after time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -188,7 +197,7 @@ func (g *Gate) Leave(v Verdict, after time.Duration) {
 		g.refused++
 		g.failed++
 		if g.broken = g.broken || g.failed >= max(g.o.Failures, int(g.window)); g.broken && g.paused() <= 0 {
-			g.until = time.Now().Add(max(g.pauses.NextBackOff(), after))
+			g.until = time.Now().Add(max(g.pauses.NextBackOff(), min(after, maxAfter)))
 		}
 	}
 	if g.answers >= max(int(g.window), 1) {

@@ -3,8 +3,8 @@ package flow
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -19,8 +19,18 @@ const (
 	// maxRepeats is how often a request is repeated whose connection was lost under it: the server may have had it.
 	maxRepeats = 5
 	// maxUntaken is how often one is sent to another connection that the server has certainly not taken.
-	maxUntaken = 100
+	maxUntaken = 20
 )
+
+// ConnectError says that there is no connection to the server, so that it was certainly not asked.
+type ConnectError struct{ Err error }
+
+func (e *ConnectError) Error() string { return "connect: " + e.Err.Error() }
+
+// Unwrap returns why.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+var errNotHTTP2 = errors.New("the server does not speak HTTP/2")
 
 // errClosed is what a Pool returns after Close.
 var errClosed = errors.New("the transport is closed")
@@ -38,7 +48,8 @@ type Pool struct {
 	dialing int
 	waiting []chan error // one value for who may look again, or why there is no connection
 	awaited atomic.Bool  // somebody waits
-	spread  time.Time    // no further connection is tried before, beyond the first
+	spread  time.Time    // no further connection is tried before
+	bad     int          // connections in a row on which nothing was answered
 	closed  bool
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -79,7 +90,17 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, err := c.RoundTrip(req)
 		c.load.Add(-1)
 		if err == nil {
-			c.once.Do(func() { close(c.proven) })
+			if resp.ProtoMajor != 2 {
+				resp.Body.Close()
+				p.failed(c, req, errNotHTTP2)
+				return nil, &ConnectError{errNotHTTP2}
+			}
+			c.once.Do(func() {
+				p.mu.Lock()
+				p.bad = 0
+				p.mu.Unlock()
+				close(c.proven)
+			})
 			p.changed(c)
 			return resp, nil
 		}
@@ -91,6 +112,15 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		if repeats > maxRepeats || untaken > maxUntaken || req.Context().Err() != nil {
 			return nil, err
+		}
+		if n := repeats + untaken; n > 1 { // not all of them at once, again and again
+			pause := time.NewTimer(time.Millisecond<<min(n, 8) + rand.N(time.Millisecond<<min(n, 8)))
+			select {
+			case <-pause.C:
+			case <-req.Context().Done():
+				pause.Stop()
+				return nil, err
+			}
 		}
 		if req, err = again(req); err != nil {
 			return nil, err
@@ -125,6 +155,9 @@ func again(req *http.Request) (*http.Request, error) {
 	req.Body, err = req.GetBody()
 	return req, err
 }
+
+// left says that the server has said goodbye on a connection that lies idle.
+func (c *conn) left() bool { return c.load.Load() == 0 && c.InFlight() == 0 && c.Available() == 0 }
 
 // room is how many requests the connection takes beside those that it was given. Those may not have streams yet.
 func (c *conn) room() int {
@@ -234,6 +267,12 @@ func pick(conns []*conn) *conn {
 
 // grow begins to make a connection if there may be one more and those there are do not lie idle. The lock is held.
 func (p *Pool) grow(req *http.Request) {
+	for _, c := range p.conns {
+		if c.left() {
+			p.retire(c)
+			p.work.Go(func() { c.Close() }) // nothing is under way on it, and net/http closes it behind a stream only
+		}
+	}
 	n := len(p.conns) + p.dialing
 	if n >= p.most || n > 0 && (p.dialing > 0 || time.Now().Before(p.spread) || p.idle()) {
 		return
@@ -247,12 +286,24 @@ func (p *Pool) grow(req *http.Request) {
 }
 
 func (p *Pool) idle() bool {
-	return slices.ContainsFunc(p.conns, func(c *conn) bool { return c.InFlight() == 0 })
+	return slices.ContainsFunc(p.conns, func(c *conn) bool { return c.InFlight() == 0 && c.load.Load() == 0 })
 }
 
 func (p *Pool) dial(scheme, host string) {
 	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
 	defer cancel()
+	p.mu.Lock()
+	wait := time.Until(p.spread)
+	if p.bad == 0 {
+		wait = 0 // it is a further one that failed
+	}
+	p.mu.Unlock()
+	if wait > 0 { // a server that takes connections and answers nothing is not stormed
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
 	cc, err := p.transport.NewClientConn(ctx, scheme, host)
 	c := &conn{ClientConn: cc, proven: make(chan struct{}), first: make(chan struct{}, 1)}
 	c.first <- struct{}{}
@@ -265,7 +316,7 @@ func (p *Pool) dial(scheme, host string) {
 	case err != nil:
 		p.spread = time.Now().Add(time.Second)
 		if len(p.conns) == 0 && p.dialing == 0 {
-			p.fail(fmt.Errorf("connect: %w", err))
+			p.fail(&ConnectError{err})
 		}
 	}
 	closed := p.closed
@@ -313,7 +364,11 @@ func (p *Pool) failed(c *conn, req *http.Request, err error) {
 	if gone || unproven {
 		p.retire(c)
 	}
-	if unproven && !p.closed {
+	if unproven {
+		p.bad = min(p.bad+1, 7)
+		p.spread = time.Now().Add(50 * time.Millisecond << p.bad)
+	}
+	if !p.closed && (unproven || gone && c.left()) {
 		p.work.Go(func() { c.Close() })
 	}
 	p.wake(1)

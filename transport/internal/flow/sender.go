@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,10 +37,21 @@ type Sender struct {
 func (s *Sender) Send(ctx context.Context, batch []transport.Notification, ask func(context.Context, *transport.Notification) Answer) []transport.Result {
 	results := make([]transport.Result, len(batch))
 	var next atomic.Int64
-	if s.denied.Load() != nil && len(batch) > 0 {
+	for i := range batch { // one at a time, until the service has said something
+		was := s.denied.Load()
+		if was == nil {
+			break
+		}
 		s.denied.Store(nil)
-		results[0] = s.one(ctx, &batch[0], ask)
-		next.Store(1)
+		a := s.one(ctx, &batch[i], ask)
+		results[i] = a.Result
+		next.Store(int64(i) + 1)
+		if a.Outcome == transport.Denied {
+			break
+		}
+		if a.Verdict != Fine || a.Outcome == transport.Unsent {
+			s.denied.Store(was)
+		}
 	}
 	var workers sync.WaitGroup
 	for range min(s.Workers, len(batch)-int(next.Load())) {
@@ -49,7 +61,7 @@ func (s *Sender) Send(ctx context.Context, batch []transport.Notification, ask f
 				if i >= len(batch) {
 					return
 				}
-				results[i] = s.one(ctx, &batch[i], ask)
+				results[i] = s.one(ctx, &batch[i], ask).Result
 			}
 		})
 	}
@@ -57,8 +69,13 @@ func (s *Sender) Send(ctx context.Context, batch []transport.Notification, ask f
 	return results
 }
 
-func (s *Sender) one(ctx context.Context, n *transport.Notification, ask func(context.Context, *transport.Notification) Answer) transport.Result {
-	a := s.ask(ctx, n, ask)
+func (s *Sender) one(ctx context.Context, n *transport.Notification, ask func(context.Context, *transport.Notification) Answer) (a Answer) {
+	defer func() {
+		if x := recover(); x != nil { // of one notification, not of the process
+			a = Answer{Result: transport.Result{Outcome: transport.Retry, Reason: "panic", Detail: fmt.Sprint(x), RetryAfter: Backoff(n.Attempt)}}
+		}
+	}()
+	a = s.ask(ctx, n, ask)
 	if a.Again {
 		a = s.ask(ctx, n, ask)
 	}
@@ -68,7 +85,7 @@ func (s *Sender) one(ctx context.Context, n *transport.Notification, ask func(co
 	case a.Outcome == transport.Retry && a.RetryAfter <= 0:
 		a.RetryAfter = Backoff(n.Attempt)
 	}
-	return a.Result
+	return a
 }
 
 func (s *Sender) ask(ctx context.Context, n *transport.Notification, ask func(context.Context, *transport.Notification) Answer) Answer {
@@ -86,13 +103,25 @@ func (s *Sender) ask(ctx context.Context, n *transport.Notification, ask func(co
 		return unsent("out of time", 0)
 	}
 	one, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	left := false
+	defer func() {
+		if !left {
+			s.Gate.Leave(Unasked, 0)
+		}
+	}()
 	a := ask(one, n)
-	cancel()
+	left = true
 	if ctx.Err() != nil && a.Verdict == Away {
 		a.Verdict = Unasked // it was given up
 	}
 	s.Gate.Leave(a.Verdict, a.RetryAfter)
 	return a
+}
+
+// Unreached is the answer where there was no connection: nobody was asked, so it counts as no try.
+func Unreached(err error) Answer {
+	return Answer{Result: transport.Result{Outcome: transport.Unsent, Reason: "not reached", Detail: Redact(err)}, Verdict: Away}
 }
 
 func unsent(why string, after time.Duration) Answer {
