@@ -222,7 +222,13 @@ func (r *phoneRunner) run() {
 		done, err := r.step(t)
 		if err != nil {
 			r.d.o.Logger.Error("fanfare: notify phones", "platform", r.platform, "error", err)
-			r.sleep(time.Second)
+			if t.unsaved != nil {
+				r.sleep(time.Second) // the store takes nothing, for any task
+			} else {
+				t.from = r.d.o.now().Add(time.Second)
+			}
+		} else if now := r.d.o.now(); t.from.Before(now) {
+			t.from = now // others have their turn
 		}
 		if done {
 			r.remove(t)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,5 +177,44 @@ func TestMalformedTokens(t *testing.T) {
 	}
 	if s.Requests() != 2 {
 		t.Error(s.Requests(), "requests")
+	}
+}
+
+// TestHangingTokenEndpoint: who waits for an access token waits no longer than its context, and asks once for all.
+func TestHangingTokenEndpoint(t *testing.T) {
+	t.Parallel()
+	s := testServer(t, fcmtest.Options{})
+	release := make(chan struct{})
+	var asked atomic.Int64
+	s.OnRequest(func(r *fcmtest.Request) *fcmtest.Answer {
+		if strings.HasSuffix(r.Path, "/token") {
+			asked.Add(1)
+			select {
+			case <-release:
+			case <-r.Context.Done():
+			}
+		}
+		return nil
+	})
+	sender := testSender(t, s, Options{})
+	tokens := make([]string, 50)
+	for i := range tokens {
+		tokens[i] = s.Token(i)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	for _, r := range sender.Send(ctx, batch(&transport.Content{Title: "hi"}, tokens...)) {
+		if r.Outcome != transport.Unsent {
+			t.Fatalf("%+v", r)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Error("asked", n)
+	}
+	close(release)
+	for _, r := range sender.Send(context.Background(), batch(&transport.Content{Title: "hi"}, tokens...)) {
+		if r.Outcome != transport.Accepted {
+			t.Fatalf("%+v", r)
+		}
 	}
 }

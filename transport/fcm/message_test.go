@@ -212,6 +212,7 @@ func TestOptions(t *testing.T) {
 		"no JSON":         {Options{ServiceAccount: []byte("HIDDEN")}, "not JSON"},
 		"of an app":       {Options{ServiceAccount: []byte(`{"project_info":{"project_id":"HIDDEN"}}`)}, "google-services.json"},
 		"without its key": {Options{ServiceAccount: without("private_key")}, "private_key"},
+		"another key":     {Options{ServiceAccount: []byte(strings.Replace(string(account), "-----BEGIN", "-----BEGUN", 1))}, "not a PEM key"},
 		"another type":    {Options{ServiceAccount: []byte(`{"type":"HIDDEN"}`)}, "does not hold"},
 		"no project":      {Options{ServiceAccount: without("project_id")}, "Options.Project"},
 		"endpoint":        {Options{ServiceAccount: account, Endpoint: "fcm.googleapis.com"}, "https://"},

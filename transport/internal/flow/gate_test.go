@@ -244,3 +244,63 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 }
+
+// TestPauseWhileWaitingForTheRate: who waits for the rate when the service is given up does not begin.
+func TestPauseWhileWaitingForTheRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(GateOptions{Most: 10, PerSecond: 10, Failures: 2})
+		if err := g.Enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		errs := make(chan error, 9)
+		for range 9 {
+			go func() { errs <- g.Enter(t.Context()) }()
+		}
+		synctest.Wait()
+		g.mu.Lock()
+		g.window = 1
+		g.mu.Unlock()
+		g.Leave(Away, 0)
+		if err := <-errs; err != nil { // one has its turn by the rate
+			t.Fatal(err)
+		}
+		g.Leave(Away, 0)
+		for range 8 {
+			var pause *PauseError
+			if err := <-errs; !errors.As(err, &pause) {
+				t.Fatal(err)
+			}
+		}
+		if g.inside != 0 {
+			t.Error(g.inside, "inside")
+		}
+	})
+}
+
+// TestTurnOfOneWhoGivesUp: a turn that comes together with the end of its context is the next one's.
+func TestTurnOfOneWhoGivesUp(t *testing.T) {
+	t.Parallel()
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			g := NewGate(GateOptions{Most: 1})
+			if err := g.Enter(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			first, second := make(chan error, 1), make(chan error, 1)
+			go func() { first <- g.Enter(ctx) }()
+			synctest.Wait()
+			go func() { second <- g.Enter(t.Context()) }()
+			synctest.Wait()
+			g.Leave(Fine, 0)
+			cancel()
+			if <-first == nil {
+				g.Leave(Fine, 0)
+			}
+			if err := <-second; err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
