@@ -9,8 +9,6 @@ import (
 
 // The codes of answers. Those of accounts, of the gateway, and of pushes are the service's.
 const (
-	codeOK = 0
-
 	codeBadURL        = 60002
 	codeBadJSON       = 60003
 	codeBadAccount    = 60004
