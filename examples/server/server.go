@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/rest"
+)
+
+// server is the process: the files, the REST API, the gateway, and the listener that all is reached by.
+type server struct {
+	c        *config
+	log      *slog.Logger
+	p        *fanfare.Pusher
+	gateway  *gateway
+	http     *http.Server
+	listener net.Listener
+	ready    atomic.Bool
+}
+
+// newServer opens the directory and listens. It answers once serve is called.
+func newServer(c *config, log *slog.Logger) (*server, error) {
+	s := &server{c: c, log: log, gateway: newGateway(c, log)}
+	var err error
+	if s.listener, err = net.Listen("tcp", c.listen); err != nil {
+		return nil, err
+	}
+	if s.p, err = fanfare.Open(c.data, fanfare.Options{Online: s.gateway, Logger: log}); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", c.data, err), s.listener.Close())
+	}
+	s.gateway.p = s.p
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 10 * time.Second,
+		WriteTimeout:      time.Minute, // of an answer; WebSockets have their own
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	return s, nil
+}
+
+func (s *server) handler() http.Handler {
+	o := rest.Options{SDKAppID: s.c.sdkAppID, Keys: s.c.keys, Admins: s.c.admins, Kick: s.gateway.kick, Logger: s.log}
+	if s.c.cloudLimits {
+		o.Limits = rest.CloudLimits()
+	}
+	api := rest.Handler(s.p, o)
+	mux := http.NewServeMux()
+	mux.Handle("/v4/", api)
+	mux.Handle("/openapi.json", api)
+	mux.Handle("GET /ws", s.gateway)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.ready.Load() {
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
+	return mux
+}
+
+// serve answers until ctx ends, finishes what was accepted, and closes everything.
+func (s *server) serve(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(s.listener) }()
+	s.ready.Store(true)
+	s.log.Info("serving", "address", s.listener.Addr().String(), "sdkappid", s.c.sdkAppID, "data", s.c.data, "keys", len(s.c.keys))
+	select {
+	case <-ctx.Done():
+		err := s.shutdown()
+		<-failed
+		return err
+	case err := <-failed:
+		return errors.Join(err, s.shutdown())
+	}
+}
+
+// shutdown ends requests, then connections, then the files, in this order: each needs the next.
+func (s *server) shutdown() error {
+	s.log.Info("stopping")
+	s.ready.Store(false)
+	s.gateway.stop()
+	ctx, cancel := context.WithTimeout(context.Background(), s.c.patience)
+	defer cancel()
+	var errs []error
+	if err := s.http.Shutdown(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("requests were cut off: %w", err), s.http.Close())
+	}
+	if err := s.gateway.close(ctx); err != nil {
+		s.log.Warn("connections were cut off") // what they did not acknowledge comes again
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), s.c.patience)
+	defer cancel()
+	if err := s.p.Close(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("closing the files: %w", err))
+	}
+	s.log.Info("stopped")
+	return errors.Join(errs...)
+}
