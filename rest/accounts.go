@@ -165,6 +165,11 @@ func (a *API) accountDelete(r *request) (answer, error) {
 	out := &accountAnswer{ResultItem: make([]accountResult, len(ids))}
 	for i, id := range ids {
 		out.ResultItem[i] = accountResult{UserID: id}
+		if done[i] && a.o.Kick != nil { // its sessions would get nothing any more, also if it is imported again
+			if err := a.o.Kick(r.ctx, id); err != nil {
+				a.o.Logger.Error("rest: kick after a deletion", "error", err)
+			}
+		}
 		if !done[i] {
 			out.ResultItem[i].ResultCode, out.ResultItem[i].ResultInfo = codeUnknownUser, unknownInfo
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"testing"
+
+	"github.com/coder/websocket"
 )
 
 // TestEndToEnd goes over real HTTP and WebSockets, and over the end of a process.
@@ -42,7 +44,13 @@ func TestEndToEnd(t *testing.T) {
 	carol := p.dial("carol")
 	carol.ack(carol.expect("all", "tag"))
 	carol.leave()
-	p.stop()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		p.stop()
+	}()
+	online["bob"].closed(websocket.StatusGoingAway, "the server is stopping")
+	<-stopped
 
 	p = start(t, dir)
 	pushes() // the same ones: nobody gets anything twice for it
