@@ -2,7 +2,6 @@
 // speaks it changes its base URL. docs/rest.md has the commands, what each answer means, and where sources are silent and this package decides.
 //
 //	api := rest.Handler(p, rest.Options{SDKAppID: 1400000000, Keys: []transport.Secret{key}})
-//	defer api.Close()
 //	http.Handle("/v4/", api)
 //
 // It stands on the public API of the Pusher alone.

@@ -15,7 +15,6 @@ import (
 
 const (
 	maxLifeTime = 7 * 24 * 3600 // seconds
-	maxDataID   = 64
 	// keyPrefix begins the keys of pushes that came through this API, of which there may be so many a day.
 	keyPrefix = "rest:"
 )

@@ -60,7 +60,7 @@ func (a *API) addTag(r *request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	replace, _ := asInteger(r.body["Replace"]) // of the newer service
+	replace, _ := asInteger(r.body["Replace"])
 	done, err := a.change(r, ids, func(b *fanfare.Batch, i int) {
 		if replace == 1 {
 			b.ClearTags(ids[i])
