@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -132,6 +133,7 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request) (out answer, err *E
 	if err != nil {
 		return nil, err
 	}
+	body = bytes.TrimSpace(body) // what is looked at by its first byte has none before it
 	o, e := parseObject(body)
 	if e != nil {
 		return nil, refuse(c.badJSON, "the body is not a JSON object: %v", e)

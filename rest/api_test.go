@@ -185,6 +185,12 @@ func TestLiberal(t *testing.T) {
 		s.want("all_member_push/im_get_tag", `{"To_Account":["u1"]}`, 0, `{"UserTags":`+list+`,"Tags":`+list+`}`)
 		s.want("all_member_push/im_remove_tag", body, 0, "")
 	}
+	// White space may stand around a body.
+	s.want("all_member_push/im_add_tag", "\n {\"To_Account\":\"u2\",\"Tags\":[\"b\"]}\r\n", 0, "")
+	// The old command knows no Replace.
+	s.want("all_member_push/im_add_tag", `{"Replace":1,"UserTags":[{"To_Account":"u2","Tags":["c"]}]}`, 0, "")
+	list := `[{"To_Account":"u2","Tags":["b","c"]}]`
+	s.want("all_member_push/im_get_tag", `{"To_Account":["u2"]}`, 0, `{"UserTags":`+list+`,"Tags":`+list+`}`)
 	for i, condition := range []string{
 		``, `,"Condition":null`, `,"Condition":{}`, `,"Condition":[]`, `,"Condition":[{}]`, `,"Condition":{"TagsOr":null,"AttrsAnd":null}`, `,"Condition":[{"TagsOr":[],"TagsAnd":[],"AttrsOr":{}}]`,
 		`,"From_Account":"","OfflinePushInfo":null,"CloudCustomData":null`, `,"MsgLifeTime":null`,
@@ -262,7 +268,8 @@ func TestCodes(t *testing.T) {
 		{"all_member_push/im_push", text(`,"MsgRandom":1,"Condition":{"TagsOr":[""]}`), 90040, "TagsOr"},
 		{"all_member_push/im_push", text(`,"MsgRandom":1,"Condition":{"TagsOr":["` + long + `"]}`), 90020, "51"},
 		{"all_member_push/im_push", text(`,"MsgRandom":1,"Condition":{"TagsOr":["a"],"AttrsOr":{"sex":"f"}}`), 90039, "Condition"},
-		{"all_member_push/im_push", text(`,"MsgRandom":1,"Condition":{"AttrsOr":{"size":"f"}}`), 90033, "Condition"},
+		{"all_member_push/im_push", text(`,"MsgRandom":1,"Condition":{"AttrsOr":{"size":"f"}}`), 90033, `"size"`},
+		{"timpush/add_tag", `{"Replace":7,"UserTags":[{"To_Account":"u1","Tags":["a"]}]}`, 90001, "Replace is 7"},
 		{"all_member_push/im_push", text(`,"MsgRandom":1,"Condition":7`), 90001, "Condition"},
 		{"all_member_push/im_push", text(`,"MsgRandom":1,"CloudCustomData":"` + strings.Repeat("x", 13<<10) + `"`), 90056, "body"},
 		{"all_member_push/im_push", text(`,"MsgRandom":1,"CloudCustomData":"` + strings.Repeat("x", 65<<10) + `"`), 90056, "65536"},
@@ -285,6 +292,12 @@ func TestCodes(t *testing.T) {
 		if out["ErrorCode"] != float64(c.code) || !strings.Contains(out["ErrorInfo"].(string), c.says) {
 			t.Errorf("%s %.200s: %v, want %d naming %s", c.command, c.body, out, c.code, c.says)
 		}
+	}
+	// One whose step would be too large is told so, not to try again.
+	names := strings.Repeat(`"sex",`, 150_000) + `"sex"`
+	s.api.o.MaxBodyBytes = 1 << 20
+	if out := s.call("all_member_push/im_remove_attr", `{"UserAttrs":[{"To_Account":"u1","Attrs":[`+names+`]}]}`); out["ErrorCode"] != float64(codeTooLarge) {
+		t.Error(out)
 	}
 	for i := range 11 { // up to 100 tags
 		code := map[bool]int{false: 0, true: 90032}[i == 10]

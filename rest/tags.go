@@ -11,10 +11,11 @@ const maxTagsAtOnce = 10
 
 func init() {
 	for _, service := range []string{"all_member_push/im_", "timpush/"} {
-		serve(service+"add_tag", (*API).addTag)
 		serve(service+"get_tag", (*API).getTag)
 		serve(service+"remove_tag", (*API).removeTag)
 	}
+	serve("all_member_push/im_add_tag", (*API).addTag)
+	serve("timpush/add_tag", (*API).addOrReplaceTag)
 	serve("all_member_push/im_remove_all_tags", (*API).clearTags)
 	serve("timpush/clear_all_tags", (*API).clearTags)
 }
@@ -55,14 +56,24 @@ func (r *request) userTags() (ids []string, tags [][]string, err error) {
 }
 
 // addTag adds tags to up to 100 users in one durable step. Those who are not imported are told, the others are done.
-func (a *API) addTag(r *request) (answer, error) {
+func (a *API) addTag(r *request) (answer, error) { return a.tag(r, false) }
+
+// addOrReplaceTag does the same, and takes their other tags away where Replace is 1.
+func (a *API) addOrReplaceTag(r *request) (answer, error) {
+	replace, is := asInteger(r.body["Replace"])
+	if r.body.has("Replace") && (!is || replace != 0 && replace != 1) {
+		return nil, refuse(codePushBadJSON, "Replace is %s: 0 and 1 are known", show(r.body["Replace"]))
+	}
+	return a.tag(r, replace == 1)
+}
+
+func (a *API) tag(r *request, replace bool) (answer, error) {
 	ids, tags, err := r.userTags()
 	if err != nil {
 		return nil, err
 	}
-	replace, _ := asInteger(r.body["Replace"])
 	done, err := a.change(r, ids, func(b *fanfare.Batch, i int) {
-		if replace == 1 {
+		if replace {
 			b.ClearTags(ids[i])
 		}
 		b.AddTags(ids[i], tags[i]...)

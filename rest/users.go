@@ -42,10 +42,13 @@ func (a *API) change(r *request, ids []string, add func(b *fanfare.Batch, i int)
 		}
 		err := a.p.Apply(r.ctx, &b)
 		var of *fanfare.BatchError
+		var limit *fanfare.LimitError
 		switch {
 		case err == nil:
 			return done, nil
-		case !errors.As(err, &of):
+		case !errors.As(err, &of) && errors.As(err, &limit): // of the step as a whole
+			return nil, refuse(codeTooLarge, "%v", err)
+		case of == nil:
 			return nil, err
 		case !errors.Is(of.Err, fanfare.ErrUnknownUser):
 			return nil, changeError(ids[at[of.Index]], of.Err)

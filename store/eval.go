@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"hash/fnv"
 	"slices"
 	"sync"
@@ -39,7 +40,7 @@ func compile(e *Expr, v *view, names func(string) (uint8, bool)) (*program, erro
 	case OpAttr:
 		slot, ok := names(e.Name)
 		if !ok {
-			return nil, ErrUnnamedAttribute
+			return nil, fmt.Errorf("%w: %q", ErrUnnamedAttribute, e.Name)
 		}
 		fact(attrFactKey(slot, e.Value))
 	case OpUsers:
