@@ -113,9 +113,7 @@ func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.Bl
 	d.flightsMu.Unlock()
 	f.left.Store(1)
 	for _, platform := range t.Platforms {
-		if d.phones.start(f, platform, t) {
-			f.retain()
-		}
+		d.phones.start(f, platform, t)
 	}
 	d.lanesMu.Lock()
 	d.lastSeq = t.Seq

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
 )
@@ -71,4 +72,26 @@ func TestOutcomeWithoutRoom(t *testing.T) {
 			t.Errorf("when there is room again: %+v", g)
 		}
 	})
+}
+
+// TestPhonesAreCountedBeforeTheyRun: a platform may be done with a task, because its sender is denied, before the push
+// has been handed to the lanes. Its part is counted before the runner can see it, or the fan-out would end twice.
+func TestPhonesAreCountedBeforeTheyRun(t *testing.T) {
+	t.Parallel()
+	o := Options{Grace: -1}
+	o.fill()
+	d := newDelivery(t.Context(), &o)
+	phones, err := newPhones(d, []transport.Mobile{transporttest.NewPhones("apns")})
+	must(t, err)
+	f := &flight{d: d, seq: 1, done: make(chan struct{})}
+	f.retain() // as Accepted does, until it has handed the push to everyone
+	phones.start(f, "apns", &store.Task{Seq: 1})
+	phones.start(f, "fcm", &store.Task{Seq: 1}) // no transport
+	r := phones.runners["apns"]
+	r.remove(r.tasks[1])
+	if left := f.left.Load(); left != 1 {
+		t.Fatalf("%d parts left, want the push's own", left)
+	}
+	f.release()
+	<-f.done
 }

@@ -151,13 +151,10 @@ func (p *phones) run() {
 }
 
 // start begins a task's work on a platform, if there is a transport for it.
-func (p *phones) start(f *flight, platform string, t *store.Task) bool {
-	r := p.runners[platform]
-	if r == nil {
-		return false
+func (p *phones) start(f *flight, platform string, t *store.Task) {
+	if r := p.runners[platform]; r != nil {
+		r.add(&phoneTask{f: f, seq: f.seq, always: t.Always, from: p.from(t)})
 	}
-	r.add(&phoneTask{f: f, seq: f.seq, always: t.Always, from: p.from(t)})
-	return true
 }
 
 // from is when a task's phones are notified at the earliest.
@@ -196,7 +193,10 @@ func (p *phones) end(seq uint64) {
 	}
 }
 
+// add hands a task to the runner, which may be done with it before add returns: so its part in the
+// fan-out is counted first.
 func (r *phoneRunner) add(t *phoneTask) {
+	t.f.retain()
 	t.at = t.due()
 	r.mu.Lock()
 	r.tasks[t.seq] = t

@@ -101,7 +101,6 @@ func (p *Pusher) resume(ctx context.Context) error {
 			f = &flight{d: d, seq: w.Seq, done: make(chan struct{})}
 			d.flights[w.Seq] = f
 		}
-		f.retain()
 		r.add(&phoneTask{
 			f: f, seq: w.Seq, always: t.Always, next: w.Next, retries: w.Retries,
 			from: p.delivery.phones.from(&t.Task),
