@@ -65,7 +65,7 @@ func ExamplePusher_Ack() {
 	// after: 1 delivered, 0 pending
 }
 
-// Clients that keep messages in order may acknowledge all up to one.
+// A host that handed over what was pending, in order, may acknowledge all up to one message.
 func ExamplePusher_AckThrough() {
 	p, done := temporary(fanfare.Options{})
 	defer done()

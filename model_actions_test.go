@@ -475,10 +475,18 @@ func (m *modelRun) ack() {
 	}
 	if m.v.acks && rapid.IntRange(0, 3).Draw(m.T, "what was sent") > 0 { // a client that acknowledges what it got
 		if c := m.conns[id]; c != nil {
+			var got []*naiveTask
 			for _, w := range m.n.waiting(id) {
 				if _, sent := c.sent[w.seq]; sent && rapid.IntRange(0, 4).Draw(m.T, "lost") > 0 {
-					m.ackOne(id, w, false)
+					got = append(got, w)
 				}
+			}
+			if len(got) > 0 && rapid.Bool().Draw(m.T, "in one") {
+				m.ackSeveral(id, got)
+				return
+			}
+			for _, w := range got {
+				m.ackOne(id, w, false)
 			}
 			return
 		}
@@ -505,18 +513,39 @@ func (m *modelRun) ackOne(id string, t *naiveTask, through bool) {
 	m.must(err, "ack")
 	moment := m.log.mark()
 	for _, x := range m.n.tasks[:t.seq] {
-		g := x.audience[id]
-		if g == nil || x.fleeting() || x != t && !through {
-			continue
+		if x == t || through {
+			m.has(id, x, moment)
 		}
-		if g.closed == 0 {
-			g.closed = moment
-		}
-		if g.pending {
-			g.pending = false
-			x.delivered++
-			x.unsure = x.unsure || !x.expires.After(m.now())
-		}
+	}
+}
+
+// ackSeveral acknowledges messages in one call, in any order, one of them twice.
+func (m *modelRun) ackSeveral(id string, list []*naiveTask) {
+	m.drain()
+	var ids []string
+	for _, t := range rapid.Permutation(list).Draw(m.T, "order") {
+		ids = append(ids, t.id)
+	}
+	m.must(m.p.Ack(m.ctx, id, ids[0], ids...), "ack several")
+	moment := m.log.mark()
+	for _, x := range list {
+		m.has(id, x, moment)
+	}
+}
+
+// has notes that a user has a message.
+func (m *modelRun) has(id string, x *naiveTask, moment int) {
+	g := x.audience[id]
+	if g == nil || x.fleeting() {
+		return
+	}
+	if g.closed == 0 {
+		g.closed = moment
+	}
+	if g.pending {
+		g.pending = false
+		x.delivered++
+		x.unsure = x.unsure || !x.expires.After(m.now())
 	}
 }
 

@@ -3,27 +3,44 @@ package fanfare
 import (
 	"context"
 	"iter"
+	"slices"
 
 	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 )
 
-// Ack says that a user has a message: it is not delivered to the user again.
+// Ack says that a user has a message, or several of them: they are not delivered to the user again.
 // Acks of one user may come in any order, twice, and for messages that have
-// ended; each counts once. It is durable when it returns. An ID that is none, or is
-// of no task, is [ErrUnknownTask].
-func (p *Pusher) Ack(ctx context.Context, user, messageID string) error {
+// ended; each counts once. It is one step, durable when it returns. An ID that is none, or is
+// of no task, is [ErrUnknownTask], and then none of them counts.
+func (p *Pusher) Ack(ctx context.Context, user, messageID string, more ...string) error {
 	ord, seq, err := p.acked(user, messageID)
 	if err != nil {
 		return err
 	}
-	_, err = p.store.Ack(ctx, ord, seq)
+	if len(more) == 0 {
+		_, err = p.store.Ack(ctx, ord, seq)
+		return err
+	}
+	seqs := append(make([]uint64, 0, 1+len(more)), seq)
+	for _, id := range more {
+		if seq, err = p.taskSeq(id); err != nil {
+			return err
+		}
+		seqs = append(seqs, seq)
+	}
+	slices.Sort(seqs)
+	_, err = p.store.Propose(ctx, &store.CaughtUp{Ordinal: ord, Seqs: slices.Compact(seqs)})
 	return err
 }
 
 // AckThrough says that a user has a message and everything sent before it. It is for
-// clients that keep messages in order themselves: a frame that was lost before
+// clients that were handed all of that in order, as by [Pusher.Pending]: what was lost before
 // the last one counts as received too. Otherwise it is as [Pusher.Ack].
+//
+// It is not for an acknowledgement that a client sends on one of several connections, or on a new one: a Deliver that began
+// before the old connection was lost may reach the new one ahead of what is older. A host notes
+// what it wrote to each connection, and calls Ack with that part of it.
 func (p *Pusher) AckThrough(ctx context.Context, user, messageID string) error {
 	ord, seq, err := p.acked(user, messageID)
 	if err != nil {

@@ -308,10 +308,21 @@ func TestClientAcks(t *testing.T) {
 			t.Fatal("on the way:", n)
 		}
 		for i, task := range tasks[:64] {
-			if i != 10 {
+			if i < 10 {
 				must(t, p.Ack(ctx, "a", task.ID))
 			}
 		}
+		var ids []string
+		for _, task := range tasks[11:64] {
+			ids = append(ids, task.ID)
+		}
+		if err := p.Ack(ctx, "a", ids[0], append(ids[1:], "none")...); !errors.Is(err, ErrUnknownTask) {
+			t.Fatal(err)
+		}
+		if g := progress(t, tasks[11]); g.Delivered != 0 {
+			t.Fatalf("one that is none, and the others count: %+v", g)
+		}
+		must(t, p.Ack(ctx, "a", ids[0], append(ids[1:], ids[0])...))
 		synctest.Wait()
 		if n := len(rec.Received("a")); n != 70 {
 			t.Fatal("after acks:", n)

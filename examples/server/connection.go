@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -17,6 +19,9 @@ const (
 	ackTimeout   = 10 * time.Second
 	pingEvery    = 30 * time.Second
 	pongTimeout  = 10 * time.Second
+	// maxUnacked is how many frames a connection remembers that the client has not acknowledged. The library has 64 messages with
+	// retention on their way to a user; the others are messages without, which a client need not acknowledge.
+	maxUnacked = 512
 	// finishTimeout is for what is still in the queue and for acks that are on their way.
 	finishTimeout = 5 * time.Second
 )
@@ -26,6 +31,8 @@ type connection struct {
 	g      *gateway
 	user   string
 	out    chan []byte
+	mu     sync.Mutex
+	sent   []string        // the messages put into out, in order, that the client has not acknowledged
 	ending context.Context // ends with the websocket.CloseError that the client is told
 	ended  context.CancelCauseFunc
 	io     context.Context // of reads and writes: its end cuts the connection off
@@ -39,14 +46,34 @@ func newConnection(g *gateway, user string) *connection {
 	return c
 }
 
-// put adds a frame to the queue, or says that it is full. It never blocks.
-func (c *connection) put(text []byte) bool {
+// put adds a message to the queue, or says that it is full. It never blocks.
+func (c *connection) put(id string, text []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	select {
 	case c.out <- text:
-		return true
 	default:
 		return false
 	}
+	if len(c.sent) >= maxUnacked { // the oldest comes again
+		c.sent = slices.Delete(c.sent, 0, 1)
+	}
+	c.sent = append(c.sent, id)
+	return true
+}
+
+// acked takes out what an acknowledgement is for: a message, and all that this connection was sent before it, the first time that
+// it was. What another connection was sent is not among it, as that one may have lost it.
+func (c *connection) acked(id string) (before []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.sent, id)
+	if i < 0 { // it came over an earlier connection
+		return nil
+	}
+	before = slices.Clone(c.sent[:i])
+	c.sent = slices.Delete(c.sent, 0, i+1)
+	return before
 }
 
 // end has the connection closed. It waits for nothing; the first reason is the one that the client is told.
@@ -91,11 +118,11 @@ func (c *connection) read(ws *websocket.Conn) {
 	}
 }
 
-// ack says that the client has a message and all before it; it does so also while the connection ends.
+// ack says that the client has a message and all that came before it; it does so also while the connection ends.
 func (c *connection) ack(id string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
-	err := c.g.p.AckThrough(ctx, c.user, id)
+	err := c.g.p.Ack(ctx, c.user, id, c.acked(id)...)
 	switch {
 	case err == nil:
 		return true

@@ -80,8 +80,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // join puts a connection where Deliver finds it, and makes the user online. The session is a new one for all of the user's connections, so
-// that everything that is not acknowledged comes, in order and before what is newer: an ack of this connection counts for
-// all that is older, and what went to another one of the user's, perhaps a dead one, must not count as received.
+// that everything that is not acknowledged comes to this one too: what went to another one of the user's, perhaps a dead one, may not have been received.
 func (g *gateway) join(ctx context.Context, c *connection) error {
 	// Who is new is written to the disk, which nobody else should wait for.
 	if _, err := g.p.User(ctx, c.user); errors.Is(err, fanfare.ErrUnknownUser) {
@@ -151,7 +150,7 @@ func (g *gateway) Deliver(_ context.Context, id string, m *transport.Message) er
 	g.mu.RLock()
 	if u := g.users[id]; u != nil {
 		for _, c := range u.connections {
-			if c.put(text) {
+			if c.put(m.ID, text) {
 				taken = true
 			} else {
 				slow = append(slow, c)

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +89,31 @@ func TestSecondConnection(t *testing.T) {
 	dead.ws.CloseNow()
 	p.push(3, "three", week)
 	p.dial("alice").expect("three")
+}
+
+// TestAckOfWhatCameEarly: a message that was under way when the connection before was lost can come ahead of older ones. Its ack must
+// not count for those, as they may be lost too.
+func TestAckOfWhatCameEarly(t *testing.T) {
+	c := newConnection(&gateway{queue: 2 * maxUnacked}, "alice")
+	for _, id := range []string{"5", "3", "4", "5", "6"} {
+		if !c.put(id, nil) {
+			t.Fatal("full")
+		}
+	}
+	for _, of := range []struct {
+		ack    string
+		before []string
+	}{{"5", nil}, {"of another connection", nil}, {"4", []string{"3"}}, {"4", nil}, {"6", []string{"5"}}} {
+		if before := c.acked(of.ack); !slices.Equal(before, of.before) {
+			t.Errorf("an ack of %s is one of %v too, want %v", of.ack, before, of.before)
+		}
+	}
+	for i := range maxUnacked + 1 { // who acknowledges nothing costs no more than this
+		c.put(strconv.Itoa(i), nil)
+	}
+	if n := len(c.acked(strconv.Itoa(maxUnacked))); n != maxUnacked-1 {
+		t.Errorf("%d messages are remembered", n+1)
+	}
 }
 
 func TestBadFrames(t *testing.T) {
