@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"errors"
 	"fmt"
 	"unicode/utf8"
 
@@ -77,7 +76,10 @@ func (a *API) multiaccountImport(r *request) (answer, error) {
 		if o, isObject := asObject(raw); isObject {
 			id, err = account(o)
 		} else if !is {
-			return nil, refuse(codeNotString, "an account of %s is %s, not a string", name, show(raw))
+			err = refuse(codeNotString, "an account of %s is %s, not a string", name, show(raw))
+		}
+		if err != nil && err.Code == codeNotString {
+			return nil, err
 		}
 		if err != nil {
 			out.FailAccounts = append(out.FailAccounts, id)
@@ -146,7 +148,7 @@ func (a *API) accountCheck(r *request) (answer, error) {
 // known says whether a user is known.
 func (a *API) known(r *request, id string) (bool, error) {
 	_, err := a.p.User(r.ctx, id)
-	if errors.Is(err, fanfare.ErrUnknownUser) {
+	if isUnknown(err) {
 		return false, nil
 	}
 	return err == nil, err

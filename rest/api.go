@@ -58,6 +58,7 @@ type command struct {
 	run func(*API, *request) (answer, error)
 	// The codes for what is wrong with any of the service's commands, where they are not those of the gateway.
 	badJSON, notAdmin, inside int
+	noFields                  bool // it reads none, so that an empty list, which is an empty map of PHP's, is as good as none
 }
 
 // request is a call of a command.
@@ -72,12 +73,13 @@ type request struct {
 var commands = map[string]*command{}
 
 // serve adds a command.
-func serve(path string, run func(*API, *request) (answer, error)) {
+func serve(path string, run func(*API, *request) (answer, error)) *command {
 	c := &command{run: run, inside: codeAccountInside, badJSON: codeBadJSON, notAdmin: codeNotAdmin}
 	if strings.HasPrefix(path, "all_member_push/") || strings.HasPrefix(path, "timpush/") {
 		c.badJSON, c.notAdmin, c.inside = codePushBadJSON, codePushNotAdmin, codeInside
 	}
 	commands[path] = c
+	return c
 }
 
 // ServeHTTP answers a request. Whatever comes, the answer is JSON with ActionStatus, ErrorCode and ErrorInfo, and the status of HTTP 200.
@@ -134,6 +136,9 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request) (out answer, err *E
 		return nil, err
 	}
 	body = bytes.TrimSpace(body) // what is looked at by its first byte has none before it
+	if c.noFields && isEmptyList(body) {
+		body = nil
+	}
 	o, e := parseObject(body)
 	if e != nil {
 		return nil, refuse(c.badJSON, "the body is not a JSON object: %v", e)

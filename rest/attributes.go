@@ -16,7 +16,7 @@ const maxValue = 50
 func init() {
 	for _, service := range []string{"all_member_push/im_", "timpush/"} {
 		serve(service+"set_attr_name", (*API).setAttrName)
-		serve(service+"get_attr_name", (*API).getAttrName)
+		serve(service+"get_attr_name", (*API).getAttrName).noFields = true
 		serve(service+"set_attr", (*API).setAttr)
 		serve(service+"get_attr", (*API).getAttr)
 		serve(service+"remove_attr", (*API).removeAttr)
@@ -25,7 +25,7 @@ func init() {
 
 // setAttrName names attributes. Those not mentioned keep their names.
 func (a *API) setAttrName(r *request) (answer, error) {
-	o, is := asObject(r.body["AttrNames"])
+	o, is := asMap(r.body["AttrNames"])
 	if !is || len(o) == 0 {
 		return nil, refuse(codePushBadJSON, `AttrNames is %s, not an object such as {"0":"sex"}`, show(r.body["AttrNames"]))
 	}
@@ -152,14 +152,14 @@ type attrsAnswer struct {
 }
 
 func (a *API) getAttr(r *request) (answer, error) {
-	ids, err := r.accounts(maxAccounts, codeTooMany)
+	ids, err := r.accounts(maxAccounts, codeTooMany, codePushBadJSON)
 	if err != nil {
 		return nil, err
 	}
 	out := &attrsAnswer{UserAttrs: []userAttrs{}}
 	for _, id := range ids {
 		attrs, err := a.p.Attributes(r.ctx, id)
-		if errors.Is(err, fanfare.ErrUnknownUser) {
+		if isUnknown(err) {
 			out.ErrorList = append(out.ErrorList, errorItem{id, codeUnknownUser, unknownInfo})
 			continue
 		}

@@ -75,7 +75,9 @@ func (a *API) authorize(q url.Values) (identifier string, err *Error) {
 		if e != nil {
 			return "", sigError(e)
 		}
-		a.verified.add(key, s.Expires())
+		if slices.Contains(a.o.Admins, identifier) { // else any user could push theirs out
+			a.verified.add(key, s.Expires())
+		}
 	}
 	return identifier, nil
 }

@@ -36,7 +36,7 @@ func TestReasons(t *testing.T) {
 		{svc + "account_import", `{"UserID":null}`, 70402, "UserID", "missing"},
 		{svc + "account_import", `{"UserID":"` + strings.Repeat("é", 17) + `"}`, 70402, "UserID", "é"},
 		{svc + "account_import", `{"userid":"u1"}`, 70402, "UserID", "missing"},
-		{svc + "account_import", `[]`, 60003, "JSON", "array"},
+		{svc + "account_import", `[7]`, 60003, "JSON", "array"},
 		{svc + "account_import", `{"UserID":"u1"} x`, 60003, "JSON", "x"},
 		{svc + "multiaccount_import", `{}`, 70402, "AccountList", "nothing"},
 		{svc + "multiaccount_import", `{"Accounts":"u1"}`, 70402, "Accounts", "u1"},
@@ -50,12 +50,17 @@ func TestReasons(t *testing.T) {
 		{"openim/querystate", `{"To_Account":` + repeat(`""`, 1) + `}`, 70402, "To_Account", `""`},
 		{pushes + "get_tag", `{}`, 90001, "To_Account", "nothing"},
 		{pushes + "get_tag", `{"To_Account":[]}`, 90001, "To_Account", "[]"},
-		{pushes + "get_tag", `{"To_Account":[{}]}`, 90001, "To_Account", "{}"},
+		{svc + "account_import", `[]`, 60003, "JSON", "array"},
+		{svc + "multiaccount_import", `{"AccountList":[{"UserID":"u1"},{"UserID":7}]}`, 60015, "UserID", "7"},
+		{"openim/querystate", `{}`, 70402, "To_Account", "nothing"},
+		{"openim/querystate", `{"To_Account":["u1",7]}`, 60015, "To_Account", "7"},
+		{pushes + "get_tag", `{"To_Account":["u1",null]}`, 90001, "To_Account", "null"},
+		{pushes + "get_tag", `{"To_Account":[{}]}`, 60015, "To_Account", "{}"},
 		{pushes + "get_tag", `{"To_Account":` + repeat(`"u"`, 101) + `}`, 90018, "To_Account", "101"},
 		{pushes + "remove_all_tags", `{"To_Account":` + repeat(`"u"`, 101) + `}`, 90018, "To_Account", "101"},
 		{pushes + "add_tag", `{"UserTags":[]}`, 90001, "UserTags", ""},
 		{pushes + "add_tag", `{"UserTags":"u1"}`, 90001, "UserTags", `"u1"`},
-		{pushes + "add_tag", `{"UserTags":[{"To_Account":7,"Tags":["a"]}]}`, 90001, "To_Account", "7"},
+		{pushes + "add_tag", `{"UserTags":[{"To_Account":7,"Tags":["a"]}]}`, 60015, "To_Account", "7"},
 		{pushes + "add_tag", `{"UserTags":[{"To_Account":"u1","Tags":"a"}]}`, 90001, "Tags", `"a"`},
 		{pushes + "add_tag", `{"UserTags":[{"To_Account":"u1"}]}`, 90001, "Tags", "nothing"},
 		{pushes + "remove_tag", `{"UserTags":` + repeat(`{}`, 101) + `}`, 90018, "UserTags", "101"},
@@ -66,6 +71,9 @@ func TestReasons(t *testing.T) {
 		{pushes + "set_attr", `{"UserAttrs":[{"To_Account":"u1","Attrs":{"":"x"}}]}`, 90033, "name", `""`},
 		{pushes + "remove_attr", `{"UserAttrs":[{"To_Account":"u1","Attrs":["size"]}]}`, 90033, "size", "u1"},
 		{pushes + "remove_attr", `{"UserAttrs":[{"To_Account":"u1","Attrs":[]}]}`, 90033, "Attrs", "[]"},
+		{pushes + "remove_attr", `{"To_Account":"u1","Attrs":[]}`, 90033, "Attrs", "[]"},
+		{pushes + "set_attr", `{"UserAttrs":[]}`, 90001, "UserAttrs", "[]"},
+		{pushes + "add_tag", `{"To_Account":"u1","Tags":[]}`, 90001, "Tags", "[]"},
 		{pushes + "set_attr_name", `{"AttrNames":{"5":"sex"}}`, 90033, "sex", "3"},
 		{pushes + "set_attr_name", `{"AttrNames":{"05":"a"}}`, 90033, "AttrNames", `"05"`},
 		{pushes + "set_attr_name", `{"AttrNames":{"-1":"a"}}`, 90033, "AttrNames", `"-1"`},
@@ -81,7 +89,14 @@ func TestReasons(t *testing.T) {
 		{pushes + "push", text(`,"MsgRandom":1,"MsgLifeTime":0.5`), 90026, "MsgLifeTime", "0.5"},
 		{pushes + "push", text(`,"MsgRandom":1,"OfflinePushInfo":7`), 90001, "OfflinePushInfo", "7"},
 		{pushes + "push", text(`,"MsgRandom":1,"OfflinePushInfo":{"PushFlag":2}`), 90001, "PushFlag", "2"},
-		{pushes + "push", text(`,"MsgRandom":1,"OfflinePushInfo":{"Title":{}}`), 90001, "Title", "{}"},
+		{pushes + "push", text(`,"MsgRandom":1,"OfflinePushInfo":{"Title":{}}`), 90001, "OfflinePushInfo.Title", "{}"},
+		{pushes + "push", text(`,"MsgRandom":1,"OfflinePushInfo":{"Ext":[1]}`), 90001, "OfflinePushInfo.Ext", "[1]"},
+		{pushes + "push", text(`,"MsgRandom":1,"OfflinePushInfo":{"ApnsInfo":[1]}`), 90001, "OfflinePushInfo.ApnsInfo", "[1]"},
+		{pushes + "push", text(`,"MsgRandom":1,"OfflinePushInfo":{"ApnsInfo":{"Sound":{}}}`), 90001, "OfflinePushInfo.ApnsInfo.Sound", "{}"},
+		{pushes + "push", text(`,"MsgRandom":1,"OfflinePushInfo":{"ApnsInfo":{"MutableContent":"yes"}}`), 90001, "OfflinePushInfo.ApnsInfo.MutableContent", "yes"},
+		{pushes + "push", text(`,"MsgRandom":1,"OfflinePushInfo":{"PushFlag":1,"AndroidInfo":{"OPPOCategory":[]}}`), 90001, "OfflinePushInfo.AndroidInfo.OPPOCategory", "[]"},
+		{pushes + "push", text(`,"MsgRandom":1,"DataId":"` + strings.Repeat("x", 65) + `"`), 90001, "DataId", "65"},
+		{pushes + "push", text(`,"MsgRandom":1,"DataId":7`), 90001, "DataId", "7"},
 		{pushes + "push", text(`,"MsgRandom":1,"Condition":[{},{}]`), 90001, "Condition", "2"},
 		{pushes + "push", text(`,"MsgRandom":1,"Condition":{"TagsAnd":"a"}`), 90001, "Condition.TagsAnd", `"a"`},
 		{pushes + "push", text(`,"MsgRandom":1,"Condition":{"TagsAnd":["a"],"AttrsAnd":{"sex":"f"}}`), 90039, "tags", "attributes"},
@@ -149,6 +164,9 @@ func TestNotAdministrator(t *testing.T) {
 		if out["ErrorCode"] != code || !strings.Contains(out["ErrorInfo"].(string), `"u1"`) {
 			t.Errorf("%s: %v", name, out)
 		}
+	}
+	if n := len(s.api.verified.ends); n != 0 {
+		t.Errorf("%d signatures of users are remembered, and push administrators' out", n)
 	}
 }
 

@@ -45,7 +45,7 @@ func TestChangesLeaveOutUnknown(t *testing.T) {
 	s.want(pushes+"set_attr_name", `{"AttrNames":{"0":"sex","1":"city"}}`, 0, "")
 	rows := func(format string) string {
 		var list []string
-		for _, id := range []string{"n1", "u1", "n2", "u2", "n1"} {
+		for _, id := range []string{"n1", "u1", strings.Repeat("é", 200), "u2", "n1"} {
 			list = append(list, fmt.Sprintf(format, id))
 		}
 		return strings.Join(list, ",")
@@ -55,6 +55,7 @@ func TestChangesLeaveOutUnknown(t *testing.T) {
 		short := strings.TrimPrefix(name, "User")
 		return fmt.Sprintf(`{%q:%s,%q:%s}`, name, list, short, list)
 	}
+	long := strings.Repeat("é", 200) // nobody can be called so
 	for _, c := range []struct{ command, body, read, want string }{
 		{"set_attr", `{"UserAttrs":[` + rows(`{"To_Account":%q,"Attrs":{"sex":"f","city":"x"}}`) + `]}`, "get_attr", both("UserAttrs", `"Attrs":{"sex":"f","city":"x"}`)},
 		{"remove_attr", `{"UserAttrs":[` + rows(`{"To_Account":%q,"Attrs":["sex"]}`) + `]}`, "get_attr", both("UserAttrs", `"Attrs":{"city":"x"}`)},
@@ -62,11 +63,13 @@ func TestChangesLeaveOutUnknown(t *testing.T) {
 		{"remove_tag", `{"UserTags":[` + rows(`{"To_Account":%q,"Tags":["a","never"]}`) + `]}`, "get_tag", both("UserTags", `"Tags":["b","c"]`)},
 		{"remove_all_tags", `{"To_Account":[` + rows(`%q`) + `]}`, "get_tag", both("UserTags", `"Tags":[]`)},
 	} {
-		s.want(pushes+c.command, c.body, 0, `{`+missing("n1", "n2", "n1")+`}`)
+		s.want(pushes+c.command, c.body, 0, `{`+missing("n1", long, "n1")+`}`)
 		s.want(pushes+c.read, `{"To_Account":["u1","u2"]}`, 0, c.want)
 	}
-	s.want(pushes+"get_tag", `{"To_Account":["n1"]}`, 0, `{"UserTags":[],"Tags":[],`+missing("n1")+`}`)
-	s.want(pushes+"get_attr", `{"To_Account":["n1"]}`, 0, `{"UserAttrs":[],"Attrs":[],`+missing("n1")+`}`)
+	unknown := fmt.Sprintf(`{"To_Account":["n1",%q]}`, long)
+	s.want(pushes+"get_tag", unknown, 0, `{"UserTags":[],"Tags":[],`+missing("n1", long)+`}`)
+	s.want(pushes+"get_attr", unknown, 0, `{"UserAttrs":[],"Attrs":[],`+missing("n1", long)+`}`)
+	s.want("openim/querystate", unknown, 0, `{"QueryResult":[],`+missing("n1", long)+`}`)
 }
 
 // TestNothingHalf: where the last of a request's users is wrong, nothing of it is done for the first.
@@ -81,7 +84,7 @@ func TestNothingHalf(t *testing.T) {
 	}{
 		{"set_attr", `{"UserAttrs":[{"To_Account":"u1","Attrs":{"sex":"f"}},{"To_Account":"u2","Attrs":{"size":"f"}}]}`, 90033},
 		{"set_attr", `{"UserAttrs":[{"To_Account":"u1","Attrs":{"sex":"f"}},{"To_Account":"u2","Attrs":{"sex":[]}}]}`, 90033},
-		{"set_attr", `{"UserAttrs":[{"To_Account":"u1","Attrs":{"sex":"f"}},{"To_Account":7,"Attrs":{"sex":"f"}}]}`, 90001},
+		{"set_attr", `{"UserAttrs":[{"To_Account":"u1","Attrs":{"sex":"f"}},{"To_Account":7,"Attrs":{"sex":"f"}}]}`, 60015},
 		{"add_tag", `{"UserTags":[{"To_Account":"u1","Tags":["a"]},{"To_Account":"u2","Tags":[""]}]}`, 90040},
 		{"add_tag", `{"UserTags":[{"To_Account":"u1","Tags":["a"]},"u2"]}`, 90001},
 		{"set_attr_name", `{"AttrNames":{"1":"city","2":"city"}}`, 90033},

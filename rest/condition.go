@@ -24,7 +24,7 @@ func condition(raw json.RawMessage, not bool) (fanfare.Audience, error) {
 	if isNull(raw) {
 		return to, nil
 	}
-	o, is := asObject(raw)
+	o, is := asMap(raw)
 	if !is {
 		return to, refuse(codePushBadJSON, "Condition is %s, not an object", show(raw))
 	}
@@ -72,7 +72,7 @@ func audiences(o object, not bool) (tags, attrs []fanfare.Audience, err error) {
 		if !o.has(field) {
 			continue
 		}
-		if of, is := asObject(o[field]); is && len(of) == 0 {
+		if of, is := asMap(o[field]); is && len(of) == 0 {
 			continue
 		}
 		of, err := values("Condition."+field, o[field])

@@ -8,7 +8,7 @@ import (
 // member is a field of an element's content.
 type member struct {
 	name   string
-	kind   byte // 's' string, 'n' number, 'l' list of objects
+	kind   byte // 's' string, 'n' number, which may be written as a string, 'l' list of objects
 	needed bool
 }
 
@@ -92,8 +92,7 @@ func checkMembers(o object, members []member, at int) error {
 		case 's':
 			good = isString(raw)
 		case 'n':
-			_, good = asText(raw)
-			good = good && kind(raw) != 't' && kind(raw) != 'f'
+			good = isNumber(raw)
 		case 'l':
 			list, is := asList(raw)
 			good = is

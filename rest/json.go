@@ -2,9 +2,12 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +19,7 @@ type object map[string]json.RawMessage
 
 // parseObject reads an object. A body that is empty is an empty one: some commands need none.
 func parseObject(b []byte) (object, error) {
-	if len(bytes.TrimSpace(b)) == 0 {
+	if len(b) == 0 {
 		return object{}, nil
 	}
 	if !utf8.Valid(b) {
@@ -62,6 +65,11 @@ func isObject(raw json.RawMessage) bool { return kind(raw) == '{' }
 func isList(raw json.RawMessage) bool   { return kind(raw) == '[' }
 func isString(raw json.RawMessage) bool { return kind(raw) == '"' }
 
+// isEmptyList says whether a value is a list of nothing, which is how PHP writes a map without members.
+func isEmptyList(raw json.RawMessage) bool {
+	return isList(raw) && raw[len(raw)-1] == ']' && len(bytes.TrimSpace(raw[1:len(raw)-1])) == 0
+}
+
 // asObject reads a value that is to be an object.
 func asObject(raw json.RawMessage) (object, bool) {
 	if !isObject(raw) {
@@ -69,6 +77,14 @@ func asObject(raw json.RawMessage) (object, bool) {
 	}
 	o, err := parseObject(raw)
 	return o, err == nil
+}
+
+// asMap reads a value that is to be an object, which may have no members.
+func asMap(raw json.RawMessage) (object, bool) {
+	if isEmptyList(raw) {
+		return object{}, true
+	}
+	return asObject(raw)
 }
 
 // asList reads a value that is to be a list.
@@ -109,42 +125,45 @@ func asInteger(raw json.RawMessage) (int64, bool) {
 	return int64(f), true
 }
 
-// asTexts reads a list of texts. Where an object came instead, as some clients write lists, it is its values in the order of its keys.
+var number = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
+
+// isNumber says whether a value is a number, which may be written as a string.
+func isNumber(raw json.RawMessage) bool {
+	text, ok := asText(raw)
+	return ok && number.MatchString(text)
+}
+
+// asValues reads a list. Where an object came instead, as some clients write lists, it is its values in the order of its keys.
+func asValues(raw json.RawMessage) ([]json.RawMessage, bool) {
+	o, is := asObject(raw)
+	if !is {
+		return asList(raw)
+	}
+	values := make([]json.RawMessage, 0, len(o))
+	for _, k := range slices.SortedFunc(maps.Keys(o), func(a, b string) int {
+		x, errX := strconv.Atoi(a)
+		y, errY := strconv.Atoi(b)
+		if errX == nil && errY == nil {
+			return cmp.Compare(x, y)
+		}
+		return strings.Compare(a, b)
+	}) {
+		values = append(values, o[k])
+	}
+	return values, true
+}
+
+// asTexts reads a list of texts, as asValues and asText do.
 func asTexts(raw json.RawMessage) (texts []string, ok bool) {
-	if o, is := asObject(raw); is {
-		keys := make([]string, 0, len(o))
-		for k := range o {
-			keys = append(keys, k)
-		}
-		slices.SortFunc(keys, func(a, b string) int {
-			x, errX := strconv.Atoi(a)
-			y, errY := strconv.Atoi(b)
-			if errX == nil && errY == nil {
-				return x - y
-			}
-			return strings.Compare(a, b)
-		})
-		for _, k := range keys {
-			text, ok := asText(o[k])
-			if !ok {
-				return nil, false
-			}
-			texts = append(texts, text)
-		}
-		return texts, true
-	}
-	list, ok := asList(raw)
-	if !ok {
-		return nil, false
-	}
-	for _, raw := range list {
-		text, ok := asText(raw)
-		if !ok {
+	values, ok := asValues(raw)
+	for _, raw := range values {
+		text, is := asText(raw)
+		if !is {
 			return nil, false
 		}
 		texts = append(texts, text)
 	}
-	return texts, true
+	return texts, ok
 }
 
 // show is a value as an error names it: not too much of it.

@@ -34,6 +34,8 @@ func TestConditions(t *testing.T) {
 		{`{"TagsOr":null,"TagsAnd":null,"AttrsOr":null,"AttrsAnd":null}`, `all`},
 		{`{"TagsOr":[],"TagsAnd":{},"AttrsOr":{},"AttrsAnd":{}}`, `all`},
 		{`{"TagsOr":["a"],"AttrsOr":{}}`, `tag:a`},
+		{`{"TagsOr":["a"],"AttrsOr":[],"AttrsAnd":[ ]}`, `tag:a`},
+		{`[[]]`, `all`},
 		{`{"TagsOr":["a"],"AttrsOr":null}`, `tag:a`},
 		{`{"TagsOr":[],"AttrsOr":{"sex":"f"}}`, `attr.sex = "f"`},
 		{`[{"TagsOr":["a","b"]}]`, `tag:a or tag:b`},
@@ -71,6 +73,8 @@ func TestPushFields(t *testing.T) {
 		{`,"From_Account":"news"`, "news", 0},
 		{`,"OfflinePushInfo":null`, "administrator", 0},
 		{`,"OfflinePushInfo":{}`, "administrator", 0},
+		{`,"OfflinePushInfo":[]`, "administrator", 0},
+		{`,"OfflinePushInfo":{"PushFlag":"","ApnsInfo":[],"AndroidInfo":[]}`, "administrator", 0},
 		{`,"OfflinePushInfo":{"AndroidInfo":null,"ApnsInfo":{},"Title":null,"PushFlag":null}`, "administrator", 0},
 		{`,"MsgLifeTime":null`, "administrator", 0},
 		{`,"MsgLifeTime":0`, "administrator", 0},
@@ -149,6 +153,7 @@ func TestSpaceAround(t *testing.T) {
 	s.want("im_open_login_svc/account_import", "\r\n {\"UserID\":\"u1\"}\n", 0, "")
 	s.want(pushes+"add_tag", "\n\t{ \"UserTags\" : [ { \"To_Account\" : \"u1\" , \"Tags\" : [ \"a\" ] } ] }\n", 0, "")
 	s.want(pushes+"get_attr_name", "\n", 0, `{"AttrNames":{}}`)
+	s.want(pushes+"get_attr_name", "[ ]", 0, `{"AttrNames":{}}`)
 }
 
 // TestElements: each type of element is taken as it is documented, with its optional members and without, and refused without what it needs.
@@ -157,7 +162,8 @@ func TestElements(t *testing.T) {
 	for _, c := range []struct{ kind, all, least, lacks string }{
 		{"TIMTextElem", `{"Text":"x"}`, `{"Text":""}`, `{"text":"x"}`},
 		{"TIMLocationElem", `{"Desc":"x","Latitude":29.34,"Longitude":-116}`, `{"Latitude":0,"Longitude":0}`, `{"Desc":"x","Latitude":1}`},
-		{"TIMFaceElem", `{"Index":1,"Data":"x"}`, `{"Index":0}`, `{"Data":"x"}`},
+		{"TIMFaceElem", `{"Index":"1","Data":"x"}`, `{"Index":0}`, `{"Data":"x"}`},
+		{"TIMFaceElem", `{"Index":1}`, `{"Index":-1}`, `{"Index":"one"}`},
 		{"TIMCustomElem", `{"Data":"m","Desc":"d","Ext":"e","Sound":"s.aiff"}`, `{}`, `{"Data":{}}`},
 		{"TIMSoundElem", `{"Url":"https://x","UUID":"u","Size":62351,"Second":1,"Download_Flag":2}`, `{"UUID":"u"}`, `{"Url":"https://x"}`},
 		{"TIMImageElem", `{"UUID":"u","ImageFormat":1,"ImageInfoArray":[{"Type":1,"Size":1,"Width":2,"Height":3,"URL":"https://x"},{"Type":2,"URL":"https://y"}]}`,

@@ -1,11 +1,5 @@
 package rest
 
-import (
-	"errors"
-
-	"github.com/fanfare-im/fanfare"
-)
-
 func init() {
 	serve("openim/query_online_status", (*API).onlineStatus)
 	serve("openim/querystate", (*API).onlineStatus)
@@ -27,11 +21,9 @@ type statusAnswer struct {
 	QueryResult []statusResult
 }
 
-func isUnknown(err error) bool { return errors.Is(err, fanfare.ErrUnknownUser) }
-
 // onlineStatus says who is connected, and who can be notified on a phone.
 func (a *API) onlineStatus(r *request) (answer, error) {
-	ids, err := r.accounts(maxStatus, codeBadParameter)
+	ids, err := r.accounts(maxStatus, codeBadParameter, codeBadParameter)
 	if err != nil {
 		return nil, err
 	}

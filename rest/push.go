@@ -15,6 +15,7 @@ import (
 
 const (
 	maxLifeTime = 7 * 24 * 3600 // seconds
+	maxDataID   = 64            // bytes
 	// keyPrefix begins the keys of pushes that came through this API, of which there may be so many a day.
 	keyPrefix = "rest:"
 )
@@ -74,8 +75,15 @@ func (a *API) message(r *request) (m fanfare.Message, err error) {
 	if err != nil {
 		return m, err
 	}
+	dataID, err := r.text("DataId")
+	if err != nil {
+		return m, err
+	}
+	if len(dataID) > maxDataID {
+		return m, refuse(codePushBadJSON, "DataId is %.64q…, of %d bytes: %d are the most", dataID, len(dataID), maxDataID)
+	}
 	m.Key = fmt.Sprint(keyPrefix, random)
-	m.Body, err = body(r.body["MsgBody"], m.From, custom, random, a.o.Now())
+	m.Body, err = body(received{r.body["MsgBody"], m.From, random, a.o.Now().Unix(), custom, dataID})
 	return m, err
 }
 
@@ -122,14 +130,15 @@ type received struct {
 	MsgRandom       uint32
 	MsgTime         int64
 	CloudCustomData string `json:",omitempty"`
+	DataId          string `json:",omitempty"`
 }
 
 // body is what a client gets, with the elements as they were sent.
-func body(elements json.RawMessage, from, custom string, random uint32, now time.Time) ([]byte, error) {
+func body(v received) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	err := e.Encode(received{elements, from, random, now.Unix(), custom})
+	err := e.Encode(v)
 	return bytes.TrimSpace(b.Bytes()), err
 }
 

@@ -90,6 +90,7 @@ func TestReceived(t *testing.T) {
 			{``, `"From_Account":"administrator","MsgRandom":0,"MsgTime":%d`},
 			{`,"From_Account":"a<b","CloudCustomData":"{\"x\":\"<&>\"}"`, `"From_Account":"a<b","MsgRandom":1,"MsgTime":%d,"CloudCustomData":"{\"x\":\"<&>\"}"`},
 			{`,"From_Account":"","CloudCustomData":""`, `"From_Account":"administrator","MsgRandom":2,"MsgTime":%d`},
+			{`,"DataId":"d1"`, `"From_Account":"administrator","MsgRandom":3,"MsgTime":%d,"DataId":"d1"`},
 		} {
 			s.call(pushes+"push", fmt.Sprintf(`{"MsgRandom":%d,"MsgBody":%s%s}`, i, elements, c[0]))
 			synctest.Wait()

@@ -1,8 +1,6 @@
 package rest
 
 import (
-	"errors"
-
 	"github.com/fanfare-im/fanfare"
 )
 
@@ -97,7 +95,7 @@ func (a *API) removeTag(r *request) (answer, error) {
 }
 
 func (a *API) clearTags(r *request) (answer, error) {
-	ids, err := r.accounts(maxAccounts, codeTooMany)
+	ids, err := r.accounts(maxAccounts, codeTooMany, codePushBadJSON)
 	if err != nil {
 		return nil, err
 	}
@@ -121,14 +119,14 @@ type tagsAnswer struct {
 }
 
 func (a *API) getTag(r *request) (answer, error) {
-	ids, err := r.accounts(maxAccounts, codeTooMany)
+	ids, err := r.accounts(maxAccounts, codeTooMany, codePushBadJSON)
 	if err != nil {
 		return nil, err
 	}
 	out := &tagsAnswer{UserTags: []userTags{}}
 	for _, id := range ids {
 		tags, err := a.p.Tags(r.ctx, id)
-		if errors.Is(err, fanfare.ErrUnknownUser) {
+		if isUnknown(err) {
 			out.ErrorList = append(out.ErrorList, errorItem{id, codeUnknownUser, unknownInfo})
 			continue
 		}

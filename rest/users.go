@@ -50,7 +50,7 @@ func (a *API) change(r *request, ids []string, add func(b *fanfare.Batch, i int)
 			return nil, refuse(codeTooLarge, "%v", err)
 		case of == nil:
 			return nil, err
-		case !errors.Is(of.Err, fanfare.ErrUnknownUser):
+		case !isUnknown(of.Err):
 			return nil, changeError(ids[at[of.Index]], of.Err)
 		}
 		done[at[of.Index]] = false
@@ -88,22 +88,40 @@ func left(ids []string, done []bool) (list []errorItem) {
 	return list
 }
 
+// isUnknown says whether an error is that nobody has such an ID, or could have.
+func isUnknown(err error) bool {
+	var limit *fanfare.LimitError
+	return errors.Is(err, fanfare.ErrUnknownUser) || errors.As(err, &limit) && limit.What == "user ID in bytes"
+}
+
+// toAccount reads who is meant.
+func toAccount(raw json.RawMessage, bad int) (string, error) {
+	id, is := asString(raw)
+	switch {
+	case isNull(raw) || is && id == "":
+		return "", refuse(bad, "To_Account is %s, not an account", show(raw))
+	case !is:
+		return "", refuse(codeNotString, "To_Account is %s, not a string", show(raw))
+	}
+	return id, nil
+}
+
 // accounts reads the list To_Account.
-func (r *request) accounts(most, tooMany int) ([]string, error) {
-	ids, is := asTexts(r.body["To_Account"])
+func (r *request) accounts(most, tooMany, bad int) ([]string, error) {
+	list, is := asValues(r.body["To_Account"])
 	if isString(r.body["To_Account"]) {
-		var id string
-		id, is = asString(r.body["To_Account"])
-		ids = []string{id}
+		list, is = []json.RawMessage{r.body["To_Account"]}, true
 	}
-	if !is || len(ids) == 0 {
-		return nil, refuse(codePushBadJSON, "To_Account is %s, not a list of accounts", show(r.body["To_Account"]))
+	if !is || len(list) == 0 {
+		return nil, refuse(bad, "To_Account is %s, not a list of accounts", show(r.body["To_Account"]))
 	}
-	if len(ids) > most {
-		return nil, refuse(tooMany, "To_Account has %d accounts: %d are the most", len(ids), most)
+	if len(list) > most {
+		return nil, refuse(tooMany, "To_Account has %d accounts: %d are the most", len(list), most)
 	}
-	for _, id := range ids {
-		if err := checkAccount("To_Account", id); err != nil {
+	ids := make([]string, len(list))
+	for i, raw := range list {
+		var err error
+		if ids[i], err = toAccount(raw, bad); err != nil {
 			return nil, err
 		}
 	}
@@ -115,10 +133,7 @@ func (r *request) entries(names ...string) (ids []string, list []object, err err
 	raw, name := r.body.first(names...)
 	rows, is := asList(raw)
 	switch {
-	case is && (len(rows) == 0 || isObject(rows[0])):
-		if len(rows) == 0 {
-			return nil, nil, refuse(codePushBadJSON, "%s is empty", name)
-		}
+	case is && len(rows) > 0 && isObject(rows[0]):
 	case r.body.has("To_Account"):
 		rows = []json.RawMessage{r.raw}
 	case isObject(raw): // one entry without its list
@@ -134,11 +149,8 @@ func (r *request) entries(names ...string) (ids []string, list []object, err err
 		if !is {
 			return nil, nil, refuse(codePushBadJSON, "an element of %s is %s, not an object", name, show(raw))
 		}
-		id, is := asString(o["To_Account"])
-		if !is {
-			return nil, nil, refuse(codePushBadJSON, "To_Account is %s, not a string", show(o["To_Account"]))
-		}
-		if err := checkAccount("To_Account", id); err != nil {
+		id, err := toAccount(o["To_Account"], codePushBadJSON)
+		if err != nil {
 			return nil, nil, err
 		}
 		ids, list = append(ids, id), append(list, o)
