@@ -105,42 +105,52 @@ type accountAnswer struct {
 	ResultItem []accountResult
 }
 
-// items reads the list of accounts of a check or a deletion.
-func (r *request) items(name string) ([]string, error) {
+// items reads the list of accounts of a check or a deletion, with the results of those that can be nobody's. Rest are the places of the others.
+func (r *request) items(name string) (out *accountAnswer, ids []string, rest []int, err error) {
 	list, is := asList(r.body[name])
 	if !is || len(list) == 0 {
-		return nil, refuse(codeBadParameter, "%s is %s, not a list of accounts", name, show(r.body[name]))
+		return nil, nil, nil, refuse(codeBadParameter, "%s is %s, not a list of accounts", name, show(r.body[name]))
 	}
 	if len(list) > maxAccounts {
-		return nil, refuse(codeBadParameter, "%s has %d accounts: %d are the most", name, len(list), maxAccounts)
+		return nil, nil, nil, refuse(codeBadParameter, "%s has %d accounts: %d are the most", name, len(list), maxAccounts)
 	}
-	ids := make([]string, len(list))
+	out = &accountAnswer{ResultItem: make([]accountResult, len(list))}
 	for i, raw := range list {
 		o, is := asObject(raw)
 		if !is {
-			return nil, refuse(codeBadParameter, "an element of %s is %s, not an object with UserID", name, show(raw))
+			return nil, nil, nil, refuse(codeBadParameter, "an element of %s is %s, not an object with UserID", name, show(raw))
 		}
-		var err *Error
-		if ids[i], err = account(o); err != nil {
-			return nil, err
+		id, err := account(o)
+		out.ResultItem[i].UserID = id
+		switch {
+		case err == nil:
+			ids, rest = append(ids, id), append(rest, i)
+		case len(id) > maxAccount:
+			out.ResultItem[i].ResultCode, out.ResultItem[i].ResultInfo = err.Code, err.Info
+		default:
+			return nil, nil, nil, err
 		}
 	}
-	return ids, nil
+	return out, ids, rest, nil
 }
 
 // accountCheck says which users are known.
 func (a *API) accountCheck(r *request) (answer, error) {
-	ids, err := r.items("CheckItem")
+	out, ids, rest, err := r.items("CheckItem")
 	if err != nil {
 		return nil, err
 	}
-	out := &accountAnswer{ResultItem: make([]accountResult, len(ids))}
+	for i := range out.ResultItem {
+		out.ResultItem[i].AccountStatus = "NotImported"
+	}
 	for i, id := range ids {
 		known, err := a.known(r, id)
 		if err != nil {
 			return nil, err
 		}
-		out.ResultItem[i] = accountResult{UserID: id, AccountStatus: map[bool]string{true: "Imported", false: "NotImported"}[known]}
+		if known {
+			out.ResultItem[rest[i]].AccountStatus = "Imported"
+		}
 	}
 	return out, nil
 }
@@ -156,7 +166,7 @@ func (a *API) known(r *request, id string) (bool, error) {
 
 // accountDelete forgets users. Those who are not known are told.
 func (a *API) accountDelete(r *request) (answer, error) {
-	ids, err := r.items("DeleteItem")
+	out, ids, rest, err := r.items("DeleteItem")
 	if err != nil {
 		return nil, err
 	}
@@ -164,16 +174,15 @@ func (a *API) accountDelete(r *request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &accountAnswer{ResultItem: make([]accountResult, len(ids))}
 	for i, id := range ids {
-		out.ResultItem[i] = accountResult{UserID: id}
 		if done[i] && a.o.Kick != nil { // its sessions would get nothing any more, also if it is imported again
 			if err := a.o.Kick(r.ctx, id); err != nil {
 				a.o.Logger.Error("rest: kick after a deletion", "error", err)
 			}
 		}
 		if !done[i] {
-			out.ResultItem[i].ResultCode, out.ResultItem[i].ResultInfo = codeUnknownUser, unknownInfo
+			of := &out.ResultItem[rest[i]]
+			of.ResultCode, of.ResultInfo = codeUnknownUser, unknownInfo
 		}
 	}
 	return out, nil

@@ -92,5 +92,5 @@ func write(w http.ResponseWriter, a answer) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(b) // to who may have gone
+	_, _ = w.Write(append(b, '\n')) // to who may have gone
 }

@@ -82,8 +82,19 @@ func serve(path string, run func(*API, *request) (answer, error)) *command {
 	return c
 }
 
+// restOfBody is how long the body of a request may still take to come that was refused before it was read: the server takes in what is left
+// of it before it sends the answer, or else ends the connection.
+const restOfBody = 250 * time.Millisecond
+
 // ServeHTTP answers a request. Whatever comes, the answer is JSON with ActionStatus, ErrorCode and ErrorInfo, and the status of HTTP 200.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body := &readBody{ReadCloser: r.Body}
+	r.Body = body
+	defer func() {
+		if !body.begun {
+			setReadDeadline(w, restOfBody)
+		}
+	}()
 	if r.URL.Path == "/openapi.json" {
 		a.describe(w, r)
 		return
@@ -96,13 +107,32 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	write(w, out)
 }
 
+// readBody notes whether any of a body was asked for.
+type readBody struct {
+	io.ReadCloser
+	begun bool
+}
+
+func (b *readBody) Read(p []byte) (int, error) {
+	b.begun = true
+	return b.ReadCloser.Read(p)
+}
+
+func setReadDeadline(w http.ResponseWriter, after time.Duration) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(after)) // a recorder in a test has none
+}
+
 // answer is what is answered, or why it is refused.
 func (a *API) answer(w http.ResponseWriter, r *http.Request) (out answer, err *Error) {
 	c, name := (*command)(nil), ""
 	defer func() {
 		if x := recover(); x != nil {
 			a.o.Logger.Error("rest: a command panicked", "command", name, "panic", x, "stack", string(debug.Stack()))
-			out, err = nil, refuse(codeInside, "internal error")
+			code := codeInside
+			if c != nil {
+				code = c.inside
+			}
+			out, err = nil, refuse(code, "internal error: try again")
 		}
 	}()
 	name, below := strings.CutPrefix(r.URL.Path, "/v4/")
@@ -135,8 +165,11 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request) (out answer, err *E
 	if err != nil {
 		return nil, err
 	}
-	body = bytes.TrimSpace(body) // what is looked at by its first byte has none before it
-	if c.noFields && isEmptyList(body) {
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff"))) // what is looked at by its first byte has none before it
+	if n := bytes.Count(body, []byte{','}); n > maxCommas {
+		return nil, refuse(codeTooLarge, "the body has %d commas: %d are the most", n, maxCommas)
+	}
+	if c.noFields && (isEmptyList(body) || isNull(body)) {
 		body = nil
 	}
 	o, e := parseObject(body)
@@ -150,10 +183,13 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request) (out answer, err *E
 	return out, nil
 }
 
+// maxCommas bounds the values in a body, each of which takes many times its length when it is read. A request of 100 users with all that they
+// can have in it has a quarter of it.
+const maxCommas = 8192
+
 // read reads the body, of which there may be so much, and which may take so long.
 func (a *API) read(w http.ResponseWriter, r *http.Request) ([]byte, *Error) {
-	until := time.Now().Add(a.o.BodyTimeout)
-	_ = http.NewResponseController(w).SetReadDeadline(until) // a recorder in a test has none
+	setReadDeadline(w, a.o.BodyTimeout)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, a.o.MaxBodyBytes))
 	var large *http.MaxBytesError
 	switch {

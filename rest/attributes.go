@@ -25,7 +25,13 @@ func init() {
 
 // setAttrName names attributes. Those not mentioned keep their names.
 func (a *API) setAttrName(r *request) (answer, error) {
-	o, is := asMap(r.body["AttrNames"])
+	o, is := asObject(r.body["AttrNames"])
+	if list, isList := asList(r.body["AttrNames"]); isList { // PHP's array of "0", "1" and so on
+		o, is = make(object, len(list)), true
+		for slot, name := range list {
+			o[strconv.Itoa(slot)] = name
+		}
+	}
 	if !is || len(o) == 0 {
 		return nil, refuse(codePushBadJSON, `AttrNames is %s, not an object such as {"0":"sex"}`, show(r.body["AttrNames"]))
 	}

@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"cmp"
 	"errors"
 	"net/url"
 	"slices"
@@ -103,5 +102,5 @@ func (a *API) allowed(identifier string, c *command) *Error {
 	if slices.Contains(a.o.Admins, identifier) {
 		return nil
 	}
-	return refuse(cmp.Or(c.notAdmin, codeNotAdmin), "identifier %q is not an administrator", identifier)
+	return refuse(c.notAdmin, "identifier %q is not an administrator", identifier)
 }

@@ -36,7 +36,7 @@ func TestReasons(t *testing.T) {
 		{svc + "account_import", `{"UserID":null}`, 70402, "UserID", "missing"},
 		{svc + "account_import", `{"UserID":"` + strings.Repeat("é", 17) + `"}`, 70402, "UserID", "é"},
 		{svc + "account_import", `{"userid":"u1"}`, 70402, "UserID", "missing"},
-		{svc + "account_import", `[7]`, 60003, "JSON", "array"},
+		{svc + "account_import", `[7]`, 60003, "JSON", "[7]"},
 		{svc + "account_import", `{"UserID":"u1"} x`, 60003, "JSON", "x"},
 		{svc + "multiaccount_import", `{}`, 70402, "AccountList", "nothing"},
 		{svc + "multiaccount_import", `{"Accounts":"u1"}`, 70402, "Accounts", "u1"},
@@ -50,7 +50,7 @@ func TestReasons(t *testing.T) {
 		{"openim/querystate", `{"To_Account":` + repeat(`""`, 1) + `}`, 70402, "To_Account", `""`},
 		{pushes + "get_tag", `{}`, 90001, "To_Account", "nothing"},
 		{pushes + "get_tag", `{"To_Account":[]}`, 90001, "To_Account", "[]"},
-		{svc + "account_import", `[]`, 60003, "JSON", "array"},
+		{svc + "account_import", `[]`, 60003, "JSON", "[]"},
 		{svc + "multiaccount_import", `{"AccountList":[{"UserID":"u1"},{"UserID":7}]}`, 60015, "UserID", "7"},
 		{"openim/querystate", `{}`, 70402, "To_Account", "nothing"},
 		{"openim/querystate", `{"To_Account":["u1",7]}`, 60015, "To_Account", "7"},
@@ -82,7 +82,7 @@ func TestReasons(t *testing.T) {
 		{pushes + "push", text(`,"MsgRandom":null`), 90005, "MsgRandom", "null"},
 		{pushes + "push", text(`,"MsgRandom":-2147483649`), 90005, "MsgRandom", "-2147483649"},
 		{pushes + "push", text(`,"MsgRandom":true`), 90005, "MsgRandom", "true"},
-		{pushes + "push", text(`,"MsgRandom":1,"From_Account":7`), 90001, "From_Account", "7"},
+		{pushes + "push", text(`,"MsgRandom":1,"From_Account":7`), 60015, "From_Account", "7"},
 		{pushes + "push", text(`,"MsgRandom":1,"From_Account":"` + strings.Repeat("x", 33) + `"`), 70402, "From_Account", "xxx"},
 		{pushes + "push", text(`,"MsgRandom":1,"CloudCustomData":{}`), 90001, "CloudCustomData", "{}"},
 		{pushes + "push", text(`,"MsgRandom":1,"MsgLifeTime":"soon"`), 90026, "MsgLifeTime", "soon"},
@@ -262,6 +262,39 @@ func TestSlowBody(t *testing.T) {
 	})
 }
 
+// TestSlowRefused: a body that does not come keeps no request that was refused before it, whatever for: the answer comes, and the connection ends.
+func TestSlowRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, t.TempDir(), Options{}, fanfare.Options{})
+		client := s.serve()
+		for _, c := range []struct {
+			method, path string
+			code         float64
+		}{
+			{"POST", "/v4/none/none", 60009}, {"POST", "/none", 60002}, {"PUT", "/v4/openim/querystate", 60008}, {"POST", "/openapi.json", 60008},
+			{"POST", "/v4/openim/querystate" + s.query("usersig", "x"), 70003}, {"POST", "/v4/openim/querystate?", 60012},
+		} {
+			r, w := io.Pipe()
+			go func() { _, _ = io.WriteString(w, "{") }() // and no more
+			began := time.Now()
+			req, err := http.NewRequest(c.method, "http://x"+c.path, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatal(c.path, err)
+			}
+			if out := decode(t, res.Body); out["ErrorCode"] != c.code || time.Since(began) > time.Second {
+				t.Errorf("%s %s: %v after %v", c.method, c.path, out, time.Since(began))
+			}
+			_ = res.Body.Close()
+			_ = w.Close()
+		}
+	})
+}
+
 // TestSlowCommand: the time that a body may take is not that of the command, nor of the next request on the connection.
 func TestSlowCommand(t *testing.T) {
 	t.Parallel()
@@ -326,7 +359,7 @@ func TestPanicInside(t *testing.T) {
 	s := newScene(t, t.TempDir(), Options{MaxInFlight: 1, Kick: func(context.Context, string) error { panic("secret") }}, fanfare.Options{})
 	s.want("im_open_login_svc/account_import", `{"UserID":"u1"}`, 0, "")
 	for range 3 {
-		if out := s.call("im_open_login_svc/kick", `{"UserID":"u1"}`); out["ActionStatus"] != "FAIL" || strings.Contains(fmt.Sprint(out), "secret") {
+		if out := s.call("im_open_login_svc/kick", `{"UserID":"u1"}`); out["ErrorCode"] != 70500.0 || strings.Contains(fmt.Sprint(out), "secret") {
 			t.Error(out)
 		}
 	}
@@ -342,8 +375,10 @@ func TestManyNames(t *testing.T) {
 	for i := range many {
 		many[i] = fmt.Sprintf(`"%024d":"%024d"`, i, i)
 	}
+	s.want(pushes+"remove_attr", `{"To_Account":"u1","Attrs":{`+strings.Join(many, ",")+`}}`, 90056, "")
+	many = many[:8000]
 	s.want(pushes+"remove_attr", `{"To_Account":"u1","Attrs":{`+strings.Join(many, ",")+`}}`, 90033, "")
-	s.want(pushes+"push", text(`,"MsgRandom":1,"Condition":{"AttrsOr":{`+strings.Join(many, ",")+`}}`), 90056, "")
+	s.want(pushes+"push", text(`,"MsgRandom":1,"Condition":{"AttrsOr":{`+strings.Join(many, ",")+`}}`), 90033, "")
 }
 
 // TestErrorInfoIsText: however a value is cut in ErrorInfo, it is UTF-8.

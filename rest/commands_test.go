@@ -63,7 +63,7 @@ func TestChangesLeaveOutUnknown(t *testing.T) {
 		{"remove_tag", `{"UserTags":[` + rows(`{"To_Account":%q,"Tags":["a","never"]}`) + `]}`, "get_tag", both("UserTags", `"Tags":["b","c"]`)},
 		{"remove_all_tags", `{"To_Account":[` + rows(`%q`) + `]}`, "get_tag", both("UserTags", `"Tags":[]`)},
 	} {
-		s.want(pushes+c.command, c.body, 0, `{`+missing("n1", long, "n1")+`}`)
+		s.want(pushes+c.command, c.body, 0, `{`+missing("n1", long)+`}`)
 		s.want(pushes+c.read, `{"To_Account":["u1","u2"]}`, 0, c.want)
 	}
 	unknown := fmt.Sprintf(`{"To_Account":["n1",%q]}`, long)

@@ -9,7 +9,7 @@ import (
 )
 
 // condition reads whom a push is for: everyone, or those with tags, or those with attributes. It may come as a list of one.
-func condition(raw json.RawMessage, not bool) (fanfare.Audience, error) {
+func condition(raw json.RawMessage) (fanfare.Audience, error) {
 	to := fanfare.All()
 	if list, is := asList(raw); is {
 		switch len(list) {
@@ -28,10 +28,12 @@ func condition(raw json.RawMessage, not bool) (fanfare.Audience, error) {
 	if !is {
 		return to, refuse(codePushBadJSON, "Condition is %s, not an object", show(raw))
 	}
-	tags, attrs, err := audiences(o, not)
+	tags, attrs, err := audiences(o)
 	switch {
 	case err != nil:
 		return to, err
+	case len(tags)+len(attrs) == 0 && unknownMember(o) != "":
+		return to, refuse(codePushBadJSON, "Condition has nothing but %.64q, which is not known: without it the push would be for everyone", unknownMember(o))
 	case len(tags) > 0 && len(attrs) > 0:
 		return to, refuse(codeTagsAndAttrs, "Condition has tags and attributes: one of them is known at a time")
 	}
@@ -41,11 +43,23 @@ func condition(raw json.RawMessage, not bool) (fanfare.Audience, error) {
 	return to, nil
 }
 
+// unknownMember is a member of a condition that is none of those known and says something.
+func unknownMember(o object) string {
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		if !slices.Contains(tagFields, name) && !slices.Contains(attrFields, name) && o.has(name) && !isEmptyList(o[name]) {
+			return name
+		}
+	}
+	return ""
+}
+
+var tagFields, attrFields = []string{"TagsOr", "TagsAnd", "TagsNot"}, []string{"AttrsOr", "AttrsAnd"}
+
 // audiences are the parts of a condition that are there.
-func audiences(o object, not bool) (tags, attrs []fanfare.Audience, err error) {
+func audiences(o object) (tags, attrs []fanfare.Audience, err error) {
 	seen := make(map[string]string)
-	for _, field := range []string{"TagsOr", "TagsAnd", "TagsNot"} {
-		if !o.has(field) || field == "TagsNot" && !not {
+	for _, field := range tagFields {
+		if !o.has(field) {
 			continue
 		}
 		list, is := asTexts(o[field])
@@ -68,7 +82,7 @@ func audiences(o object, not bool) (tags, attrs []fanfare.Audience, err error) {
 		}
 		tags = append(tags, joined(parts, field))
 	}
-	for _, field := range []string{"AttrsOr", "AttrsAnd"} {
+	for _, field := range attrFields {
 		if !o.has(field) {
 			continue
 		}

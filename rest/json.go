@@ -25,14 +25,12 @@ func parseObject(b []byte) (object, error) {
 	if !utf8.Valid(b) {
 		return nil, fmt.Errorf("it is not UTF-8")
 	}
+	if !isObject(b) {
+		return nil, fmt.Errorf("it is %s", show(b))
+	}
 	var o object
-	if err := json.Unmarshal(b, &o); err != nil {
-		return nil, err
-	}
-	if o == nil {
-		return nil, fmt.Errorf("it is null, not an object")
-	}
-	return o, nil
+	err := json.Unmarshal(b, &o)
+	return o, err
 }
 
 // has says whether a field is there and not null.
@@ -41,8 +39,14 @@ func (o object) has(name string) bool {
 	return is && !isNull(raw)
 }
 
-// first returns the first of several fields that is there, and its name.
+// first returns the first of several fields that has something in it, else the first that is there, and its name: clients whose types
+// have all of the names send those that they do not use empty.
 func (o object) first(names ...string) (json.RawMessage, string) {
+	for _, name := range names {
+		if raw := o[name]; o.has(name) && string(raw) != `""` && !isEmptyList(raw) {
+			return raw, name
+		}
+	}
 	for _, name := range names {
 		if o.has(name) {
 			return o[name], name
@@ -119,7 +123,7 @@ func asInteger(raw json.RawMessage) (int64, bool) {
 		return n, true
 	}
 	f, err := strconv.ParseFloat(text, 64)
-	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+	if err != nil || !number.MatchString(text) || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
 		return 0, false
 	}
 	return int64(f), true

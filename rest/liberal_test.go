@@ -46,6 +46,9 @@ func TestConditions(t *testing.T) {
 		{`{"AttrsAnd":{"age":7.5,"vip":false}}`, `attr.age = "7.5" and attr.vip = "false"`},
 		{`{"AttrsOr":{"sex":"f"},"AttrsAnd":{"age":"7"}}`, `attr.sex = "f" and attr.age = "7"`},
 		{`{"TagsOr":["a","a"]}`, `tag:a or tag:a`},
+		{`{"TagsNot":["a"]}`, `not tag:a`},
+		{`{"TagsOr":["a"],"TagsNot":["b","c"]}`, `tag:a and not (tag:b or tag:c)`},
+		{`{"Tags":null,"Other":[]}`, `all`},
 		{`{"Other":1,"TagsOr":["a"]}`, `tag:a`},
 	} {
 		want, err := fanfare.ParseAudience(c[1])

@@ -68,6 +68,9 @@ func notification(raw json.RawMessage, text string) (*fanfare.Notification, erro
 		n.Data = map[string]string{"ext": string(ext)}
 	}
 	flag, ios, android := f.number("PushFlag"), f.part("ApnsInfo"), f.part("AndroidInfo")
+	if n.Title == "" && n.Body == "" { // then all phones show what is given for iOS
+		n.Title = ios.text("Title")
+	}
 	apnsInfo(n, ios)
 	androidInfo(n, android)
 	switch err := cmp.Or(f.err, ios.err, android.err); {

@@ -15,10 +15,10 @@ type Options struct {
 	SDKAppID int64
 	// Keys are those with which a UserSig may be signed; more than one while one replaces another.
 	Keys []transport.Secret
-	// Admins may call the commands. Default: "administrator".
+	// Admins may call the commands. The first is also the sender of pushes that name none. Default: "administrator".
 	Admins []string
-	// Kick ends the sessions of a user, for the command kick, as the server that has them can; it returns the users' error. Nil: the
-	// command answers that the feature is not there.
+	// Kick ends the sessions of a user, as the server that has them can: for the command kick, and for each account that account_delete
+	// has deleted. It may be called for a user without a session. Nil: kick answers that the feature is not there.
 	Kick func(ctx context.Context, user string) error
 
 	// Limits are those of the service that this API is compatible with. Default: none of them; see [CloudLimits].

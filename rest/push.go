@@ -2,7 +2,6 @@ package rest
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +20,8 @@ const (
 )
 
 func init() {
-	serve("all_member_push/im_push", (*API).push)
-	serve("timpush/push", (*API).push)
+	serve("all_member_push/im_push", (*API).imPush)
+	serve("timpush/push", (*API).timPush)
 }
 
 type pushAnswer struct {
@@ -30,16 +29,36 @@ type pushAnswer struct {
 	TaskId string
 }
 
-// push pushes a message. A request with the MsgRandom of one in the last seven days is that one again.
-func (a *API) push(r *request) (answer, error) {
-	if most := a.o.Limits.PushBytes; most > 0 && int64(len(r.raw)) > most {
-		return nil, refuse(codeTooLarge, "the request has %d bytes: %d are the most", len(r.raw), most)
-	}
-	m, err := a.message(r)
+// imPush pushes a message, for as long as MsgLifeTime says.
+func (a *API) imPush(r *request) (answer, error) {
+	return a.push(r, func() (time.Duration, error) { return r.lifetime(0) })
+}
+
+// timPush pushes a message as the newer service does, whose clients say whether it is for those alone who are connected.
+func (a *API) timPush(r *request) (answer, error) {
+	return a.push(r, func() (time.Duration, error) {
+		only, is := asInteger(r.body["OnlineOnlyFlag"])
+		switch {
+		case r.body.has("OnlineOnlyFlag") && (!is || only != 0 && only != 1):
+			return 0, refuse(codePushBadJSON, "OnlineOnlyFlag is %s: 0 and 1 are known", show(r.body["OnlineOnlyFlag"]))
+		case only == 1:
+			return 0, nil
+		}
+		return r.lifetime(maxLifeTime)
+	})
+}
+
+// push pushes a message. A good request with the MsgRandom of one in the last seven days is that one again, whatever else it says.
+func (a *API) push(r *request, lifetime func() (time.Duration, error)) (answer, error) {
+	m, err := a.message(r, lifetime)
 	if err != nil {
 		return nil, err
 	}
-	task, err := a.accept(r, m)
+	// Before the limits: what was accepted was within them. Its time is part of the body, so that it would be another message with the same key.
+	task, err := a.p.TaskOfKey(r.ctx, m.From, m.Key)
+	if errors.Is(err, fanfare.ErrUnknownTask) {
+		task, err = a.accept(r, m)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +66,7 @@ func (a *API) push(r *request) (answer, error) {
 }
 
 // message reads what is pushed.
-func (a *API) message(r *request) (m fanfare.Message, err error) {
+func (a *API) message(r *request, lifetime func() (time.Duration, error)) (m fanfare.Message, err error) {
 	random, err := r.msgRandom()
 	if err != nil {
 		return m, err
@@ -56,16 +75,13 @@ func (a *API) message(r *request) (m fanfare.Message, err error) {
 	if err != nil {
 		return m, err
 	}
-	if m.From, err = r.text("From_Account"); err != nil {
+	if m.From, err = r.sender(a.o.Admins[0]); err != nil {
 		return m, err
 	}
-	if m.From = cmp.Or(m.From, r.from); len(m.From) > maxAccount {
-		return m, checkAccount("From_Account", m.From)
-	}
-	if m.Lifetime, err = r.lifetime(); err != nil {
+	if m.Lifetime, err = lifetime(); err != nil {
 		return m, err
 	}
-	if m.To, err = condition(r.body["Condition"], true); err != nil {
+	if m.To, err = condition(r.body["Condition"]); err != nil {
 		return m, err
 	}
 	if m.Notification, err = notification(r.body["OfflinePushInfo"], shownText(list)); err != nil {
@@ -85,6 +101,22 @@ func (a *API) message(r *request) (m fanfare.Message, err error) {
 	m.Key = fmt.Sprint(keyPrefix, random)
 	m.Body, err = body(received{r.body["MsgBody"], m.From, random, a.o.Now().Unix(), custom, dataID})
 	return m, err
+}
+
+// sender reads from whom a push is. Where nothing is said it is always the same administrator, whoever calls, so that another one may retry.
+func (r *request) sender(otherwise string) (string, error) {
+	raw := r.body["From_Account"]
+	from, is := asString(raw)
+	if !is && !isNull(raw) {
+		return "", refuse(codeNotString, "From_Account is %s, not a string", show(raw))
+	}
+	if from == "" {
+		return otherwise, nil
+	}
+	if err := checkAccount("From_Account", from); err != nil {
+		return "", err
+	}
+	return from, nil
 }
 
 // msgRandom reads the number that names a push. Some clients send it signed.
@@ -109,14 +141,11 @@ func (r *request) text(name string) (string, error) {
 }
 
 // lifetime reads for how long the message waits for those who are away.
-func (r *request) lifetime() (time.Duration, error) {
-	if only, is := asInteger(r.body["OnlineOnlyFlag"]); is && only == 1 {
-		return 0, nil
-	}
-	if !r.body.has("MsgLifeTime") {
-		return 0, nil
-	}
+func (r *request) lifetime(otherwise int64) (time.Duration, error) {
 	n, is := asInteger(r.body["MsgLifeTime"])
+	if !r.body.has("MsgLifeTime") {
+		n, is = otherwise, true
+	}
 	if !is || n < 0 || n > maxLifeTime {
 		return 0, refuse(codeLifeTime, "MsgLifeTime is %s: 0 to %d seconds", show(r.body["MsgLifeTime"]), maxLifeTime)
 	}
@@ -142,61 +171,77 @@ func body(v received) ([]byte, error) {
 	return bytes.TrimSpace(b.Bytes()), err
 }
 
-// accept pushes, if there may be a push now and it is not one that was accepted before.
+// accept pushes, if there may be a push now.
 func (a *API) accept(r *request, m fanfare.Message) (*fanfare.Task, error) {
 	limits := &a.o.Limits
+	if most := limits.PushBytes; most > 0 && int64(len(r.raw)) > most {
+		return nil, refuse(codeTooLarge, "the request has %d bytes: %d are the most", len(r.raw), most)
+	}
 	if limits.Pace > 0 || limits.PerDay > 0 {
 		a.pushing.Lock() // so that of two at a time one finds the other
 		defer a.pushing.Unlock()
+		if task, err := a.p.TaskOfKey(r.ctx, m.From, m.Key); err == nil || !errors.Is(err, fanfare.ErrUnknownTask) {
+			return task, err
+		}
+		if err := a.mayPush(r); err != nil {
+			return nil, err
+		}
 	}
-	// Its time is part of the body, so that it would be another message with the same key.
-	task, err := a.p.TaskOfKey(r.ctx, m.From, m.Key)
-	if err == nil || !errors.Is(err, fanfare.ErrUnknownTask) {
-		return task, err
-	}
-	if err := a.mayPush(r); err != nil {
-		return nil, err
-	}
-	task, err = a.p.Push(r.ctx, m)
+	task, err := a.p.Push(r.ctx, m)
 	var limit *fanfare.LimitError
 	var note *fanfare.NotificationError
 	switch {
-	case errors.Is(err, fanfare.ErrKeyReused):
+	case errors.Is(err, fanfare.ErrKeyReused): // by the same push, just now
 		return a.p.TaskOfKey(r.ctx, m.From, m.Key)
 	case errors.Is(err, fanfare.ErrUnnamedAttribute):
 		return nil, refuse(codeAttribute, "Condition: %v", err)
 	case errors.As(err, &note):
 		return nil, refuse(codeTooLarge, "OfflinePushInfo: %v", err)
 	case errors.As(err, &limit):
-		return nil, refuse(codeTooLarge, "%v", err)
+		return nil, refuse(limitCode(limit), "%v", err)
 	case errors.Is(err, fanfare.ErrInvalidText):
 		return nil, refuse(codePushBadJSON, "%v", err)
 	}
 	return task, err
 }
 
+// limitCode is the code for what is over a limit of the Pusher's own, which may be below the service's.
+func limitCode(limit *fanfare.LimitError) int {
+	switch {
+	case strings.HasPrefix(limit.What, "lifetime"):
+		return codeLifeTime
+	case strings.HasPrefix(limit.What, "tag"):
+		return codeTagTooLong
+	case strings.HasPrefix(limit.What, "attribute"):
+		return codeAttribute
+	}
+	return codeTooLarge
+}
+
 // mayPush looks at the pace and at how many there were today, by the tasks that there are.
 func (a *API) mayPush(r *request) error {
 	limits := &a.o.Limits
-	if limits.Pace <= 0 && limits.PerDay <= 0 {
-		return nil
-	}
 	now := a.o.Now()
 	day := now.UTC().Truncate(24 * time.Hour)
+	since := now.Add(-limits.Pace)
+	if limits.PerDay > 0 && day.Before(since) {
+		since = day
+	}
 	today := 0
-	for task, err := range a.p.Tasks(r.ctx) {
+	for task, err := range a.p.Tasks(r.ctx) { // the latest first
 		if err != nil {
 			return err
 		}
 		info := task.Info()
-		if !strings.HasPrefix(info.Key, keyPrefix) {
+		switch ago := now.Sub(info.Accepted); {
+		case info.Accepted.Before(since):
+			return nil
+		case !strings.HasPrefix(info.Key, keyPrefix):
 			continue
-		}
-		if since := now.Sub(info.Accepted); limits.Pace > 0 && since >= 0 && since < limits.Pace {
-			return refuse(codePace, "the push before was %d ms ago: %d at least", since.Milliseconds(), limits.Pace.Milliseconds())
-		}
-		if info.Accepted.Before(day) || limits.PerDay <= 0 {
-			break
+		case ago >= 0 && ago < limits.Pace:
+			return refuse(codePace, "the push before was %d ms ago: %d at least", ago.Milliseconds(), limits.Pace.Milliseconds())
+		case info.Accepted.Before(day) || limits.PerDay <= 0:
+			continue
 		}
 		if today++; today >= limits.PerDay {
 			return refuse(codeQuota, "there were %d pushes today, by UTC: no more", today)

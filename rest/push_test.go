@@ -42,6 +42,8 @@ func TestAudienceAndLifetime(t *testing.T) {
 		{`{"AttrsAnd":{"sex":"m","city":"x"}}`, "u2 u4"},
 		{`{"AttrsOr":{"sex":"f"},"AttrsAnd":{"city":"x"}}`, ""},
 		{`[{"AttrsOr":{"sex":"f"}}]`, "u1 u3"},
+		{`{"TagsNot":["b"]}`, "u2 u4"},
+		{`{"TagsOr":["a"],"TagsNot":["b","never"]}`, "u2 u4"},
 	} {
 		for _, lifetime := range []int{0, 60} {
 			synctest.Test(t, func(t *testing.T) {
@@ -199,7 +201,11 @@ func TestPaceAndQuota(t *testing.T) {
 		push(1000, 90047)
 		time.Sleep(time.Second)
 		push(1000, 0)
-		if out := s.call(pushes+"push", text(`,"MsgRandom":9,"X":"`+strings.Repeat("x", 10<<10)+`"`)); out["ErrorCode"] != 90056.0 {
+		large := `,"X":"` + strings.Repeat("x", 10<<10) + `"`
+		if out := s.call(pushes+"push", text(`,"MsgRandom":2000`+large)); out["ErrorCode"] != 90056.0 {
+			t.Error(out)
+		}
+		if out := s.call(pushes+"push", text(`,"MsgRandom":1000`+large)); out["ErrorCode"] != 0.0 { // which is one that was accepted
 			t.Error(out)
 		}
 	})

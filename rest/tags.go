@@ -1,6 +1,8 @@
 package rest
 
 import (
+	"slices"
+
 	"github.com/fanfare-im/fanfare"
 )
 
@@ -34,20 +36,34 @@ func checkTags(field string, tags []string) error {
 	return nil
 }
 
-// userTags reads whose tags a request names.
+// userTags reads whose tags a request names, each user once.
 func (r *request) userTags() (ids []string, tags [][]string, err error) {
-	ids, list, err := r.entries("UserTags", "Tags")
+	rows, list, err := r.entries("UserTags", "Tags")
 	if err != nil {
 		return nil, nil, err
 	}
-	tags = make([][]string, len(list))
+	place := make(map[string]int, len(rows))
 	for i, o := range list {
-		var is bool
-		if tags[i], is = asTexts(o["Tags"]); !is || len(tags[i]) == 0 {
+		more, is := asTexts(o["Tags"])
+		if !is || len(more) == 0 {
 			return nil, nil, refuse(codePushBadJSON, "Tags is %s, not a list of tags", show(o["Tags"]))
 		}
-		if err := checkTags("Tags", tags[i]); err != nil {
+		at, again := place[rows[i]]
+		if !again {
+			at = len(ids)
+			place[rows[i]] = at
+			ids, tags = append(ids, rows[i]), append(tags, nil)
+		}
+		if err := checkTags("Tags", more); err != nil {
 			return nil, nil, err
+		}
+		for _, tag := range more {
+			if !slices.Contains(tags[at], tag) {
+				tags[at] = append(tags[at], tag)
+			}
+		}
+		if n := len(tags[at]); n > maxTagsAtOnce {
+			return nil, nil, refuse(codeTooManyTags, "To_Account %q has %d tags: %d are the most at once", rows[i], n, maxTagsAtOnce)
 		}
 	}
 	return ids, tags, nil

@@ -72,16 +72,20 @@ func changeError(id string, err error) error {
 		return refuse(codeAttribute, "To_Account %q: %v", id, err)
 	case errors.As(err, &limit) && limit.What == "tags of a user":
 		return refuse(codeTooManyTags, "To_Account %q would have %d tags: %d are the most", id, limit.Got, limit.Limit)
+	case errors.As(err, &limit) && limit.What == "tag in bytes": // the Pusher's own limit, if it is below the service's
+		return refuse(codeTagTooLong, "To_Account %q: %v", id, err)
 	case errors.As(err, &limit), errors.Is(err, fanfare.ErrInvalidText):
 		return refuse(codeAttribute, "To_Account %q: %v", id, err)
 	}
 	return fmt.Errorf("account %q: %w", id, err)
 }
 
-// left are the accounts that a change left out.
+// left are the accounts that a change left out, each once.
 func left(ids []string, done []bool) (list []errorItem) {
+	told := make(map[string]bool)
 	for i, id := range ids {
-		if !done[i] {
+		if !done[i] && !told[id] {
+			told[id] = true
 			list = append(list, errorItem{id, codeUnknownUser, unknownInfo})
 		}
 	}

@@ -146,17 +146,20 @@ func refusePrivate(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// private are networks that netip has no word for: those of providers (RFC 6598), of this network (RFC 791), of tests (RFC 2544, 5737),
-// and IPv4 within IPv6 (RFC 6052, RFC 3056, RFC 4380).
+// private are networks that netip has no word for: those of providers (RFC 6598), of this network (RFC 791), of tests and documentation (RFC 2544,
+// 5737, 3849, 9637), of relays (RFC 7526), and IPv4 within IPv6 (RFC 3056, RFC 4380). What of IPv6 is outside of 2000::/3 is not public either, and
+// the networks that are IPv4 in another way (RFC 4291, 6052, 8215) are among that.
 var private = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("192.0.2.0/24"),
-	netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("2001::/32"),
+	netip.MustParsePrefix("192.88.99.0/24"), netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24"),
+	netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("2001::/32"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2002::/16"), netip.MustParsePrefix("3fff::/20"),
 }
+
+var global6 = netip.MustParsePrefix("2000::/3")
 
 func isPublic(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
-	if !a.IsGlobalUnicast() || a.IsPrivate() {
+	if !a.IsGlobalUnicast() || a.IsPrivate() || a.Is6() && !global6.Contains(a) {
 		return false
 	}
 	for _, p := range private {
@@ -219,7 +222,7 @@ func (w *Webhook) send(batch []event) error {
 		return err
 	}
 	pauses := backoff.NewExponentialBackOff()
-	pauses.MaxInterval = 30 * time.Second
+	pauses.InitialInterval, pauses.Multiplier, pauses.MaxInterval = time.Second, 2, 30*time.Second
 	_, err = backoff.Retry(w.ctx, func() (struct{}, error) { return struct{}{}, w.post(body) },
 		backoff.WithBackOff(pauses), backoff.WithMaxTries(uint(w.o.Tries)), backoff.WithMaxElapsedTime(0))
 	return err

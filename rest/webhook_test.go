@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fanfare-im/fanfare"
@@ -139,6 +140,31 @@ func TestWebhookTriesAgain(t *testing.T) {
 	}
 }
 
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestWebhookPatience: a receiver may be away for a minute before its events are dropped.
+func TestWebhookPatience(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWebhook(t, WebhookOptions{URL: "https://example.com"})
+		var last time.Time
+		w.client.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
+			last = time.Now()
+			return &http.Response{StatusCode: 503, Body: http.NoBody}, nil
+		})
+		began := time.Now()
+		w.add(event{To_Account: "ann"})
+		if err := w.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if took := last.Sub(began); took < 45*time.Second || took > 3*time.Minute || w.Dropped() != 1 { // the pauses are jittered
+			t.Errorf("%d dropped after %v", w.Dropped(), took)
+		}
+	})
+}
+
 // TestWebhookDrops: what the receiver never takes is dropped and counted; a redirect is not followed, and a private address not asked.
 func TestWebhookDrops(t *testing.T) {
 	t.Parallel()
@@ -223,6 +249,7 @@ func TestIsPublic(t *testing.T) {
 		"1.1.1.1": true, "2606:4700::1111": true, "127.0.0.1": false, "10.0.0.1": false, "172.16.0.1": false, "192.168.1.1": false, "169.254.169.254": false,
 		"0.0.0.0": false, "100.64.0.1": false, "224.0.0.1": false, "255.255.255.255": false, "::1": false, "::": false, "fe80::1": false, "fd00::1": false,
 		"::ffff:127.0.0.1": false, "::ffff:10.0.0.1": false, "64:ff9b::7f00:1": false, "2002:7f00:1::": false, "::ffff:1.1.1.1": true, "fe80::1%eth0": false,
+		"::127.0.0.1": false, "::ffff:0:127.0.0.1": false, "fec0::1": false, "100::1": false, "2001:db8::1": false, "3fff::1": false, "192.88.99.1": false, "64:ff9b:1::1": false,
 	} {
 		if got := isPublic(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s: %v", address, got)

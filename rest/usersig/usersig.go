@@ -110,16 +110,17 @@ func parse(sig string) (*document, error) {
 	if len(sig) > MaxBytes {
 		return nil, fmt.Errorf("%w: over %d bytes", ErrMalformed, MaxBytes)
 	}
-	b, err := base64.StdEncoding.DecodeString(fromURL.Replace(sig))
-	if err != nil {
+	b, err := base64.StdEncoding.Strict().DecodeString(fromURL.Replace(sig))
+	if err != nil || strings.ContainsAny(sig, "\r\n") { // which the decoder passes over
 		return nil, fmt.Errorf("%w: not base64", ErrMalformed)
 	}
-	z, err := zlib.NewReader(bytes.NewReader(b))
+	in := bytes.NewReader(b)
+	z, err := zlib.NewReader(in)
 	if err != nil {
 		return nil, fmt.Errorf("%w: not deflated", ErrMalformed)
 	}
 	b, err = io.ReadAll(io.LimitReader(z, maxDocument+1))
-	if err != nil || len(b) > maxDocument {
+	if err != nil || len(b) > maxDocument || in.Len() > 0 { // nothing is behind it, so that there is one text of a signature
 		return nil, fmt.Errorf("%w: not deflated, or too large", ErrMalformed)
 	}
 	d := new(document)

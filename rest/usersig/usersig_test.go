@@ -122,11 +122,16 @@ func TestMalformed(t *testing.T) {
 		b, _ := json.Marshal(&of)
 		return packed(string(b), 6)
 	}
+	b, err := base64.StdEncoding.DecodeString(fromURL.Replace(vector))
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := toURL.Replace(base64.StdEncoding.EncodeToString(append(b, "xxx"...)))
 	for name, sig := range map[string]string{
 		"nothing": "", "no base64": "§", "no zlib": "AAAA", "half": vector[:len(vector)/2], "no JSON": packed("x", 6), "a list": packed("[]", 6), "null": packed("null", 6),
 		"a bomb": packed(strings.Repeat(" ", 1<<20), 9), "too long": strings.Repeat("A", MaxBytes+4), "a number as a string": packed(`{"TLS.sdkappid":"1"}`, 6),
 		"no signature": with(func(d *document) { d.Sig = "" }), "an end before its beginning": with(func(d *document) { d.Expire = -1 }), "an end that overflows": with(func(d *document) { d.Expire = 1 << 62 }),
-		"a time that overflows": with(func(d *document) { d.Time = 1 << 62 }), "userbuf": with(func(d *document) { s := "§"; d.UserBuf = &s }), "checksum": vector[:len(vector)-4] + "AAAA",
+		"a time that overflows": with(func(d *document) { d.Time = 1 << 62 }), "userbuf": with(func(d *document) { s := "§"; d.UserBuf = &s }), "a new line": vector[:8] + "\n" + vector[8:], "more behind it": more, "checksum": vector[:len(vector)-4] + "AAAA",
 	} {
 		if _, err := Verify(sig, 1_400_000_000, "administrator", made, key); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
