@@ -33,6 +33,7 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Connect":           func() error { _, err := p.Connect(ctx, "a"); return err },
 		"Count":             func() error { _, err := p.Count(ctx, All()); return err },
 		"Connected":         func() error { _, err := p.Connected(ctx, "a"); return err },
+		"Drain":             func() error { return p.Drain(ctx) },
 		"Devices":           func() error { _, err := p.Devices(ctx, "a"); return err },
 		"Import":            func() error { _, err := p.Import(ctx, oneUser, nil); return err },
 		"Members":           func() error { return onlyError(p.Members(ctx, All())) },

@@ -70,6 +70,36 @@ func TestNowWhileCatchingUp(t *testing.T) {
 	}
 }
 
+// TestDrain: a process that is to end can wait for what would not go on at the next Open, and for nothing else.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		p, rec, _, release := catchingUp(t, Options{Workers: 4, DeliverTimeout: time.Hour})
+		must(t, p.Drain(ctx)) // for nothing: what waits has a lifetime
+		task := mustTask(t, p, now("now 3"))
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if err := p.Drain(short); err != context.DeadlineExceeded {
+			t.Fatal(err)
+		}
+		drained := make(chan error)
+		go func() { drained <- p.Drain(ctx) }()
+		synctest.Wait()
+		select {
+		case err := <-drained:
+			t.Fatal("drained too early:", err)
+		default:
+		}
+		release()
+		must(t, <-drained)
+		wantEnd(t, task, 1, 0)
+		if got := bodies(rec.Received("a")); !slices.Contains(got, "now 3") {
+			t.Fatal(got)
+		}
+	})
+}
+
 // TestTooMuchNowWhileCatchingUp: of more than sixteen such messages that wait for one user the oldest fail.
 func TestTooMuchNowWhileCatchingUp(t *testing.T) {
 	t.Parallel()

@@ -83,6 +83,18 @@ func (f *flight) outcome() *store.OnlineDone {
 	return &store.OnlineDone{Seq: f.seq, Delivered: uint64(f.delivered.Load()), Failed: uint64(f.failed.Load())}
 }
 
+// fleeting returns the fan-outs of pushes without retention.
+func (d *delivery) fleeting() (list []*flight) {
+	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	for _, f := range d.flights {
+		if f.fleeting() {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
 func (d *delivery) flight(seq uint64) *flight {
 	d.flightsMu.Lock()
 	defer d.flightsMu.Unlock()

@@ -68,6 +68,9 @@ func (p *presence) leave() {
 		return // unregistered before
 	}
 	p.setLive(false)
+	for _, r := range l.runs { // a call for the user that has not begun does not begin
+		r.cancels.Add(1)
+	}
 	l.users.remove(p.low)
 	delete(l.waiters, p.low)
 	l.connected.Remove(uint32(p.low))

@@ -89,6 +89,7 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 		"Count":     func() error { _, err := p.Count(ctx, s.audience()); return err },
 		"Connected": func() error { _, err := p.Connected(ctx, s.user()); return err },
 		"TaskOfKey": func() error { _, err := p.TaskOfKey(ctx, "", fmt.Sprint("k", s.rnd.IntN(10))); return err },
+		"Drain":     func() error { return p.Drain(ctx) },
 		"Devices":   func() error { _, err := p.Devices(ctx, s.user()); return err },
 		"Import": func() error {
 			_, err := p.Import(ctx, func(yield func(User, error) bool) {

@@ -104,18 +104,36 @@ func (t *Task) Wait(ctx context.Context) error {
 	if err := t.p.open(); err != nil {
 		return err
 	}
-	f := t.p.delivery.flight(t.seq)
-	if f == nil {
-		return nil
+	if f := t.p.delivery.flight(t.seq); f != nil {
+		return t.p.landed(ctx, f)
 	}
+	return nil
+}
+
+func (p *Pusher) landed(ctx context.Context, f *flight) error {
 	select {
 	case <-f.done:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-t.p.delivery.ctx.Done():
+	case <-p.delivery.ctx.Done():
 		return ErrClosed
 	}
+}
+
+// Drain returns when the pushes with lifetime 0 that are under way are finished, as [Task.Wait] says. It is for a process that is to end, after its
+// last push and before it lets its connections go: such a push does not go on at the next Open, and all others do. It
+// does not wait for pushes that come meanwhile. It returns the context's error if that ends first, and [ErrClosed] if the Pusher closes.
+func (p *Pusher) Drain(ctx context.Context) error {
+	if err := p.open(); err != nil {
+		return err
+	}
+	for _, f := range p.delivery.fleeting() {
+		if err := p.landed(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Task returns a task by its ID, or [ErrUnknownTask].

@@ -40,7 +40,8 @@ type Message struct {
 //
 // Deliver is called from several goroutines at once, never twice at the same
 // time for one user, and for one user in ascending order of m.Sequence, except for what
-// is sent again. Who is registered again after Unregister is another user of the same ID: a call
+// is sent again. A call that was decided on for a session may begin after the session was closed, and so reach a connection of the user's next one,
+// ahead of what that one is sent first. Who is registered again after Unregister is another user of the same ID: a call
 // for the former one may still be under way. A call that was decided on just before an ack, a withdrawal
 // or the like was applied may begin just after. It
 // should only hand over (to a socket's buffer, say) and return: a call that

@@ -33,7 +33,6 @@ var variables = map[string]string{
 func readConfig(args []string, getenv func(string) string, log io.Writer) (*config, error) {
 	c := new(config)
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
-	flags.SetOutput(log)
 	flags.StringVar(&c.listen, "listen", "127.0.0.1:8080", "`address` to listen on (FANFARE_LISTEN)")
 	flags.StringVar(&c.data, "data", "", "`directory` of the users and messages, made if it is not there (FANFARE_DATA)")
 	flags.Int64Var(&c.sdkAppID, "sdkappid", 0, "`number` of the application (FANFARE_SDKAPPID)")
@@ -42,7 +41,7 @@ func readConfig(args []string, getenv func(string) string, log io.Writer) (*conf
 	flags.BoolVar(&c.cloudLimits, "cloud-limits", false, "keep to the limits of the cloud service: a push a second, 100 a day, of 10 KB")
 	flags.DurationVar(&c.patience, "shutdown-timeout", 15*time.Second, "how long requests and connections may take to end at shutdown, and after them the files")
 	flags.TextVar(&c.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
-	if err := parse(flags, args, getenv); err != nil {
+	if err := parse(flags, args, getenv, log); err != nil {
 		return nil, err
 	}
 	var err error
@@ -72,8 +71,14 @@ func keyFlag(flags *flag.FlagSet) *string {
 }
 
 // parse reads the flags and then, for those not given, the environment.
-func parse(flags *flag.FlagSet, args []string, getenv func(string) string) error {
-	if err := flags.Parse(args); err != nil {
+func parse(flags *flag.FlagSet, args []string, getenv func(string) string, log io.Writer) error {
+	flags.SetOutput(io.Discard) // the caller shows the error
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		flags.SetOutput(log)
+		flags.Usage()
+	}
+	if err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {

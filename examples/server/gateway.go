@@ -38,6 +38,9 @@ type gateway struct {
 	last     atomic.Pointer[frame]
 }
 
+// maxConnections is how many connections a user may have at a time.
+const maxConnections = 16
+
 // user is somebody with connections.
 type user struct {
 	connections []*connection
@@ -99,6 +102,11 @@ func (g *gateway) join(ctx context.Context, c *connection) error {
 		g.users[c.user] = u
 	} else {
 		u.session.Close()
+	}
+	if len(u.connections) >= maxConnections { // each new one is sent again what none has acknowledged
+		oldest := u.connections[0]
+		u.connections = slices.Delete(u.connections, 0, 1)
+		oldest.end(websocket.StatusPolicyViolation, "too many connections")
 	}
 	u.connections = append(u.connections, c)
 	var err error

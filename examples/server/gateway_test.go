@@ -2,17 +2,22 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
 
+	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/rest/usersig"
 	"github.com/fanfare-im/fanfare/transport"
 )
@@ -132,6 +137,72 @@ func TestBadFrames(t *testing.T) {
 	if _, err := c.next(); websocket.CloseStatus(err) != websocket.StatusMessageTooBig {
 		t.Errorf("a large frame ended the connection with %v", err)
 	}
+}
+
+// TestTooManyConnections: a user has so many, and the oldest goes for a new one; others are not concerned.
+func TestTooManyConnections(t *testing.T) {
+	p := start(t, t.TempDir())
+	bob := p.dial("bob")
+	var list []*client
+	for range maxConnections {
+		list = append(list, p.dial("alice"))
+	}
+	list = append(list, p.dial("alice"))
+	list[0].closed(websocket.StatusPolicyViolation, "too many connections")
+	p.push(1, "one", week)
+	for _, c := range append(list[1:], bob) {
+		c.expect("one")
+	}
+}
+
+// TestShutdownFinishes: what was pushed without a lifetime to those who are connected gets to them before they are let go.
+func TestShutdownFinishes(t *testing.T) {
+	p := start(t, t.TempDir())
+	const clients, pushes = 400, 100
+	var reading sync.WaitGroup
+	for i := range clients {
+		c := p.dial(fmt.Sprint("u", i))
+		reading.Go(func() {
+			got := 0
+			for {
+				if _, err := c.next(); err != nil {
+					if websocket.CloseStatus(err) != websocket.StatusGoingAway || got != pushes {
+						t.Errorf("u%d got %d of %d messages, and then %v", i, got, pushes, err)
+					}
+					return
+				}
+				got++
+			}
+		})
+	}
+	for i := range pushes {
+		if _, err := p.s.p.Push(t.Context(), fanfare.Message{Body: []byte(`{}`), To: fanfare.All()}); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	p.stop()
+	reading.Wait()
+}
+
+// TestShutdownOfUnread: a request whose body does not come, and that nothing reads, holds up neither the end nor those who are connected.
+func TestShutdownOfUnread(t *testing.T) {
+	p := startWith(t, &config{listen: "127.0.0.1:0", data: t.TempDir(), sdkAppID: testAppID, keys: []transport.Secret{transport.Secret(testKey)}, patience: 3 * time.Second})
+	for _, path := range []string{"/v4/x", "//v4/x"} {
+		conn, err := net.Dial("tcp", p.base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{", path)
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200") || !strings.Contains(string(answer), `"ErrorCode":6000`) {
+			t.Errorf("%s: %s, %v", path, answer, err)
+		}
+	}
+	c := p.dial("alice")
+	go p.stop()
+	c.closed(websocket.StatusGoingAway, "the server is stopping")
+	p.stop()
 }
 
 func TestKick(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -38,12 +39,12 @@ func newServer(c *config, log *slog.Logger) (*server, error) {
 	}
 	s.gateway.p = s.p
 	s.http = &http.Server{
-		Handler:           s.handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		WriteTimeout:      time.Minute, // of an answer; WebSockets have their own
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Handler:        s.handler(),
+		ReadTimeout:    15 * time.Second, // of a request, also one that nothing reads; WebSockets have their own
+		WriteTimeout:   time.Minute,
+		IdleTimeout:    2 * time.Minute,
+		MaxHeaderBytes: 16 << 10,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	return s, nil
 }
@@ -55,18 +56,26 @@ func (s *server) handler() http.Handler {
 	}
 	api := rest.Handler(s.p, o)
 	mux := http.NewServeMux()
-	mux.Handle("/v4/", api)
-	mux.Handle("/openapi.json", api)
 	mux.Handle("GET /ws", s.gateway)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !s.ready.Load() {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		switch stats, err := s.p.Stats(r.Context()); {
+		case !s.ready.Load() || err != nil:
 			http.Error(w, "stopping", http.StatusServiceUnavailable)
+		case stats.Refused != nil:
+			http.Error(w, "changes are refused until the process is started again; see the log", http.StatusServiceUnavailable)
+		default:
+			_, _ = io.WriteString(w, "ready\n")
+		}
+	})
+	// Not through the mux, which answers a path such as //v4/ with a redirect: the API has an answer for any path.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/openapi.json" || strings.HasPrefix(strings.TrimLeft(r.URL.Path, "/"), "v4") {
+			api.ServeHTTP(w, r)
 			return
 		}
-		_, _ = io.WriteString(w, "ready\n")
+		mux.ServeHTTP(w, r)
 	})
-	return mux
 }
 
 // serve answers until ctx ends, finishes what was accepted, and closes everything.
@@ -85,23 +94,28 @@ func (s *server) serve(ctx context.Context) error {
 	}
 }
 
-// shutdown ends requests, then connections, then the files, in this order: each needs the next.
+// shutdown ends requests, then what was pushed to those who are connected, then connections, then the files, in this order: each needs the next.
+// Each has its own time, so that one that is slow leaves the others theirs.
 func (s *server) shutdown() error {
 	s.log.Info("stopping")
 	s.ready.Store(false)
 	s.gateway.stop()
-	ctx, cancel := context.WithTimeout(context.Background(), s.c.patience)
-	defer cancel()
 	var errs []error
-	if err := s.http.Shutdown(ctx); err != nil {
+	within := func(f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(context.Background(), s.c.patience)
+		defer cancel()
+		return f(ctx)
+	}
+	if err := within(s.http.Shutdown); err != nil {
 		errs = append(errs, fmt.Errorf("requests were cut off: %w", err), s.http.Close())
 	}
-	if err := s.gateway.close(ctx); err != nil {
+	if err := within(s.p.Drain); err != nil {
+		s.log.Warn("pushes without a lifetime were cut off")
+	}
+	if err := within(s.gateway.close); err != nil {
 		s.log.Warn("connections were cut off") // what they did not acknowledge comes again
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), s.c.patience)
-	defer cancel()
-	if err := s.p.Close(ctx); err != nil {
+	if err := within(s.p.Close); err != nil {
 		errs = append(errs, fmt.Errorf("closing the files: %w", err))
 	}
 	s.log.Info("stopped")

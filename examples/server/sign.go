@@ -13,12 +13,11 @@ import (
 // sign prints a UserSig and nothing else. Of several keys it takes the first.
 func sign(args []string, getenv func(string) string, out, log io.Writer) error {
 	flags := flag.NewFlagSet("sign", flag.ContinueOnError)
-	flags.SetOutput(log)
 	sdkAppID := flags.Int64("sdkappid", 0, "`number` of the application (FANFARE_SDKAPPID)")
 	key := keyFlag(flags)
 	identifier := flags.String("identifier", "", "the `user` whom it is for")
 	expire := flags.Duration("expire", 24*time.Hour, "for how long it is good")
-	if err := parse(flags, args, getenv); err != nil {
+	if err := parse(flags, args, getenv, log); err != nil {
 		return err
 	}
 	keys, err := splitKeys(*key)
