@@ -98,7 +98,14 @@ func asList(raw json.RawMessage) (list []json.RawMessage, ok bool) {
 
 // asString reads a value that is to be a string.
 func asString(raw json.RawMessage) (s string, ok bool) {
-	return s, isString(raw) && json.Unmarshal(raw, &s) == nil
+	if !isString(raw) {
+		return "", false
+	}
+	if bytes.IndexByte(raw, '\\') < 0 { // as most are: it stands there as it is, for the body was valid
+		return string(raw[1 : len(raw)-1]), true
+	}
+	err := json.Unmarshal(raw, &s)
+	return s, err == nil
 }
 
 // asText reads a value that is to be a string and may come as a number or a boolean, as its JSON is written.
