@@ -79,8 +79,12 @@ func asObject(raw json.RawMessage) (object, bool) {
 	if !isObject(raw) {
 		return nil, false
 	}
-	o, err := parseObject(raw)
-	return o, err == nil
+	o := make(object, 4)
+	parts(raw, func(name, value json.RawMessage) {
+		s, _ := asString(name)
+		o[s] = value
+	})
+	return o, true
 }
 
 // asMap reads a value that is to be an object, which may have no members.
@@ -93,7 +97,63 @@ func asMap(raw json.RawMessage) (object, bool) {
 
 // asList reads a value that is to be a list.
 func asList(raw json.RawMessage) (list []json.RawMessage, ok bool) {
-	return list, isList(raw) && json.Unmarshal(raw, &list) == nil
+	if !isList(raw) {
+		return nil, false
+	}
+	parts(raw, func(_, value json.RawMessage) { list = append(list, value) })
+	return list, true
+}
+
+// parts calls f for each value of an object, with its name, or of a list. The whole body was valid when it was parsed, so that it is enough to
+// look where each value ends: encoding/json would look at everything again at each level.
+func parts(raw json.RawMessage, f func(name, value json.RawMessage)) {
+	for rest := space(raw[1:]); rest[0] != '}' && rest[0] != ']'; rest = space(rest) {
+		if rest[0] == ',' {
+			rest = space(rest[1:])
+		}
+		var name json.RawMessage
+		if isObject(raw) {
+			n := end(rest)
+			name, rest = rest[:n], space(rest[n:])
+			rest = space(rest[1:]) // behind the colon
+		}
+		n := end(rest)
+		f(name, rest[:n])
+		rest = rest[n:]
+	}
+}
+
+// space cuts white space off the front.
+func space(b json.RawMessage) json.RawMessage {
+	for b[0] == ' ' || b[0] == '\n' || b[0] == '\r' || b[0] == '\t' {
+		b = b[1:]
+	}
+	return b
+}
+
+// end is where the value ends that valid JSON begins with.
+func end(b json.RawMessage) int {
+	depth, within := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case within && c == '\\':
+			i++
+		case c == '"':
+			if within = !within; !within && depth == 0 {
+				return i + 1
+			}
+		case within:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			if depth--; depth <= 0 {
+				return i + 1 + depth // of a number or a word it is what stands before
+			}
+		case depth == 0 && (c == ',' || c <= ' '):
+			return i
+		}
+	}
+	return len(b)
 }
 
 // asString reads a value that is to be a string.
