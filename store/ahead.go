@@ -114,6 +114,19 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 			r.expr(v, s.published.Load(), c.To)
 			return nil
 		})
+	case *PlanStep:
+		if c.Push == nil && c.Freeze == nil {
+			return nil, nil
+		}
+		err = s.withView(func(v *view) error {
+			r = s.aheadOf(v, 0)
+			for _, to := range []*Expr{c.Freeze, planned(c.Push)} {
+				if to != nil {
+					r.expr(v, s.published.Load(), to)
+				}
+			}
+			return nil
+		})
 	case *CaughtUp:
 		if len(c.Seqs) == 0 {
 			return nil, nil
@@ -135,6 +148,14 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 		})
 	}
 	return r, err
+}
+
+// planned is the audience of a plan's push.
+func planned(c *Push) *Expr {
+	if c == nil {
+		return nil
+	}
+	return c.To
 }
 
 func (r *ahead) own(value []byte) []byte {

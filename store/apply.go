@@ -70,6 +70,8 @@ func (a *applier) apply(c Command) (any, error) {
 		return nil, a.forget(c)
 	case *Checkpoint:
 		return nil, a.checkpoint(c)
+	case *PlanStep:
+		return a.planStep(c)
 	}
 	panic("fanfare: command without apply")
 }

@@ -18,7 +18,10 @@ type PushResult struct {
 
 // push accepts a message: the audience is evaluated here, in the one place that sees
 // a single instant of all blocks, and frozen.
-func (a *applier) push(c *Push) (any, error) {
+func (a *applier) push(c *Push) (any, error) { return a.pushPart(c, planPart{}) }
+
+// pushPart does it for a part of a plan.
+func (a *applier) pushPart(c *Push, part planPart) (any, error) {
 	var key []byte
 	if c.Key != "" {
 		key = keyKey(c.From, c.Key)
@@ -31,27 +34,21 @@ func (a *applier) push(c *Push) (any, error) {
 			return nil, &LimitError{What: "platform in bytes", Limit: 255, Got: int64(len(platform))}
 		}
 	}
-	prog, err := compile(c.To, a.v, a.st.slot)
+	var audience []audienceSet
+	var err error
+	if part.take {
+		audience, err = a.take(c.To, part, c.Lifetime > 0)
+	} else {
+		audience, err = a.evaluate(c.To, c.Lifetime > 0)
+	}
 	if err != nil {
 		return nil, err
-	}
-	// The evaluation opens views of its own. One that opens while its own goroutine holds
-	// another could wait for ever behind a writer that waits for the other to end.
-	a.v.close()
-	audience, err := a.freeze(prog, c.Lifetime > 0)
-	if err == nil {
-		a.v, err = a.s.view()
-	}
-	if err != nil {
-		// Only a damaged page can do this; refusing the push is an answer that depends on
-		// more than state and command, so the store stops rather than drift.
-		panic(&FormatError{What: "posting", Detail: err.Error()})
 	}
 	seq, now := a.st.nextSeq, a.st.now
 	a.st.nextSeq++
 	t := &Task{
 		Seq: seq, Random: c.Random, From: c.From, Key: c.Key, To: c.To,
-		Accepted: now, Expires: now + c.Lifetime, blocks: roaring.New(),
+		Accepted: now, Expires: now + c.Lifetime, Plan: part.plan, Part: part.name, blocks: roaring.New(),
 	}
 	p := new(Progress)
 	blocks := make([]BlockSet, len(audience))
@@ -82,11 +79,35 @@ func (a *applier) push(c *Push) (any, error) {
 		p.Pending = p.Total
 	}
 	a.put(bucketTasks, id, t.encode())
+	if t.Plan != 0 {
+		a.put(bucketPlanTasks, planTaskKey(t.Plan, seq), []byte{})
+	}
 	a.setProgress(seq, p)
 	if p.Total > 0 {
 		a.tell(func(o Observer) { o.Accepted(t, m, blocks) })
 	}
 	return r, nil
+}
+
+// evaluate compiles and evaluates an audience.
+func (a *applier) evaluate(to *Expr, retained bool) ([]audienceSet, error) {
+	prog, err := compile(to, a.v, a.st.slot)
+	if err != nil {
+		return nil, err
+	}
+	// The evaluation opens views of its own. One that opens while its own goroutine holds
+	// another could wait for ever behind a writer that waits for the other to end.
+	a.v.close()
+	audience, err := a.freeze(prog, retained)
+	if err == nil {
+		a.v, err = a.s.view()
+	}
+	if err != nil {
+		// Only a damaged page can do this; refusing the push is an answer that depends on
+		// more than state and command, so the store stops rather than drift.
+		panic(&FormatError{What: "posting", Detail: err.Error()})
+	}
+	return audience, nil
 }
 
 // known answers a push whose key was used before.
@@ -292,9 +313,17 @@ func (a *applier) forget(c *Forget) error {
 				for _, platform := range t.Platforms {
 					a.remove(bucketPhones, phoneKey(t.Seq, platform))
 				}
+				if t.Plan != 0 {
+					a.remove(bucketPlanTasks, planTaskKey(t.Plan, t.Seq))
+				}
 			}
 		case dueKey:
 			a.remove(bucketKeys, what)
+		case dueForgetPlan:
+			if p := a.v.plan(be64(what)); p != nil && p.Key != "" {
+				a.remove(bucketPlanKeys, keyKey("", p.Key))
+			}
+			a.remove(bucketPlans, what)
 		default:
 			continue
 		}

@@ -27,7 +27,7 @@ func (s *Store) Check(ctx context.Context) (err error) {
 			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
 			counts: make(map[uint32]int64), waiting: make(map[uint64]*waiting),
 		}
-		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.retries, c.keys, c.due} {
+		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.plans, c.retries, c.keys, c.due} {
 			if s.o.checkError != nil {
 				if err := s.o.checkError(); err != nil {
 					return err
@@ -737,6 +737,14 @@ func (c *checker) justified(kind byte, at int64, what []byte) (bool, error) {
 	}
 	if len(what) != 8 {
 		return false, nil
+	}
+	switch kind {
+	case duePlan, dueForgetPlan:
+		p, err := decodePlan(be64(what), c.bucket(bucketPlans).Get(what))
+		if err != nil || kind == duePlan {
+			return err == nil && p.Due == at, err
+		}
+		return p.Ended != 0 && at == p.Ended+TaskRetention.Milliseconds(), nil
 	}
 	t, err := decodeTask(be64(what), c.bucket(bucketTasks).Get(what))
 	if err != nil {

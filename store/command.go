@@ -40,6 +40,7 @@ const (
 	kindEnd        commandKind = 8
 	kindForget     commandKind = 9
 	kindCheckpoint commandKind = 10
+	kindPlanStep   commandKind = 13
 )
 
 func newCommand(k commandKind) Command {
@@ -64,6 +65,8 @@ func newCommand(k commandKind) Command {
 		return new(Forget)
 	case kindCheckpoint:
 		return new(Checkpoint)
+	case kindPlanStep:
+		return new(PlanStep)
 	}
 	return nil
 }

@@ -23,6 +23,10 @@ const (
 	bucketDue                     // kind, time, what -> nothing: what is to be done when
 	bucketTokens                  // hash of platform and token -> ordinal
 	bucketAudiences               // sequence, block -> who is notified, whoever has the message; while phones are to be
+	bucketPlans                   // plan -> its record, until it is forgotten
+	bucketPlanKeys                // key of a plan -> plan, as long as that
+	bucketPlanTasks               // plan, sequence -> nothing: the tasks of a plan, as long as they are
+	bucketFrozen                  // plan, block -> who is still to be pushed to
 	bucketBlocks                  // block, kind, rest -> everything of a block
 	buckets
 )
@@ -30,7 +34,8 @@ const (
 var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
-	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"), []byte("blocks"),
+	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"),
+	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("blocks"),
 }
 
 // The kinds of keys within a block, in key order.
@@ -58,6 +63,9 @@ const (
 	dueKey    = 'k' // time, key of bucketKeys: the idempotency key is forgotten
 	dueOnline = 'o' // 0, sequence: the outcome of a lifetime 0 push is still to come
 	duePhone  = 'p' // 0, sequence, platform: phones are still to be notified
+	duePlan   = 'l' // time, plan: its next step is to be made
+	// time, plan: the ended plan is forgotten
+	dueForgetPlan = 'm'
 )
 
 var stateKey = []byte("state")

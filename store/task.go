@@ -24,6 +24,8 @@ type Task struct {
 	Accepted  int64 // milliseconds since 1970
 	Expires   int64
 	Platforms []string
+	Plan      uint64          // of which it is a part; 0: of none
+	Part      string          // which part
 	Always    bool            // phones are notified of who has the message, too
 	blocks    *roaring.Bitmap // the blocks that have pending users at the start
 }
@@ -61,6 +63,8 @@ func (t *Task) encode() []byte {
 	for _, p := range t.Platforms {
 		w.str(p)
 	}
+	w.uvarint(t.Plan)
+	w.str(t.Part)
 	w.bool(t.Always)
 	w.bytes(bitmapBytes(t.blocks))
 	return w.b
@@ -74,6 +78,7 @@ func decodeTask(seq uint64, b []byte) (*Task, error) {
 	for range r.count(1) {
 		t.Platforms = append(t.Platforms, r.str())
 	}
+	t.Plan, t.Part = r.uvarint(), r.str()
 	t.Always = r.bool()
 	t.blocks = decodeBits(&r)
 	return t, r.done()
