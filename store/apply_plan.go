@@ -35,7 +35,7 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.Push = pushed.(PushResult); c.Take {
+		if r.Push = pushed; c.Take {
 			p.Held -= r.Push.Total
 		}
 	}

@@ -18,31 +18,36 @@ type PushResult struct {
 
 // push accepts a message: the audience is evaluated here, in the one place that sees
 // a single instant of all blocks, and frozen.
-func (a *applier) push(c *Push) (any, error) { return a.pushPart(c, planPart{}) }
+func (a *applier) push(c *Push) (any, error) {
+	r, err := a.pushPart(c, planPart{})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
 
-// pushPart does it for a part of a plan.
-func (a *applier) pushPart(c *Push, part planPart) (any, error) {
+// pushPart does it for a part of a plan. One that takes nobody is no push: its result is zero.
+func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 	var key []byte
 	if c.Key != "" {
 		key = keyKey(c.From, c.Key)
-		if r, dup, err := a.known(key, c); dup || err != nil {
-			return r, err
+		if old, dup, err := a.known(key, c); dup || err != nil {
+			return old, err
 		}
 	}
 	for _, platform := range c.Platforms {
 		if len(platform) > 255 { // keys of retries have its length in a byte
-			return nil, &LimitError{What: "platform in bytes", Limit: 255, Got: int64(len(platform))}
+			return r, &LimitError{What: "platform in bytes", Limit: 255, Got: int64(len(platform))}
 		}
 	}
 	var audience []audienceSet
-	var err error
 	if part.take {
 		audience, err = a.take(c.To, part, c.Lifetime > 0)
 	} else {
 		audience, err = a.evaluate(c.To, c.Lifetime > 0)
 	}
-	if err != nil {
-		return nil, err
+	if err != nil || part.take && len(audience) == 0 {
+		return r, err
 	}
 	seq, now := a.st.nextSeq, a.st.now
 	a.st.nextSeq++
@@ -57,7 +62,7 @@ func (a *applier) pushPart(c *Push, part planPart) (any, error) {
 		p.Total += int64(audience[i].n)
 	}
 	m := &Message{Seq: seq, Random: c.Random, From: c.From, Body: slices.Clone(c.Body), Note: slices.Clone(c.Note), Accepted: now, Expires: t.Expires}
-	r := PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total}
+	r = PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total}
 	id := key64(seq)
 	if key != nil {
 		if b := a.v.get(bucketKeys, key); b != nil { // past its time: this push has the key from now on

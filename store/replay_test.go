@@ -91,6 +91,8 @@ func playTwins(t *rapid.T, base string) {
 		"received": func(*rapid.T) { w.received() },
 		"caughtup": func(*rapid.T) { w.caughtUp() },
 		"end":      func(*rapid.T) { w.end() },
+		"plan":     func(*rapid.T) { w.plan() },
+		"plan 2":   func(*rapid.T) { w.plan() },
 		"phones":   func(*rapid.T) { w.phones() },
 		"settings": func(*rapid.T) { w.settings() },
 		"time":     func(*rapid.T) { w.pass() },
@@ -350,6 +352,12 @@ func (w *twins) audience(depth int) *Expr {
 }
 
 func (w *twins) push() {
+	if r, ok := w.propose(w.aPush()).(PushResult); ok && !r.Duplicate {
+		w.tasks = append(w.tasks, r)
+	}
+}
+
+func (w *twins) aPush() *Push {
 	c := &Push{
 		Random: 7, Body: []byte("hello"), To: w.audience(2),
 		Lifetime: rapid.SampledFrom([]int64{0, 1000, 3_600_000}).Draw(w.T, "lifetime"),
@@ -359,8 +367,33 @@ func (w *twins) push() {
 		c.Note, c.Platforms = []byte("note"), []string{"apns", "fcm"}
 		c.Always = rapid.Bool().Draw(w.T, "always")
 	}
-	if r, ok := w.propose(c).(PushResult); ok && !r.Duplicate {
-		w.tasks = append(w.tasks, r)
+	return c
+}
+
+// plan makes a plan, or moves the last one on.
+func (w *twins) plan() {
+	var last *Plan
+	for p, err := range w.b.Plans() {
+		w.must(err)
+		last = p
+		break
+	}
+	c := &PlanStep{Random: 9, State: []byte("state"), Due: rapid.SampledFrom([]int64{0, w.now.UnixMilli() + 1000}).Draw(w.T, "due")}
+	if last == nil || rapid.IntRange(0, 4).Draw(w.T, "new") == 0 {
+		c.Spec, c.Key = []byte("spec"), rapid.SampledFrom([]string{"", "", "k"}).Draw(w.T, "key")
+	} else {
+		c.ID, c.Version = last.ID, last.Version
+		c.End = rapid.IntRange(0, 5).Draw(w.T, "end") == 0
+	}
+	switch rapid.IntRange(0, 3).Draw(w.T, "what") {
+	case 0:
+		c.Freeze = w.audience(2)
+	case 1, 2:
+		c.Push, c.Part = w.aPush(), "A"
+		c.Take, c.Limit = rapid.Bool().Draw(w.T, "take"), rapid.Uint64Range(0, 3).Draw(w.T, "limit")
+	}
+	if r, ok := w.propose(c).(PlanResult); ok && r.Push.Seq != 0 && !r.Push.Duplicate {
+		w.tasks = append(w.tasks, r.Push)
 	}
 }
 

@@ -1,0 +1,157 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+)
+
+func frozenOf(t *testing.T, s *Store, id uint64) int64 {
+	t.Helper()
+	p, err := s.Plan(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Held
+}
+
+// TestPlanTakesEachOnce: who was frozen is pushed to once, in parts that are as large as was said, whatever becomes of tags meanwhile; who is gone is not.
+func TestPlanTakesEachOnce(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	dir := t.TempDir()
+	open := func() *Store {
+		s, err := Open(dir, Options{BlockBits: 2, DeltaEntries: 8, Now: func() time.Time { return now }}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := open()
+	defer func() { s.Close(context.Background()) }()
+	for _, id := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"} {
+		propose(t, s, &Batch{Ops: []UserOp{{Kind: OpPut, ID: id, Tags: []string{"x"}}}})
+	}
+	propose(t, s, &Batch{Ops: []UserOp{{Kind: OpAddTags, ID: "c", Tags: []string{"first"}}, {Kind: OpAddTags, ID: "j", Tags: []string{"first"}}, {Kind: OpPut, ID: "late"}}})
+	tag := func(v string) *Expr { return &Expr{Op: OpTag, Value: v} }
+	all := &Expr{Op: OpAll}
+	plan := propose(t, s, &PlanStep{Random: 5, Key: "k", Spec: []byte("spec"), State: []byte("1"), Due: 7, Freeze: tag("x")}).(PlanResult)
+	if plan.ID != 1 || plan.Version != 1 || plan.Held != 10 {
+		t.Fatalf("%+v", plan)
+	}
+	propose(t, s, &Batch{Ops: []UserOp{{Kind: OpRemoveTags, ID: "a", Tags: []string{"x"}}, {Kind: OpAddTags, ID: "late", Tags: []string{"x"}}, {Kind: OpUnregister, ID: "d"}}})
+	version := plan.Version
+	step := func(c *PlanStep) PlanResult {
+		t.Helper()
+		c.ID, c.Version, c.State = plan.ID, version, []byte("2")
+		r := propose(t, s, c).(PlanResult)
+		version = r.Version
+		return r
+	}
+	pending := func(seq uint64) (ids []string) {
+		t.Helper()
+		for block := range uint16(3) {
+			set, err := s.Pending(block, seq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if set == nil {
+				continue
+			}
+			names, err := s.names(block, set.ToArray(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, names...)
+		}
+		return ids
+	}
+	push := &Push{Body: []byte("m"), To: all, Lifetime: 1000}
+	for i, c := range []struct {
+		to    *Expr
+		limit uint64
+		want  []string
+		held  int64
+	}{
+		{tag("first"), 0, []string{"c", "j"}, 8},
+		{all, 3, []string{"a", "b", "e"}, 5},
+		{tag("first"), 0, nil, 5},
+		{all, 1, []string{"f"}, 4},
+		{all, 100, []string{"g", "h", "i"}, 1}, // d is gone
+		{all, 0, nil, 1},
+	} {
+		of := *push
+		of.To = c.to
+		r := step(&PlanStep{Push: &of, Part: "p", Take: true, Limit: c.limit})
+		if got := pending(r.Push.Seq); !slices.Equal(got, c.want) || r.Push.Total != int64(len(c.want)) || r.Held != c.held {
+			t.Errorf("step %d: %v, %+v, want %v", i, got, r, c.want)
+		}
+		if i == 1 { // over a fold and an Open
+			if err := s.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			s = open()
+		}
+	}
+	if r := step(&PlanStep{Push: &Push{Body: []byte("m"), To: tag("x"), Lifetime: 1000}}); r.Push.Total != 9 || r.Held != 1 {
+		t.Errorf("a push that takes nobody: %+v", r)
+	}
+	for _, c := range []struct {
+		step PlanStep
+		want error
+	}{
+		{PlanStep{ID: 1, Version: version - 1}, ErrPlanChanged}, {PlanStep{ID: 2, Version: 1}, ErrUnknownPlan},
+		{PlanStep{Key: "k", Hash: [16]byte{1}}, ErrKeyReused},
+		{PlanStep{ID: 1, Version: version, Freeze: &Expr{Op: OpAttr, Name: "none", Value: "1"}}, ErrUnnamedAttribute},
+	} {
+		if _, err := s.Propose(context.Background(), &c.step); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v, want %v", c.step, err, c.want)
+		}
+	}
+	if r := propose(t, s, &PlanStep{Key: "k"}).(PlanResult); !r.Duplicate || r.ID != 1 {
+		t.Errorf("%+v", r)
+	}
+	step(&PlanStep{End: true})
+	p, err := s.Plan(1)
+	if err != nil || p.Held != 0 || p.Gone != 1 || p.Ended == 0 || string(p.Spec) != "spec" || string(p.State) != "2" {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := s.Propose(context.Background(), &PlanStep{ID: 1, Version: version}); !errors.Is(err, ErrPlanEnded) {
+		t.Error(err)
+	}
+	tasks := 0
+	for task, err := range s.PlanTasks(1) {
+		if tasks++; err != nil || task.Plan != 1 {
+			t.Error(task, err)
+		}
+	}
+	if tasks != 5 {
+		t.Errorf("%d tasks", tasks)
+	}
+	if err := s.Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+	now = now.Add(TaskRetention + time.Hour)
+	for range 10 { // tasks expire, and what is over is forgotten
+		d, err := s.DueAt(now.UnixMilli(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range d.Expired {
+			propose(t, s, &End{Seq: e[0], Reason: Expired})
+		}
+		propose(t, s, &Forget{Due: d.Forget})
+		now = now.Add(TaskRetention)
+	}
+	if _, err := s.Plan(1); !errors.Is(err, ErrUnknownPlan) {
+		t.Error(err)
+	}
+	if r := propose(t, s, &PlanStep{Key: "k", Hash: [16]byte{1}}).(PlanResult); r.Duplicate || r.ID != 2 {
+		t.Errorf("a key that was forgotten: %+v", r)
+	}
+	if err := s.Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
