@@ -89,6 +89,7 @@ func TestImportsPointDownward(t *testing.T) {
 		"./transport/fcm":               {"transport", "transport/internal/flow", "transport/internal/payload"},
 		"./transport/fcm/fcmtest":       {},
 		"./rest":                        {"", "transport", "rest/usersig"},
+		"./schedule":                    {""},
 		"./rest/usersig":                {},
 		"./examples/quickstart":         {"", "transport", "internal/cities"},
 		"./examples/phones":             {"", "transport", "transport/apns", "transport/apns/apnstest", "transport/fcm", "transport/fcm/fcmtest"},

@@ -22,6 +22,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Hooks are called when something happens. Default: none.
 	Hooks Hooks
+	// Cron reads the expressions of plans that repeat; package schedule has one. Default: none, and plans cannot repeat.
+	Cron func(expression string) (Recurrence, error)
 
 	// Workers is how many deliveries run at the same time. Default: 32.
 	Workers int
@@ -61,6 +63,12 @@ type Hooks struct {
 	// Failed: a Deliver returned an error, or panicked. It will be tried again, unless
 	// the message has lifetime 0.
 	Failed func(user, messageID string, err error)
+}
+
+// Recurrence is when something happens again and again.
+type Recurrence interface {
+	// Next returns the first time after another, in the zone of that; zero for none.
+	Next(after time.Time) time.Time
 }
 
 func (o *Options) fill() {

@@ -22,6 +22,7 @@ type Pusher struct {
 	delivery *delivery
 	closed   atomic.Bool
 	stop     context.CancelFunc
+	planner  *planner
 	sweeping sync.WaitGroup
 	nextDue  atomic.Int64 // when the sweep has something to do, in milliseconds since 1970
 }
@@ -43,6 +44,7 @@ func Open(dir string, o Options) (*Pusher, error) {
 	d := newDelivery(ctx, &o)
 	p := &Pusher{o: o, delivery: d, stop: cancel}
 	d.o, d.dueSoon = &p.o, p.dueSoon
+	p.planner = newPlanner(p)
 	var err error
 	if d.phones, err = newPhones(d, o.Mobile); err != nil {
 		cancel()
@@ -66,6 +68,7 @@ func Open(dir string, o Options) (*Pusher, error) {
 	}
 	d.phones.run()
 	p.sweeping.Go(func() { p.sweep(ctx) })
+	p.sweeping.Go(func() { p.planner.run(ctx) })
 	return p, nil
 }
 

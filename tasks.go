@@ -28,6 +28,8 @@ type TaskInfo struct {
 	Key      string
 	Accepted time.Time
 	Expires  time.Time // equals Accepted for lifetime 0
+	Plan     string    // the ID of the plan that released it; empty: none
+	Variant  string    // of the plan's variants, which one
 }
 
 // Info returns what does not change of the task.
@@ -74,6 +76,10 @@ func (t *Task) Progress() (Progress, error) {
 	if err != nil {
 		return Progress{}, err
 	}
+	return t.p.progressOf(s), nil
+}
+
+func (p *Pusher) progressOf(s *store.TaskState) Progress {
 	g := s.Progress
 	out := Progress{
 		Total: g.Total, Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending,
@@ -88,10 +94,10 @@ func (t *Task) Progress() (Progress, error) {
 		}
 		out.Phones[platform] = PhoneStats{
 			Sent: n.Sent, Accepted: n.Accepted, Unregistered: n.Unregistered, Rejected: n.Rejected, Retried: n.Retried, GaveUp: n.GaveUp,
-			Reasons: n.Reasons, Stopped: t.p.delivery.phones.stopped(t.seq, platform),
+			Reasons: n.Reasons, Stopped: p.delivery.phones.stopped(s.Seq, platform),
 		}
 	}
-	return out, nil
+	return out
 }
 
 // Wait returns when the fan-out of this process is finished: everyone who was online and up to date has
@@ -189,13 +195,17 @@ func (p *Pusher) taskSeq(id string) (uint64, error) {
 }
 
 func (p *Pusher) taskOf(s *store.TaskState) *Task {
-	return &Task{
+	t := &Task{
 		ID: store.MessageID(s.Seq, s.Random), p: p, seq: s.Seq,
 		info: TaskInfo{
 			From: s.From, To: Audience{s.To}, Key: s.Key,
-			Accepted: time.UnixMilli(s.Accepted), Expires: time.UnixMilli(s.Expires),
+			Accepted: time.UnixMilli(s.Accepted), Expires: time.UnixMilli(s.Expires), Variant: s.Part,
 		},
 	}
+	if s.Plan != 0 {
+		t.info.Plan = store.PlanID(s.Plan)
+	}
+	return t
 }
 
 // Tasks yields the tasks, newest first. Nothing is held open between two of them.

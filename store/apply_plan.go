@@ -54,10 +54,10 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 		p.Spec = c.Spec
 	}
 	p.State, p.Due = c.State, c.Due
-	if c.End {
-		held := p.Held
+	if c.End || c.Thaw {
 		a.thaw(p)
-		p.Gone += held
+	}
+	if c.End {
 		p.Ended, p.Due = a.st.now, 0
 		a.addDue(dueForgetPlan, a.st.now+TaskRetention.Milliseconds(), id)
 	}
@@ -70,7 +70,7 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 
 func planResult(p *Plan, r PlanResult) PlanResult {
 	if p != nil {
-		r.ID, r.Random, r.Version, r.Held = p.ID, p.Random, p.Version, p.Held
+		r.ID, r.Version, r.Held = p.ID, p.Version, p.Held
 	}
 	return r
 }
@@ -101,12 +101,12 @@ func (a *applier) planOf(c *PlanStep) (p *Plan, dup bool, err error) {
 			return p, true, nil
 		}
 	}
-	return &Plan{ID: a.st.nextPlan, Random: c.Random, Key: c.Key, hash: c.Hash, Created: a.st.now}, false, nil
+	return &Plan{ID: a.st.nextPlan, Key: c.Key, hash: c.Hash, Created: a.st.now}, false, nil
 }
 
 // thaw lets go of who is frozen.
 func (a *applier) thaw(p *Plan) {
-	p.Held = 0
+	p.Gone, p.Held = p.Gone+p.Held, 0
 	from := key64(p.ID)
 	for _, e := range a.v.scan(bucketFrozen, from, after(from), 1<<17, false) {
 		a.remove(bucketFrozen, e.key)

@@ -1,42 +1,44 @@
 package store
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"strings"
+)
 
 // Plan is a push that is made later, again, or bit by bit. What is to happen when is its owner's to know: Spec and State are
 // opaque here. A plan moves by steps, each of which is one command: whatever a step does, it does with the plan's new state or not at all.
 type Plan struct {
 	ID      uint64
-	Random  uint64
 	Version uint64 // how many steps it has made
 	Key     string
 	Spec    []byte
 	State   []byte
 	Due     int64 // when its next step is to be made, in milliseconds since 1970; 0: not by itself
 	Held    int64 // users who are frozen and whose push is still to come
-	Gone    int64 // users who were frozen and got none: they are unregistered, or the plan ended before
+	Gone    int64 // users who were frozen and let go: they are unregistered, or the plan ended before
 	Created int64
 	Ended   int64 // 0 before the end
 
 	hash [16]byte
 }
 
-// PlanID returns the ID of a plan as callers know it.
-func PlanID(id, random uint64) string { return planPrefix + MessageID(id, random) }
+// PlanID returns the ID of a plan as callers know it: a word and 16 hexadecimal digits.
+func PlanID(id uint64) string { return fmt.Sprintf("%s%016x", planPrefix, id) }
 
 // planPrefix tells the IDs of plans from those of tasks.
 const planPrefix = "plan-"
 
 // ParsePlanID takes an ID apart.
-func ParsePlanID(id string) (n, random uint64, ok bool) {
-	if len(id) != len(planPrefix)+32 || id[:len(planPrefix)] != planPrefix {
-		return 0, 0, false
-	}
-	return ParseMessageID(id[len(planPrefix):])
+func ParsePlanID(id string) (n uint64, ok bool) {
+	digits, is := strings.CutPrefix(id, planPrefix)
+	n, err := strconv.ParseUint(digits, 16, 64)
+	return n, is && err == nil && PlanID(n) == id
 }
 
 func (p *Plan) encode() []byte {
 	var w writer
-	w.u64(p.Random)
 	w.uvarint(p.Version)
 	w.str(p.Key)
 	w.b = append(w.b, p.hash[:]...)
@@ -51,7 +53,7 @@ func (p *Plan) encode() []byte {
 // decodePlan copies: what it returns outlives the transaction.
 func decodePlan(id uint64, b []byte) (*Plan, error) {
 	r := reader{b: append([]byte(nil), b...)}
-	p := &Plan{ID: id, Random: r.u64(), Version: r.uvarint(), Key: r.str()}
+	p := &Plan{ID: id, Version: r.uvarint(), Key: r.str()}
 	if len(r.b) < len(p.hash) {
 		r.fail("ends early")
 		return nil, r.err
@@ -73,7 +75,6 @@ func planTaskKey(plan, seq uint64) []byte { return binary.BigEndian.AppendUint64
 // PlanStep makes a plan, or moves it on. It holds at most one of Freeze and Push, so that one that is refused has changed nothing.
 type PlanStep struct {
 	ID      uint64   // 0: a new plan
-	Random  uint64   // of a new plan: the unguessable half of its ID
 	Key     string   // of a new plan; one that is known stands for the plan that has it
 	Hash    [16]byte // of a new plan's content, to tell a retry from a key used again
 	Version uint64   // of the plan as the caller knows it; another one is [ErrPlanChanged]
@@ -81,8 +82,9 @@ type PlanStep struct {
 	State   []byte
 	Due     int64
 	End     bool // the plan is over, and who is still frozen gets nothing
+	Thaw    bool // who is still frozen is let go
 
-	Freeze *Expr // freezes who the plan is for; what was frozen before is let go
+	Freeze *Expr // freezes who the plan is for; who was frozen before is let go
 	Push   *Push
 	Part   string // names the push among those of the plan
 	Take   bool   // the push is for those of its audience who are frozen, and takes them out
@@ -91,10 +93,10 @@ type PlanStep struct {
 
 // PlanResult is the result of a [PlanStep].
 type PlanResult struct {
-	ID, Random, Version uint64
-	Held                int64
-	Push                PushResult
-	Duplicate           bool // the key was known: this is the earlier plan
+	ID, Version uint64
+	Held        int64
+	Push        PushResult
+	Duplicate   bool // the key was known: this is the earlier plan
 }
 
 func (*PlanStep) kind() commandKind { return kindPlanStep }
@@ -106,16 +108,16 @@ const (
 	planFreeze
 	planPush
 	planTake
+	planThaw
 )
 
 func (c *PlanStep) encode(w *writer) {
 	w.uvarint(c.ID)
-	w.u64(c.Random)
 	w.str(c.Key)
 	w.b = append(w.b, c.Hash[:]...)
 	w.uvarint(c.Version)
 	flags := byte(0)
-	for bit, is := range []bool{c.End, c.Spec != nil, c.Freeze != nil, c.Push != nil, c.Take} {
+	for bit, is := range []bool{c.End, c.Spec != nil, c.Freeze != nil, c.Push != nil, c.Take, c.Thaw} {
 		if is {
 			flags |= 1 << bit
 		}
@@ -137,7 +139,7 @@ func (c *PlanStep) encode(w *writer) {
 }
 
 func (c *PlanStep) decode(r *reader) {
-	c.ID, c.Random, c.Key = r.uvarint(), r.u64(), r.str()
+	c.ID, c.Key = r.uvarint(), r.str()
 	if len(r.b) < len(c.Hash) {
 		r.fail("ends early")
 		return
@@ -145,7 +147,7 @@ func (c *PlanStep) decode(r *reader) {
 	r.b = r.b[copy(c.Hash[:], r.b):]
 	c.Version = r.uvarint()
 	flags := r.byte()
-	c.End, c.Take = flags&planEnd != 0, flags&planTake != 0
+	c.End, c.Take, c.Thaw = flags&planEnd != 0, flags&planTake != 0, flags&planThaw != 0
 	if flags&planSpec != 0 {
 		if c.Spec = r.bytes(); c.Spec == nil {
 			c.Spec = []byte{}

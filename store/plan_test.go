@@ -37,7 +37,7 @@ func TestPlanTakesEachOnce(t *testing.T) {
 	propose(t, s, &Batch{Ops: []UserOp{{Kind: OpAddTags, ID: "c", Tags: []string{"first"}}, {Kind: OpAddTags, ID: "j", Tags: []string{"first"}}, {Kind: OpPut, ID: "late"}}})
 	tag := func(v string) *Expr { return &Expr{Op: OpTag, Value: v} }
 	all := &Expr{Op: OpAll}
-	plan := propose(t, s, &PlanStep{Random: 5, Key: "k", Spec: []byte("spec"), State: []byte("1"), Due: 7, Freeze: tag("x")}).(PlanResult)
+	plan := propose(t, s, &PlanStep{Key: "k", Spec: []byte("spec"), State: []byte("1"), Due: 7, Freeze: tag("x")}).(PlanResult)
 	if plan.ID != 1 || plan.Version != 1 || plan.Held != 10 {
 		t.Fatalf("%+v", plan)
 	}

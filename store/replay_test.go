@@ -378,12 +378,13 @@ func (w *twins) plan() {
 		last = p
 		break
 	}
-	c := &PlanStep{Random: 9, State: []byte("state"), Due: rapid.SampledFrom([]int64{0, w.now.UnixMilli() + 1000}).Draw(w.T, "due")}
+	c := &PlanStep{State: []byte("state"), Due: rapid.SampledFrom([]int64{0, w.now.UnixMilli() + 1000}).Draw(w.T, "due")}
 	if last == nil || rapid.IntRange(0, 4).Draw(w.T, "new") == 0 {
 		c.Spec, c.Key = []byte("spec"), rapid.SampledFrom([]string{"", "", "k"}).Draw(w.T, "key")
 	} else {
 		c.ID, c.Version = last.ID, last.Version
 		c.End = rapid.IntRange(0, 5).Draw(w.T, "end") == 0
+		c.Thaw = rapid.IntRange(0, 5).Draw(w.T, "thaw") == 0
 	}
 	switch rapid.IntRange(0, 3).Draw(w.T, "what") {
 	case 0:
