@@ -52,6 +52,7 @@ type Options struct {
 	hook       func(point, user string)          // for tests: called at interleaving points, without locks
 	wrap       func(store.Journal) store.Journal // for tests: a journal that fails
 	retryPause func(attempt int) time.Duration   // for tests
+	paceEvery  time.Duration                     // for tests: a second of a pace
 }
 
 // Hooks are functions that a Pusher calls when something happens. They are called from
@@ -96,6 +97,7 @@ func (o *Options) fill() {
 	if o.hook == nil {
 		o.hook = func(string, string) {}
 	}
+	dur(&o.paceEvery, time.Second)
 	if o.retryPause == nil {
 		o.retryPause = pause
 	}

@@ -12,7 +12,6 @@ import (
 
 const (
 	defaultTolerance = time.Hour
-	paceEvery        = time.Second
 	// missedAtOnce bounds the occurrences that one step records as missed.
 	missedAtOnce = 1000
 )
@@ -331,7 +330,7 @@ func (m *planMove) release(ctx context.Context) error {
 		now := m.pl.p.o.now()
 		c := &store.PlanStep{Push: push, Part: form.name, Take: true, Limit: left, Due: now.UnixMilli()}
 		if m.s.Pace > 0 {
-			c.Due = now.Add(paceEvery).UnixMilli()
+			c.Due = now.Add(m.pl.p.o.paceEvery).UnixMilli()
 		}
 		r, err := m.propose(ctx, c)
 		if err != nil {
