@@ -22,6 +22,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Hooks are called when something happens. Default: none.
 	Hooks Hooks
+	// Caps bound how many messages of a category a user is pushed, so that nobody is disturbed too often. Who has had as many is left out of
+	// the audience when the push is accepted, and counted in [Progress].Capped. Default: none.
+	Caps map[string]Cap
 	// Cron reads the expressions of plans that repeat; package schedule has one. Default: none, and plans cannot repeat.
 	Cron func(expression string) (Recurrence, error)
 
@@ -64,6 +67,13 @@ type Hooks struct {
 	// Failed: a Deliver returned an error, or panicked. It will be tried again, unless
 	// the message has lifetime 0.
 	Failed func(user, messageID string, err error)
+}
+
+// Cap bounds the messages of a category that a user is pushed, in days and weeks (from Monday on) by UTC. What counts is that a push was accepted with the user in
+// its audience, while the category had a cap, whatever became of it.
+type Cap struct {
+	PerDay  int // 0: any number; at most 255
+	PerWeek int // 0: any number; at most 255
 }
 
 // Recurrence is when something happens again and again.

@@ -361,6 +361,7 @@ func (g *Progress) add(o Progress) {
 	g.Expired += o.Expired
 	g.Withdrawn += o.Withdrawn
 	g.Gone += o.Gone
+	g.Capped += o.Capped
 	if o.Ended.After(g.Ended) {
 		g.Ended = o.Ended
 	}

@@ -399,3 +399,46 @@ func TestPlanRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestCaps: who has had enough of a category is left out, of plans too, and counted.
+func TestCaps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rec := new(transporttest.Recorder)
+		p := testPusher(t, t.TempDir(), Options{Online: rec, Caps: map[string]Cap{"offers": {PerDay: 2}}, blockBits: 2})
+		must(t, p.Register(t.Context(), "u00", "u01", "u02", "u03", "u04"))
+		for i := range 5 {
+			connect(t, p, rec, fmt.Sprintf("u%02d", i))
+		}
+		offer := func(to Audience) Message {
+			return Message{Body: []byte("x"), To: to, Lifetime: time.Hour, Category: "offers"}
+		}
+		mustTask(t, p, offer(Users("u00", "u03")))
+		if g := progress(t, mustTask(t, p, offer(All()))); g.Capped != 0 || g.Total != 5 {
+			t.Errorf("%+v", g)
+		}
+		planned := mustPlan(t, p, Plan{Message: offer(All()), Pace: 2})
+		must(t, planned.Wait(t.Context()))
+		g, err := planned.Progress(t.Context())
+		must(t, err)
+		if g.Capped != 2 || g.Total != 3 || g.Held != 0 || g.Gone != 0 {
+			t.Errorf("%+v", g)
+		}
+		synctest.Wait()
+		for i := range 5 {
+			if n := len(rec.Received(fmt.Sprintf("u%02d", i))); n != 2 {
+				t.Errorf("u%02d has %d", i, n)
+			}
+		}
+		other := offer(All())
+		other.Category = ""
+		if task := mustTask(t, p, other); progress(t, task).Total != 5 || task.Info().Category != "" {
+			t.Error(task.Info())
+		}
+		time.Sleep(24 * time.Hour)
+		task := mustTask(t, p, offer(All()))
+		if progress(t, task).Total != 5 || task.Info().Category != "offers" {
+			t.Error(task.Info())
+		}
+	})
+}

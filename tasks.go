@@ -26,6 +26,7 @@ type TaskInfo struct {
 	From     string
 	To       Audience
 	Key      string
+	Category string
 	Accepted time.Time
 	Expires  time.Time // equals Accepted for lifetime 0
 	Plan     string    // the ID of the plan that released it; empty: none
@@ -45,6 +46,8 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited for it when it was withdrawn
 	Gone      int64 // were unregistered while waiting
+	// Capped counts those who were left out because they have had as many messages of the category as they may have; they are not of Total.
+	Capped int64
 	// Ended is when the last user had it, it expired, or it was withdrawn; zero before. One whose notification goes to
 	// all always does not end before the phones are done.
 	Ended time.Time
@@ -83,7 +86,7 @@ func (p *Pusher) progressOf(s *store.TaskState) Progress {
 	g := s.Progress
 	out := Progress{
 		Total: g.Total, Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending,
-		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone,
+		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone, Capped: g.Capped,
 	}
 	if g.Ended != 0 {
 		out.Ended = time.UnixMilli(g.Ended)
@@ -198,7 +201,7 @@ func (p *Pusher) taskOf(s *store.TaskState) *Task {
 	t := &Task{
 		ID: store.MessageID(s.Seq, s.Random), p: p, seq: s.Seq,
 		info: TaskInfo{
-			From: s.From, To: Audience{s.To}, Key: s.Key,
+			From: s.From, To: Audience{s.To}, Key: s.Key, Category: s.Category,
 			Accepted: time.UnixMilli(s.Accepted), Expires: time.UnixMilli(s.Expires), Variant: s.Part,
 		},
 	}

@@ -35,8 +35,8 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.Push = pushed; c.Take {
-			p.Held -= r.Push.Total
+		if r.Push = pushed; c.Take && !pushed.Duplicate {
+			p.Held -= r.Push.Total + r.Push.Capped
 		}
 	}
 	if c.ID == 0 {

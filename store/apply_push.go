@@ -13,6 +13,7 @@ type PushResult struct {
 	Seq, Random       uint64 // see [MessageID]
 	Accepted, Expires int64  // milliseconds since 1970
 	Total             int64  // users of the audience
+	Capped            int64  // left out of it by a cap
 	Duplicate         bool   // the key was known: this is the earlier task
 }
 
@@ -35,6 +36,9 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 			return old, err
 		}
 	}
+	if len(c.Category) > 255 {
+		return r, &LimitError{What: "category in bytes", Limit: 255, Got: int64(len(c.Category))}
+	}
 	for _, platform := range c.Platforms {
 		if len(platform) > 255 { // keys of retries have its length in a byte
 			return r, &LimitError{What: "platform in bytes", Limit: 255, Got: int64(len(platform))}
@@ -49,20 +53,21 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 	if err != nil || part.take && len(audience) == 0 {
 		return r, err
 	}
+	audience, capped := a.capped(c, audience)
 	seq, now := a.st.nextSeq, a.st.now
 	a.st.nextSeq++
 	t := &Task{
 		Seq: seq, Random: c.Random, From: c.From, Key: c.Key, To: c.To,
-		Accepted: now, Expires: now + c.Lifetime, Plan: part.plan, Part: part.name, blocks: roaring.New(),
+		Accepted: now, Expires: now + c.Lifetime, Plan: part.plan, Part: part.name, Category: c.Category, blocks: roaring.New(),
 	}
-	p := new(Progress)
+	p := &Progress{Capped: capped}
 	blocks := make([]BlockSet, len(audience))
 	for i := range audience {
 		blocks[i] = audience[i].BlockSet
 		p.Total += int64(audience[i].n)
 	}
 	m := &Message{Seq: seq, Random: c.Random, From: c.From, Body: slices.Clone(c.Body), Note: slices.Clone(c.Note), Accepted: now, Expires: t.Expires}
-	r = PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total}
+	r = PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total, Capped: capped}
 	id := key64(seq)
 	if key != nil {
 		if b := a.v.get(bucketKeys, key); b != nil { // past its time: this push has the key from now on
@@ -324,6 +329,8 @@ func (a *applier) forget(c *Forget) error {
 			}
 		case dueKey:
 			a.remove(bucketKeys, what)
+		case dueCaps:
+			a.forgetCaps(what)
 		case dueForgetPlan:
 			if p := a.v.plan(be64(what)); p != nil && p.Key != "" {
 				a.remove(bucketPlanKeys, keyKey("", p.Key))

@@ -27,7 +27,7 @@ func (s *Store) Check(ctx context.Context) (err error) {
 			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
 			counts: make(map[uint32]int64), waiting: make(map[uint64]*waiting),
 		}
-		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.plans, c.retries, c.keys, c.due} {
+		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due} {
 			if s.o.checkError != nil {
 				if err := s.o.checkError(); err != nil {
 					return err
@@ -731,6 +731,12 @@ func (c *checker) justified(kind byte, at int64, what []byte) (bool, error) {
 	case dueKey:
 		rec, err := decodeKey(c.bucket(bucketKeys).Get(what))
 		return rec.at+KeyRetention.Milliseconds() == at, err
+	case dueCaps:
+		if len(what) < 6 || len(what) != 6+int(what[5]) || at != capEnd(what) {
+			return false, nil
+		}
+		k, _ := c.bucket(bucketCaps).Cursor().Seek(what)
+		return bytes.HasPrefix(k, what), nil
 	case duePhone:
 		rec, err := decodePhone(c.bucket(bucketPhones).Get(what))
 		return at == 0 && !rec.done, err

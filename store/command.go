@@ -301,6 +301,10 @@ type Push struct {
 	Note      []byte   // the phone notification, opaque here; empty for none
 	Platforms []string // sorted; where the notification is to go
 	Always    bool     // it goes to all of the audience, whoever has the message
+	// Category is what kind of message it is, at most 255 bytes. PerDay and PerWeek are how many of the category a user may have in a day and
+	// in a week; 0: any number.
+	Category        string
+	PerDay, PerWeek byte
 }
 
 func (*Push) kind() commandKind { return kindPush }
@@ -319,6 +323,9 @@ func (c *Push) encode(w *writer) {
 		w.str(p)
 	}
 	w.bool(c.Always)
+	w.str(c.Category)
+	w.byte(c.PerDay)
+	w.byte(c.PerWeek)
 }
 
 func (c *Push) decode(r *reader) {
@@ -344,6 +351,10 @@ func (c *Push) decode(r *reader) {
 		}
 	}
 	c.Always = r.bool()
+	if c.Category = r.str(); len(c.Category) > 255 { // its length is a byte of a key
+		r.fail("category")
+	}
+	c.PerDay, c.PerWeek = r.byte(), r.byte()
 }
 
 // Received says that users of a block have the message: those that the lane

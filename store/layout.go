@@ -27,6 +27,7 @@ const (
 	bucketPlanKeys                // key of a plan -> plan, as long as that
 	bucketPlanTasks               // plan, sequence -> nothing: the tasks of a plan, as long as they are
 	bucketFrozen                  // plan, block -> who is still to be pushed to
+	bucketCaps                    // window, category, level, block -> who has had so many messages of it in it
 	bucketBlocks                  // block, kind, rest -> everything of a block
 	buckets
 )
@@ -35,7 +36,7 @@ var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
 	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"),
-	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("blocks"),
+	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("blocks"),
 }
 
 // The kinds of keys within a block, in key order.
@@ -63,6 +64,7 @@ const (
 	dueKey    = 'k' // time, key of bucketKeys: the idempotency key is forgotten
 	dueOnline = 'o' // 0, sequence: the outcome of a lifetime 0 push is still to come
 	duePhone  = 'p' // 0, sequence, platform: phones are still to be notified
+	dueCaps   = 'c' // end of a window, window and category: what was counted in it is forgotten
 	duePlan   = 'l' // time, plan: its next step is to be made
 	// time, plan: the ended plan is forgotten
 	dueForgetPlan = 'm'

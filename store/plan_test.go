@@ -155,3 +155,67 @@ func TestPlanTakesEachOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestCaps: of a category nobody gets more in a day and in a week than was said; who is left out is counted, and a new day begins at midnight by UTC.
+func TestCaps(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC) // a Monday
+	s, err := Open(t.TempDir(), Options{BlockBits: 1, DeltaEntries: 5, Now: func() time.Time { return now }}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(context.Background())
+	for _, id := range []string{"a", "b", "c"} {
+		propose(t, s, &Batch{Ops: []UserOp{{Kind: OpPut, ID: id, Tags: []string{id}}}})
+	}
+	all := &Expr{Op: OpAll}
+	push := func(category string, perDay, perWeek byte, to *Expr, total, capped int64) {
+		t.Helper()
+		for _, lifetime := range []int64{0, 1000} {
+			if lifetime == 0 && total > 0 {
+				continue // which would count too
+			}
+			r := propose(t, s, &Push{Body: []byte("m"), To: to, Lifetime: lifetime, Category: category, PerDay: perDay, PerWeek: perWeek}).(PushResult)
+			state, err := s.Task(r.Seq)
+			if err != nil || r.Total != total || r.Capped != capped || state.Progress.Capped != capped || state.Category != category {
+				t.Errorf("%s: %+v, %+v, want %d and %d left out", category, r, state, total, capped)
+			}
+		}
+	}
+	b := &Expr{Op: OpTag, Value: "b"}
+	push("ads", 2, 5, b, 1, 0)
+	push("ads", 2, 5, all, 3, 0)
+	push("ads", 2, 5, all, 2, 1)
+	push("ads", 2, 5, all, 0, 3)
+	push("news", 1, 0, all, 3, 0) // another one
+	push("", 0, 0, all, 3, 0)
+	push("ads", 3, 5, all, 3, 0) // a cap that was raised
+	now = now.Add(12 * time.Hour)
+	push("ads", 2, 5, all, 3, 0)
+	push("ads", 2, 5, b, 1, 0)
+	push("ads", 2, 5, all, 2, 1) // the day of b, and its week
+	now = now.Add(24 * time.Hour)
+	push("ads", 2, 5, all, 0, 3) // the week of all
+	now = time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
+	push("ads", 2, 5, all, 3, 0)
+	if err := s.Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+	now = now.Add(8 * 24 * time.Hour)
+	d, err := s.DueAt(now.UnixMilli(), 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	propose(t, s, &Forget{Due: d.Forget})
+	if err := s.withView(func(v *view) error {
+		if left := v.scan(bucketCaps, nil, nil, 10, false); len(left) > 0 {
+			t.Errorf("%d are left, such as %x", len(left), left[0].key)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := s.Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+}

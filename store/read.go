@@ -368,7 +368,7 @@ func (s *Store) DueAt(now int64, max int) (d Due, err error) {
 		}
 	}
 	err = s.withView(func(v *view) error {
-		for _, kind := range []byte{dueExpire, dueForget, dueForgetPlan, dueKey} {
+		for _, kind := range []byte{dueExpire, dueForget, dueForgetPlan, dueKey, dueCaps} {
 			for _, e := range v.scan(bucketDue, []byte{kind}, []byte{kind + 1}, max+1, false) {
 				at := int64(be64(e.key[1:9]))
 				if at > now {

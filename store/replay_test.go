@@ -363,6 +363,10 @@ func (w *twins) aPush() *Push {
 		Lifetime: rapid.SampledFrom([]int64{0, 1000, 3_600_000}).Draw(w.T, "lifetime"),
 		Key:      rapid.SampledFrom([]string{"", "", "k"}).Draw(w.T, "key"),
 	}
+	if rapid.Bool().Draw(w.T, "capped") {
+		c.Category = rapid.SampledFrom([]string{"", "ads"}).Draw(w.T, "category")
+		c.PerDay, c.PerWeek = byte(rapid.IntRange(0, 2).Draw(w.T, "a day")), byte(rapid.IntRange(0, 3).Draw(w.T, "a week"))
+	}
 	if rapid.Bool().Draw(w.T, "phones") && c.Lifetime > 0 {
 		c.Note, c.Platforms = []byte("note"), []string{"apns", "fcm"}
 		c.Always = rapid.Bool().Draw(w.T, "always")

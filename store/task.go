@@ -24,8 +24,9 @@ type Task struct {
 	Accepted  int64 // milliseconds since 1970
 	Expires   int64
 	Platforms []string
-	Plan      uint64          // of which it is a part; 0: of none
-	Part      string          // which part
+	Plan      uint64 // of which it is a part; 0: of none
+	Part      string // which part
+	Category  string
 	Always    bool            // phones are notified of who has the message, too
 	blocks    *roaring.Bitmap // the blocks that have pending users at the start
 }
@@ -65,6 +66,7 @@ func (t *Task) encode() []byte {
 	}
 	w.uvarint(t.Plan)
 	w.str(t.Part)
+	w.str(t.Category)
 	w.bool(t.Always)
 	w.bytes(bitmapBytes(t.blocks))
 	return w.b
@@ -78,7 +80,7 @@ func decodeTask(seq uint64, b []byte) (*Task, error) {
 	for range r.count(1) {
 		t.Platforms = append(t.Platforms, r.str())
 	}
-	t.Plan, t.Part = r.uvarint(), r.str()
+	t.Plan, t.Part, t.Category = r.uvarint(), r.str(), r.str()
 	t.Always = r.bool()
 	t.blocks = decodeBits(&r)
 	return t, r.done()
@@ -94,12 +96,13 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited when it was withdrawn
 	Gone      int64 // unregistered while waiting
+	Capped    int64 // not of Total: left out, because they have had as many of the category as they may have
 	Ended     int64 // milliseconds since 1970; 0 before the end
 	Reason    Reason
 }
 
 func (p *Progress) fields() []*int64 {
-	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.Ended}
+	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.Capped, &p.Ended}
 }
 
 func (p *Progress) encode() []byte {
