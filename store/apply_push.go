@@ -31,7 +31,7 @@ func (a *applier) push(c *Push) (any, error) {
 			return nil, &LimitError{What: "platform in bytes", Limit: 255, Got: int64(len(platform))}
 		}
 	}
-	prog, err := compile(c.To, a.v, a.st.slot)
+	prog, err := compile(c.To, a.v, a.st, a.st.now)
 	if err != nil {
 		return nil, err
 	}
