@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	mathbits "math/bits"
 	"slices"
 )
 
@@ -206,9 +207,11 @@ func (r *ahead) batch(v *view, g geometry, st *state, b *Batch) {
 // op reads what a batch needs of a user, and of the facts that it names.
 func (r *ahead) op(v *view, g geometry, st *state, o *UserOp) {
 	r.id(v, o.ID)
+	var record []byte
 	if u, known := v.lookUp(o.ID); known && o.Kind != OpRegister {
 		block, low := g.block(u.ordinal), g.low(u.ordinal)
 		r.record(v, kindUser, block, low)
+		record = v.blockRecord(kindUser, block, low)
 		if len(o.Devices) > 0 || o.Kind == OpUnregister {
 			r.record(v, kindDevice, block, low)
 		}
@@ -218,7 +221,7 @@ func (r *ahead) op(v *view, g geometry, st *state, o *UserOp) {
 	}
 	for _, a := range o.Attrs {
 		if slot, named := st.slot(a.Name); named && a.Value != "" {
-			r.fact(v, appendAttrFact(r.key[:0], slot, a.Value))
+			r.value(v, st, slot, a.Value, record)
 		}
 	}
 	for i := range o.Devices {
@@ -226,6 +229,30 @@ func (r *ahead) op(v *view, g geometry, st *state, o *UserOp) {
 		if _, done := r.tokens[h]; !done {
 			r.tokens[h] = r.own(v.below(bucketTokens, h[:]))
 		}
+	}
+}
+
+// value reads what setting an attribute of a user needs, who has a record or is new: nil.
+func (r *ahead) value(v *view, st *state, slot uint8, value string, record []byte) {
+	if record == nil {
+		r.fact(v, appendHasFact(r.key[:0], slot)) // others mostly have one, and stay as they are in this
+	}
+	t := st.types[slot]
+	if t == TextType {
+		r.fact(v, appendAttrFact(r.key[:0], slot, value))
+		return
+	}
+	n, _ := t.parse(value)
+	bits := numberBits(n)
+	if record != nil {
+		if u, err := decodeUser(record); err == nil { // else who applies it meets the same error
+			if i, has := u.attr(slot); has {
+				bits ^= numberBits(u.attrs[i].number)
+			}
+		}
+	}
+	for ; bits != 0; bits &= bits - 1 {
+		r.fact(v, appendBitFact(r.key[:0], slot, uint8(mathbits.TrailingZeros64(bits))))
 	}
 }
 
@@ -239,12 +266,31 @@ func (r *ahead) expr(v *view, st *state, e *Expr) {
 		r.fact(v, appendTagFact(r.key[:0], e.Value))
 	case OpPlatform:
 		r.fact(v, []byte(platformFactKey(e.Value)))
-	case OpAttr:
+	case OpLanguage:
+		r.fact(v, []byte(languageFactKey(e.Value)))
+	case OpTimeZone:
+		r.fact(v, []byte(timeZoneFactKey(e.Value)))
+	case OpAttr, OpLess, OpAtMost, OpMore, OpAtLeast, OpBetween, OpHas:
 		if slot, named := st.slot(e.Name); named {
-			r.fact(v, appendAttrFact(r.key[:0], slot, e.Value))
+			r.attribute(v, slot, st.types[slot], e)
 		}
 	}
 	for _, a := range e.Args {
 		r.expr(v, st, a)
+	}
+}
+
+func (r *ahead) attribute(v *view, slot uint8, t AttrType, e *Expr) {
+	if e.Op == OpAttr && t == TextType {
+		r.fact(v, appendAttrFact(r.key[:0], slot, e.Value))
+		return
+	}
+	r.fact(v, appendHasFact(r.key[:0], slot))
+	if e.Op == OpHas || t == TextType {
+		return
+	}
+	r.fact(v, appendBitFact(r.key[:0], slot, signBit))
+	for i := range magnitudeBits {
+		r.fact(v, appendBitFact(r.key[:0], slot, uint8(i)))
 	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"maps"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -72,6 +73,10 @@ func (a *applier) apply(c Command) (any, error) {
 		return nil, a.checkpoint(c)
 	case *PlanStep:
 		return a.planStep(c)
+	case *SetTypes:
+		return nil, a.setTypes(c)
+	case *Save:
+		return nil, a.save(c)
 	}
 	panic("fanfare: command without apply")
 }
@@ -94,6 +99,54 @@ func (a *applier) setNames(c *SetNames) error {
 		seen[next[slot]] = slot
 	}
 	a.st.setNames(next)
+	return nil
+}
+
+// TypeInUseError says that a slot whose type is to change has values.
+type TypeInUseError struct {
+	Slot     int
+	Name     string // of the attribute; may be empty
+	Have     AttrType
+	Declared AttrType
+}
+
+func (e *TypeInUseError) Error() string {
+	return fmt.Sprintf("fanfare: attribute %q, slot %d, is %s and not %s, and there are users with a value of it", e.Name, e.Slot, e.Have, e.Declared)
+}
+
+// setTypes refuses another type for a slot that anybody has a value of.
+func (a *applier) setTypes(c *SetTypes) error {
+	next := maps.Clone(a.st.types)
+	if next == nil {
+		next = make(map[uint8]AttrType, len(c.Types))
+	}
+	for _, t := range c.Types {
+		if next[t.Slot] == t.Type {
+			continue
+		}
+		if _, has := a.v.factNumber(appendHasFact(nil, t.Slot)); has {
+			return &TypeInUseError{Slot: int(t.Slot), Name: a.st.names[t.Slot], Have: next[t.Slot], Declared: t.Type}
+		}
+		if next[t.Slot] = t.Type; t.Type == TextType {
+			delete(next, t.Slot)
+		}
+	}
+	a.st.types = next
+	return nil
+}
+
+// save keeps an audience under a name. What it names need not be there: that is seen when it is used.
+func (a *applier) save(c *Save) error {
+	switch {
+	case c.To != nil:
+		var w writer
+		c.To.encode(&w)
+		a.put(bucketSaved, []byte(c.Name), w.b)
+	case a.v.get(bucketSaved, []byte(c.Name)) == nil:
+		return ErrUnknownAudience
+	default:
+		a.remove(bucketSaved, []byte(c.Name))
+	}
 	return nil
 }
 

@@ -115,7 +115,7 @@ func (a *applier) thaw(p *Plan) {
 
 // take evaluates an audience among who is frozen for a plan, block by block until the limit is reached, and takes them out.
 func (a *applier) take(to *Expr, part planPart, retained bool) (out []audienceSet, err error) {
-	prog, err := compile(to, a.v, a.st.slot)
+	prog, err := compile(to, a.v, a.st, a.st.now)
 	if err != nil {
 		return nil, err
 	}

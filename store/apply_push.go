@@ -101,7 +101,7 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 
 // evaluate compiles and evaluates an audience.
 func (a *applier) evaluate(to *Expr, retained bool) ([]audienceSet, error) {
-	prog, err := compile(to, a.v, a.st.slot)
+	prog, err := compile(to, a.v, a.st, a.st.now)
 	if err != nil {
 		return nil, err
 	}

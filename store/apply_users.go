@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	mathbits "math/bits"
 	"slices"
 )
 
@@ -79,9 +80,9 @@ func (a *applier) batch(c *Batch) (any, error) {
 			return nil, &OpError{Index: i, ID: c.Ops[i].ID, Err: err}
 		}
 	}
-	// Each device may bring a platform that is new.
-	if devices := tx.mostPlatforms(); uint64(a.st.nextFact)+uint64(len(tx.factKeys)+devices) > 1<<32-1 {
-		return nil, &LimitError{What: "tags, attribute values and platforms ever used", Limit: 1<<32 - 1, Got: 1 << 32}
+	tx.changes()
+	if uint64(a.st.nextFact)+uint64(len(tx.factKeys)) > 1<<32-1 {
+		return nil, &LimitError{What: "facts ever true of anyone", Limit: 1<<32 - 1, Got: 1 << 32}
 	}
 	tx.install()
 	return tx.result, nil
@@ -108,15 +109,6 @@ func (a *applier) newUserTx(ops int) *userTx {
 	tx.given, tx.taken = tx.given[:0], tx.taken[:0]
 	tx.ordinals, tx.result = a.st.nextOrdinal, BatchResult{}
 	return tx
-}
-
-func (tx *userTx) mostPlatforms() (n int) {
-	for _, u := range tx.order {
-		if u.devsDirty {
-			n += len(u.devs)
-		}
-	}
-	return n
 }
 
 func (tx *userTx) op(o *UserOp) error {
@@ -153,6 +145,11 @@ func (tx *userTx) op(o *UserOp) error {
 	case OpDropDevices:
 		if known {
 			tx.dropDevices(u, o.Devices)
+		}
+		return nil
+	case OpSeen:
+		if day := Day(tx.a.st.now) + 1; known && u.now.seen < day {
+			u.now.seen, u.changed = day, true
 		}
 		return nil
 	}
@@ -250,7 +247,7 @@ func (tx *userTx) byOrdinal(ord uint32) *editing {
 	u := tx.edit(ord)
 	must(u.old.decode(tx.a.v.blockRecord(kindUser, g.block(ord), g.low(ord))))
 	u.existed = true
-	u.now.id, u.now.registered = u.old.id, u.old.registered
+	u.now.id, u.now.registered, u.now.seen = u.old.id, u.old.registered, u.old.seen
 	u.now.attrs, u.now.tags = append(u.now.attrs, u.old.attrs...), append(u.now.tags, u.old.tags...)
 	tx.byID[u.old.id] = u
 	tx.byOrd[ord] = u
@@ -301,15 +298,20 @@ func (tx *userTx) setAttrs(u *editing, attrs []AttrValue) error {
 		if !ok {
 			return fmt.Errorf("%w: %q", ErrUnnamedAttribute, at.Name)
 		}
-		fact := tx.ensureFact(appendAttrFact(tx.key[:0], slot, at.Value))
+		want := slotFact{slot: slot, typ: tx.a.st.types[slot]}
+		if want.typ == TextType {
+			want.fact = tx.ensureFact(appendAttrFact(tx.key[:0], slot, at.Value))
+		} else if want.number, ok = want.typ.parse(at.Value); !ok {
+			return &ValueError{Name: at.Name, Value: at.Value, Type: want.typ}
+		}
 		i, has := u.now.attr(slot)
 		switch {
 		case !has:
-			u.now.attrs = slices.Insert(u.now.attrs, i, slotFact{slot, fact})
-		case u.now.attrs[i].fact == fact:
+			u.now.attrs = slices.Insert(u.now.attrs, i, want)
+		case u.now.attrs[i] == want:
 			continue
 		default:
-			u.now.attrs[i].fact = fact
+			u.now.attrs[i] = want
 		}
 		u.changed = true
 	}
@@ -383,13 +385,20 @@ func (tx *userTx) dropDevices(u *editing, devices []Device) {
 	}
 }
 
-func platformsOf(devices []Device) []string {
-	var p []string
-	for _, d := range devices {
-		p = append(p, d.Platform)
+// deviceFacts returns the keys of the facts that devices make true of their user: platforms, languages, time zones; ascending.
+func deviceFacts(devices []Device) (keys []string) {
+	for i := range devices {
+		d := &devices[i]
+		keys = append(keys, platformFactKey(d.Platform))
+		for _, tag := range Languages(d.Locale) {
+			keys = append(keys, languageFactKey(tag))
+		}
+		if d.TimeZone != "" {
+			keys = append(keys, timeZoneFactKey(d.TimeZone))
+		}
 	}
-	slices.Sort(p)
-	return slices.Compact(p)
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // install writes the batch into the delta. What is taken away comes before what is given: a token or an ID that
@@ -397,18 +406,9 @@ func platformsOf(devices []Device) []string {
 // a user meanwhile and misses one finds another record, or none.
 func (tx *userTx) install() {
 	a := tx.a
-	// Platform facts come from the devices, so they get their numbers here.
-	for _, u := range tx.order {
-		if u.devsDirty && !u.gone {
-			for _, p := range platformsOf(u.devs) {
-				tx.ensureFact([]byte(platformFactKey(p)))
-			}
-		}
-	}
 	first := a.st.nextFact
 	a.st.nextFact += uint32(len(tx.factKeys))
 	a.st.nextOrdinal = tx.ordinals
-	tx.changes()
 	for i, key := range tx.factKeys {
 		// One that the batch named and then took away again was never true of anyone.
 		if fact := first + uint32(i); tx.counts[fact] > 0 {
@@ -442,7 +442,8 @@ func factChange(block uint16, fact uint32, low uint16) uint64 {
 	return uint64(block)<<48 | uint64(fact)<<16 | uint64(low)
 }
 
-// changes collects what the batch makes true and untrue.
+// changes collects what the batch makes true and untrue. Facts that are new get their numbers, those that follow from
+// a user's record and devices among them; nothing is changed but what the batch has for itself.
 func (tx *userTx) changes() {
 	g := tx.a.s.geo
 	for _, u := range tx.order {
@@ -479,18 +480,45 @@ func (tx *userTx) count(changes []uint64, by int64) {
 
 // each calls f for the facts that the batch added to the user, or took away.
 func (tx *userTx) each(u *editing, added bool, f func(fact uint32)) {
-	from, to := u.old, u.now
-	fromPlatforms, toPlatforms := platformsOf(u.oldDevs), platformsOf(u.devs)
-	if u.gone {
-		to, toPlatforms = userRecord{}, nil
+	from, to := &u.old, &u.now
+	var fromDevices, toDevices []string
+	if u.devsDirty || u.gone {
+		fromDevices, toDevices = deviceFacts(u.oldDevs), deviceFacts(u.devs)
 	}
+	was, is := u.existed, !u.gone
+	if u.gone {
+		to, toDevices = new(userRecord), nil
+	}
+	fact := func(key []byte) { f(tx.ensureFact(key)) }
 	if !added {
-		from, to = to, from
-		fromPlatforms, toPlatforms = toPlatforms, fromPlatforms
+		from, to, fromDevices, toDevices, was, is = to, from, toDevices, fromDevices, is, was
+		fact = func(key []byte) { // which there is
+			n, _ := tx.fact(key)
+			f(n)
+		}
+	}
+	if is && !was {
+		fact(appendDayFact(tx.key[:0], factRegistered, to.registeredDay()))
+	}
+	if to.seen != 0 && to.seen != from.seen {
+		fact(appendDayFact(tx.key[:0], factSeen, to.seen-1))
 	}
 	for _, at := range to.attrs {
-		if !slices.Contains(from.attrs, at) {
+		var before slotFact
+		i, had := from.attr(at.slot)
+		if had {
+			before = from.attrs[i]
+		} else {
+			fact(appendHasFact(tx.key[:0], at.slot))
+		}
+		switch {
+		case at == before:
+		case at.typ == TextType:
 			f(at.fact)
+		default: // a slot that has values keeps its type
+			for bits := numberBits(at.number) &^ numberBits(before.number); bits != 0; bits &= bits - 1 {
+				fact(appendBitFact(tx.key[:0], at.slot, uint8(mathbits.TrailingZeros64(bits))))
+			}
 		}
 	}
 	for _, t := range to.tags {
@@ -498,10 +526,9 @@ func (tx *userTx) each(u *editing, added bool, f func(fact uint32)) {
 			f(t)
 		}
 	}
-	for _, p := range toPlatforms {
-		if !slices.Contains(fromPlatforms, p) {
-			fact, _ := tx.fact([]byte(platformFactKey(p)))
-			f(fact)
+	for _, key := range toDevices {
+		if _, has := slices.BinarySearch(fromDevices, key); !has {
+			fact([]byte(key))
 		}
 	}
 }

@@ -244,7 +244,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"a file of another":     {archive(blocksFile, journalFile, "notes.txt"), ErrForeignFile},
 		"a file elsewhere":      {archive(blocksFile, "../"+journalFile), ErrForeignFile},
 		"almost a segment":      {archive(blocksFile, segment+"0", journalFile), ErrForeignFile},
-		"the end is missing":    {whole[:len(whole)/2], io.ErrUnexpectedEOF},
+		"the end is missing":    {whole[:len(whole)/2+1], io.ErrUnexpectedEOF},
 		"a header is not whole": {whole[:100], ErrDamaged},
 	} {
 		parent := t.TempDir()

@@ -469,6 +469,7 @@ func (d *delta) setAll(changes []uint64, is bool) {
 func (d *delta) updatePending(block uint16, seq uint64, f func(*bits)) {
 	b := d.ensureBlock(block)
 	b.mu.Lock()
+	defer b.mu.Unlock() // f may meet damaged bytes of the file in what a push has
 	e := b.pending.of(seq)
 	if e == nil {
 		e = new(bits)
@@ -477,7 +478,6 @@ func (d *delta) updatePending(block uint16, seq uint64, f func(*bits)) {
 		d.bytes += bitsCost
 	}
 	f(e)
-	b.mu.Unlock()
 	d.chargeBits(e)
 }
 

@@ -25,9 +25,9 @@ func (s *Store) Check(ctx context.Context) (err error) {
 	return s.withFolded(ctx, func(tx *bbolt.Tx) error {
 		c := &checker{
 			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
-			counts: make(map[uint32]int64), waiting: make(map[uint64]*waiting),
+			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting),
 		}
-		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due} {
+		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
 			if s.o.checkError != nil {
 				if err := s.o.checkError(); err != nil {
 					return err
@@ -83,6 +83,7 @@ type checker struct {
 	tx      *bbolt.Tx
 	st      state
 	counts  map[uint32]int64    // users of a fact, from the user records
+	numbers map[string]uint32   // of facts that follow from a record, as far as they were asked for
 	waiting map[uint64]*waiting // who waits for a message, from the containers
 	users   int64
 	tokens  int64
@@ -144,6 +145,11 @@ func (c *checker) state() (err error) {
 		}
 		slots[name] = slot
 	}
+	for slot, t := range st.types {
+		if t == TextType || !t.Known() {
+			return broken("attribute slot %d has the type %d", slot, t)
+		}
+	}
 	proposers := make(map[uint64]bool, len(st.proposers))
 	for _, p := range st.proposers {
 		if proposers[p.id] {
@@ -170,7 +176,7 @@ func (c *checker) facts() error {
 	names := int64(0)
 	err := c.bucket(bucketNames).ForEach(func(k, name []byte) error {
 		names++
-		if len(k) != 4 || len(name) == 0 || name[0] != factTag && name[0] != factAttr && name[0] != factPlatform {
+		if len(k) != 4 || !isFact(name) {
 			return broken("fact %x is named %q", k, name)
 		}
 		if n := c.bucket(bucketFacts).Get(name); !bytes.Equal(n, k) {
@@ -189,6 +195,37 @@ func (c *checker) facts() error {
 		err = broken("%d fact names, %d facts", names, facts)
 	}
 	return err
+}
+
+// isFact says whether a name is one of a fact.
+func isFact(name []byte) bool {
+	if len(name) == 0 {
+		return false
+	}
+	switch name[0] {
+	case factTag, factAttr, factPlatform, factLanguage, factTimeZone:
+		return true
+	case factHas:
+		return len(name) == 2
+	case factBit:
+		return len(name) == 3
+	case factRegistered, factSeen:
+		return len(name) == 5
+	}
+	return false
+}
+
+// number returns the number of a fact that follows from a record.
+func (c *checker) number(key []byte) (uint32, error) {
+	if n, known := c.numbers[string(key)]; known {
+		return n, nil
+	}
+	b := c.bucket(bucketFacts).Get(key)
+	if len(b) != 4 {
+		return 0, broken("fact %q of a user is not there", key)
+	}
+	c.numbers[string(key)] = be32(b)
+	return be32(b), nil
 }
 
 func (c *checker) blocks() error {
@@ -356,11 +393,24 @@ func (c *checker) user(block, low uint16, v []byte, add func(uint32, uint16)) er
 	c.users++
 	add(existsFact, low)
 	for i, a := range u.attrs {
+		if i > 0 && u.attrs[i-1].slot >= a.slot || a.typ != c.st.types[a.slot] {
+			return broken("user %q: attribute slot %d is %s, after slot %d, and should be %s", u.id, a.slot, a.typ, u.attrs[max(i-1, 0)].slot, c.st.types[a.slot])
+		}
+		if a.typ != TextType {
+			continue
+		}
 		name := c.bucket(bucketNames).Get(key32(a.fact))
-		if len(name) < 2 || name[0] != factAttr || name[1] != a.slot || i > 0 && u.attrs[i-1].slot >= a.slot {
+		if len(name) < 2 || name[0] != factAttr || name[1] != a.slot {
 			return broken("user %q: attribute slot %d has fact %d, which is %q", u.id, a.slot, a.fact, name)
 		}
 		add(a.fact, low)
+	}
+	for _, key := range recordFacts(&u) {
+		fact, err := c.number(key)
+		if err != nil {
+			return fmt.Errorf("user %q: %w", u.id, err)
+		}
+		add(fact, low)
 	}
 	for i, t := range u.tags {
 		if i > 0 && u.tags[i-1] >= t {
@@ -372,6 +422,23 @@ func (c *checker) user(block, low uint16, v []byte, add func(uint32, uint16)) er
 		add(t, low)
 	}
 	return nil
+}
+
+// recordFacts returns the keys of the facts that follow from a record.
+func recordFacts(u *userRecord) (keys [][]byte) {
+	keys = append(keys, appendDayFact(nil, factRegistered, u.registeredDay()))
+	if u.seen != 0 {
+		keys = append(keys, appendDayFact(nil, factSeen, u.seen-1))
+	}
+	for _, a := range u.attrs {
+		keys = append(keys, appendHasFact(nil, a.slot))
+		for i := range uint8(64) {
+			if numberBits(a.number)>>i&1 != 0 {
+				keys = append(keys, appendBitFact(nil, a.slot, i))
+			}
+		}
+	}
+	return keys
 }
 
 // record returns the record of a user.
@@ -413,12 +480,12 @@ func (c *checker) devices(block, low uint16, v []byte, add func(uint32, uint16))
 		}
 		c.tokens++
 	}
-	for _, p := range platformsOf(devices) {
-		n := c.bucket(bucketFacts).Get([]byte(platformFactKey(p)))
-		if len(n) != 4 {
-			return broken("platform %q of ordinal %d has no fact", p, ord)
+	for _, key := range deviceFacts(devices) {
+		fact, err := c.number([]byte(key))
+		if err != nil {
+			return fmt.Errorf("devices of ordinal %d: %w", ord, err)
 		}
-		add(be32(n), low)
+		add(fact, low)
 	}
 	return nil
 }
@@ -769,4 +836,14 @@ func (c *checker) justified(kind byte, at int64, what []byte) (bool, error) {
 		return p.Ended == 0 && t.Expires == t.Accepted && at == 0, nil
 	}
 	return false, nil
+}
+
+// saved checks that each saved audience is one.
+func (c *checker) saved() error {
+	return c.bucket(bucketSaved).ForEach(func(k, v []byte) error {
+		if e, err := decodeSaved(v); err != nil || e.Validate() != nil {
+			return broken("audience saved as %q: %v", k, errors.Join(err, e.Validate()))
+		}
+		return c.ctx.Err()
+	})
 }

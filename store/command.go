@@ -41,6 +41,8 @@ const (
 	kindForget     commandKind = 9
 	kindCheckpoint commandKind = 10
 	kindPlanStep   commandKind = 13
+	kindSetTypes   commandKind = 12
+	kindSave       commandKind = 20
 )
 
 func newCommand(k commandKind) Command {
@@ -67,6 +69,10 @@ func newCommand(k commandKind) Command {
 		return new(Checkpoint)
 	case kindPlanStep:
 		return new(PlanStep)
+	case kindSetTypes:
+		return new(SetTypes)
+	case kindSave:
+		return new(Save)
 	}
 	return nil
 }
@@ -89,7 +95,7 @@ func decodeCommand(b []byte) (Command, error) {
 }
 
 // MaxText is the most bytes of what becomes part of a key of blocks.db: a user ID, a tag, a value, a
-// platform. bbolt takes keys of 32 KiB; one that it refused would end the fold for good.
+// platform, a time zone, the name of an audience. bbolt takes keys of 32 KiB; one that it refused would end the fold for good.
 const MaxText = 1 << 10
 
 func keyText(r *reader) string {
@@ -118,6 +124,7 @@ const (
 	// OpDropDevices removes dead tokens: each of Devices, unless it was registered
 	// again at or after its Registered time, which here is a bound.
 	OpDropDevices OpKind = 11
+	OpSeen        OpKind = 20 // has connected today, by the command's stamp; nothing for a user who is not known
 )
 
 // AttrValue is a named value.
@@ -189,7 +196,7 @@ func (c *Batch) fitsKeys() bool {
 			}
 		}
 		for k := range o.Devices {
-			if len(o.Devices[k].Platform) > MaxText {
+			if len(o.Devices[k].Platform) > MaxText || len(o.Devices[k].TimeZone) > MaxText {
 				return false
 			}
 		}
@@ -238,7 +245,7 @@ func encodeDevice(w *writer, d *Device) {
 }
 
 func decodeDevice(r *reader) Device {
-	return Device{keyText(r), r.str(), r.str(), r.str(), r.str(), r.varint()}
+	return Device{keyText(r), r.str(), r.str(), r.str(), keyText(r), r.varint()}
 }
 
 // SetNames gives attribute slots names; an empty name takes the slot's name
@@ -265,6 +272,60 @@ func (c *SetNames) decode(r *reader) {
 	c.Names = make([]SlotName, r.count(2))
 	for i := range c.Names {
 		c.Names[i] = SlotName{r.byte(), r.str()}
+	}
+}
+
+// SetTypes says what the values of attribute slots are. Slots that are not listed keep their types. A slot of
+// which anybody has a value takes no other type: the command is refused with a [TypeInUseError].
+type SetTypes struct{ Types []SlotType }
+
+// SlotType is the type of a slot.
+type SlotType struct {
+	Slot uint8
+	Type AttrType
+}
+
+func (*SetTypes) kind() commandKind { return kindSetTypes }
+
+func (c *SetTypes) encode(w *writer) {
+	w.uvarint(uint64(len(c.Types)))
+	for _, t := range c.Types {
+		w.byte(t.Slot)
+		w.byte(byte(t.Type))
+	}
+}
+
+func (c *SetTypes) decode(r *reader) {
+	c.Types = make([]SlotType, r.count(2))
+	for i := range c.Types {
+		if c.Types[i] = (SlotType{r.byte(), AttrType(r.byte())}); !c.Types[i].Type.Known() {
+			r.fail("type of an attribute")
+		}
+	}
+}
+
+// Save keeps an audience under a name, in place of one that it had; nil takes the name away.
+type Save struct {
+	Name string
+	To   *Expr
+}
+
+func (*Save) kind() commandKind { return kindSave }
+
+func (c *Save) encode(w *writer) {
+	w.str(c.Name)
+	w.bool(c.To != nil)
+	if c.To != nil {
+		c.To.encode(w)
+	}
+}
+
+func (c *Save) decode(r *reader) {
+	c.Name = keyText(r)
+	if r.bool() {
+		if c.To = decodeExpr(r); c.To == nil {
+			r.fail("audience")
+		}
 	}
 }
 

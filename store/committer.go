@@ -162,7 +162,7 @@ func (s *Store) newProposal(c Command, read *ahead) (*proposal, error) {
 	}
 	var err error
 	switch c := c.(type) {
-	case *Push, *PlanStep:
+	case *Push, *PlanStep, *Save:
 		// Of what a caller could still change, or what could not be read back, the journal's copy is applied.
 		if p.command, err = decodeCommand(p.payload); err != nil {
 			return nil, fmt.Errorf("fanfare: a command that could not be replayed: %w", err)

@@ -10,6 +10,7 @@ var (
 	ErrClosed           = errors.New("fanfare: closed")
 	ErrUnknownUser      = errors.New("fanfare: unknown user")
 	ErrUnnamedAttribute = errors.New("fanfare: no attribute has this name")
+	ErrUnknownAudience  = errors.New("fanfare: no audience is saved under this name")
 	ErrNoAudience       = errors.New("fanfare: the audience is empty of terms")
 	ErrUnknownTask      = errors.New("fanfare: unknown task")
 	ErrKeyReused        = errors.New("fanfare: the key was used for a push with other content")

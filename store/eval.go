@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,54 +14,128 @@ import (
 // program is an audience with its facts resolved to numbers, ready to be
 // evaluated block by block, by several goroutines at once.
 type program struct {
-	op   Op
-	fact uint32   // OpTag, OpAttr, OpPlatform, OpAll
-	none bool     // a fact that nobody has
-	ords []uint32 // OpUsers, ascending
-	ppm  uint64
-	salt uint64
-	args []*program
+	op      Op
+	fact    uint32      // OpTag, which stands for every fact, OpAll; OpBetween: who has a value
+	none    bool        // a fact that nobody has
+	compare *comparison // OpBetween, which stands for every comparison
+	ords    []uint32    // OpUsers, ascending
+	ppm     uint64
+	salt    uint64
+	args    []*program
 }
 
-// compile resolves e. The only thing it can find wrong is an attribute without a name.
-func compile(e *Expr, v *view, names func(string) (uint8, bool)) (*program, error) {
+// compiler resolves audiences at a moment: now, in milliseconds since 1970, is that of the days in them.
+type compiler struct {
+	v   *view
+	st  *state
+	now int64
+}
+
+// compile resolves e. What it can find wrong is an attribute without a name, and a value that is not of its attribute's type.
+func compile(e *Expr, v *view, st *state, now int64) (*program, error) {
+	return compiler{v, st, now}.program(e)
+}
+
+func (c compiler) program(e *Expr) (*program, error) {
 	p := &program{op: e.Op}
-	fact := func(key string) {
-		p.op = OpTag
-		n, ok := v.factNumber([]byte(key))
-		p.fact, p.none = n, !ok
-	}
 	switch e.Op {
 	case OpAll:
 		p.fact = existsFact
 	case OpTag:
-		fact(tagFactKey(e.Value))
+		return c.fact(tagFactKey(e.Value)), nil
 	case OpPlatform:
-		fact(platformFactKey(e.Value))
-	case OpAttr:
-		slot, ok := names(e.Name)
-		if !ok {
-			return nil, fmt.Errorf("%w: %q", ErrUnnamedAttribute, e.Name)
-		}
-		fact(attrFactKey(slot, e.Value))
+		return c.fact(platformFactKey(e.Value)), nil
+	case OpLanguage:
+		return c.fact(languageFactKey(e.Value)), nil
+	case OpTimeZone:
+		return c.fact(timeZoneFactKey(e.Value)), nil
+	case OpAttr, OpLess, OpAtMost, OpMore, OpAtLeast, OpBetween, OpHas:
+		return c.attribute(e)
+	case OpSeenWithin:
+		return c.days(factSeen, firstOf(Day(c.now), e.Days)), nil
+	case OpRegisteredWithin:
+		return c.days(factRegistered, firstOf(Day(c.now), e.Days)), nil
+	case OpRegisteredSince:
+		return c.days(factRegistered, e.Days), nil
 	case OpUsers:
 		for _, id := range e.IDs {
-			if ord, ok := v.ordinal(id); ok {
+			if ord, ok := c.v.ordinal(id); ok {
 				p.ords = append(p.ords, ord)
 			}
 		}
 		slices.Sort(p.ords)
 	case OpSample:
 		p.ppm, p.salt = uint64(e.PPM), sampleSalt(e.Value)
+	case OpSaved: // is to be replaced by what is saved before it comes here
+		return nil, fmt.Errorf("%w: %q", ErrUnknownAudience, e.Value)
 	}
 	for _, a := range e.Args {
-		c, err := compile(a, v, names)
+		arg, err := c.program(a)
 		if err != nil {
 			return nil, err
 		}
-		p.args = append(p.args, c)
+		p.args = append(p.args, arg)
 	}
 	return p, nil
+}
+
+func (c compiler) fact(key string) *program {
+	n, ok := c.v.factNumber([]byte(key))
+	return &program{op: OpTag, fact: n, none: !ok}
+}
+
+func (c compiler) attribute(e *Expr) (*program, error) {
+	slot, ok := c.st.slot(e.Name)
+	if !ok {
+		return nil, fmt.Errorf("%w: %q", ErrUnnamedAttribute, e.Name)
+	}
+	t := c.st.types[slot]
+	if e.Op == OpAttr && t == TextType {
+		return c.fact(attrFactKey(slot, e.Value)), nil
+	}
+	p := c.fact(string(appendHasFact(nil, slot)))
+	if e.Op == OpHas {
+		return p, nil
+	}
+	s, err := e.valuesOf(t)
+	if err != nil {
+		return nil, err
+	}
+	if !p.none {
+		p.op, p.compare = OpBetween, newComparison(c.v, slot, s)
+	}
+	return p, nil
+}
+
+// firstOf returns the first of so many days of which today is the last.
+func firstOf(today, days uint32) uint32 { return today - min(today, days-1) }
+
+// days returns who has a fact of a kind of day facts, for first or a later day. Each user has one day of registration, so that the
+// days before it say the same, where they are fewer.
+func (c compiler) days(kind byte, first uint32) *program {
+	facts := func(from, to []byte, most int) (list []*program) {
+		for _, e := range c.v.scan(bucketFacts, from, to, most, false) {
+			list = append(list, &program{op: OpTag, fact: be32(e.value)})
+		}
+		return list
+	}
+	at := appendDayFact(nil, kind, first)
+	in := facts(at, []byte{kind + 1}, math.MaxInt32)
+	switch len(in) {
+	case 0:
+		return &program{op: OpTag, none: true}
+	case 1:
+		return in[0]
+	}
+	if kind == factRegistered {
+		switch out := facts([]byte{kind}, at, len(in)); {
+		case len(out) == 0:
+			return &program{op: OpAll, fact: existsFact}
+		case len(out) < len(in):
+			return &program{op: OpNot, args: []*program{{op: OpOr, args: out}}}
+		}
+	}
+	return &program{op: OpOr, args: in}
 }
 
 func (v *view) factNumber(key []byte) (uint32, bool) {
@@ -94,6 +169,8 @@ func (p *program) eval(v *view, g geometry, block uint16) result {
 			return result{}
 		}
 		return v.fact(block, p.fact)
+	case OpBetween:
+		return p.compare.eval(v, block, v.fact(block, p.fact))
 	case OpUsers:
 		first := g.ordinal(block, 0)
 		i, _ := slices.BinarySearch(p.ords, first)
@@ -158,19 +235,7 @@ func (p *program) and(v *view, g geometry, block uint16) result {
 func (p *program) or(v *view, g geometry, block uint16) result {
 	var r result
 	for _, a := range p.args {
-		x := a.eval(v, g, block)
-		switch {
-		case x.set == nil:
-		case r.set == nil:
-			r = x
-		case r.owned:
-			r.set.Or(x.set)
-		case x.owned:
-			x.set.Or(r.set)
-			r = x
-		default:
-			r = result{set: roaring.Or(r.set, x.set), owned: true}
-		}
+		r = union(r, a.eval(v, g, block))
 	}
 	return r
 }

@@ -16,7 +16,25 @@ const (
 	OpAnd      Op = 7 // all of Args; at least one
 	OpOr       Op = 8 // any of Args; at least one
 	OpNot      Op = 9 // the users that are not in Args[0]
+
+	// Of the attribute Name, which is a number or a date: users with a value that compares so with Value.
+	OpLess    Op = 10
+	OpAtMost  Op = 11
+	OpMore    Op = 12
+	OpAtLeast Op = 13
+	OpBetween Op = 14 // from Value to High, both included
+
+	OpHas              Op = 15 // users with any value of attribute Name
+	OpLanguage         Op = 16 // users with a device of language Value, or a narrower one; as [CanonicalLanguage] has it
+	OpTimeZone         Op = 17 // users with a device in time zone Value
+	OpSeenWithin       Op = 18 // users who connected on one of the last Days days, today included
+	OpRegisteredWithin Op = 19 // users who were registered on one of them
+	OpRegisteredSince  Op = 20 // users who were registered on day Days (see [Day]) or later
+	OpSaved            Op = 21 // what is saved as Value; a push has none of it any more
 )
+
+// MaxDays is the most days of [OpSeenWithin] and [OpRegisteredWithin], which have one at least.
+const MaxDays = 3650
 
 // Expr is an audience as the store knows it: an expression over facts, still by
 // name. It is read-only once built and may be shared.
@@ -24,8 +42,10 @@ type Expr struct {
 	Op    Op
 	Name  string
 	Value string
+	High  string
 	IDs   []string
 	PPM   uint32
+	Days  uint32
 	Args  []*Expr
 }
 
@@ -55,7 +75,14 @@ func (e *Expr) validate(depth int, nodes, users *int) error {
 	}
 	args := 0
 	switch e.Op {
-	case OpAll, OpTag, OpAttr, OpPlatform:
+	case OpAll, OpTag, OpAttr, OpPlatform, OpLess, OpAtMost, OpMore, OpAtLeast, OpBetween, OpHas, OpLanguage, OpTimeZone, OpRegisteredSince, OpSaved:
+	case OpSeenWithin, OpRegisteredWithin:
+		if e.Days < 1 {
+			return &LimitError{What: "days of an audience, at least", Limit: 1, Got: int64(e.Days)}
+		}
+		if e.Days > MaxDays {
+			return &LimitError{What: "days of an audience", Limit: MaxDays, Got: int64(e.Days)}
+		}
 	case OpUsers:
 		if *users += len(e.IDs); *users > MaxExprUsers {
 			return &LimitError{What: "explicit users in an audience", Limit: MaxExprUsers, Got: int64(*users)}
@@ -87,11 +114,19 @@ func (e *Expr) validate(depth int, nodes, users *int) error {
 func (e *Expr) encode(w *writer) {
 	w.byte(byte(e.Op))
 	switch e.Op {
-	case OpTag, OpPlatform:
+	case OpTag, OpPlatform, OpLanguage, OpTimeZone, OpSaved:
 		w.str(e.Value)
-	case OpAttr:
+	case OpAttr, OpLess, OpAtMost, OpMore, OpAtLeast:
 		w.str(e.Name)
 		w.str(e.Value)
+	case OpBetween:
+		w.str(e.Name)
+		w.str(e.Value)
+		w.str(e.High)
+	case OpHas:
+		w.str(e.Name)
+	case OpSeenWithin, OpRegisteredWithin, OpRegisteredSince:
+		w.uvarint(uint64(e.Days))
 	case OpUsers:
 		w.uvarint(uint64(len(e.IDs)))
 		for _, id := range e.IDs {
@@ -121,11 +156,19 @@ func decodeExprNode(r *reader, depth int, nodes *int) *Expr {
 	e := &Expr{Op: Op(r.byte())}
 	switch e.Op {
 	case OpAll:
-	case OpTag, OpPlatform:
+	case OpTag, OpPlatform, OpLanguage, OpTimeZone, OpSaved:
 		e.Value = r.str()
-	case OpAttr:
+	case OpAttr, OpLess, OpAtMost, OpMore, OpAtLeast:
 		e.Name = r.str()
 		e.Value = r.str()
+	case OpBetween:
+		e.Name = r.str()
+		e.Value = r.str()
+		e.High = r.str()
+	case OpHas:
+		e.Name = r.str()
+	case OpSeenWithin, OpRegisteredWithin, OpRegisteredSince:
+		e.Days = uint32(r.uvarint())
 	case OpUsers:
 		n := r.count(1)
 		e.IDs = make([]string, 0, n)

@@ -148,8 +148,8 @@ func TestRecordID(t *testing.T) {
 		{strings.Replace(uuid, "8", "-", 1), 37}, {strings.Replace(uuid, "f", "g", 1), 37}, {strings.Repeat("x", 36), 37}, {"\x00", 2}, {"u", 2},
 	} {
 		b := (&userRecord{id: c.id}).encode()
-		if len(b) != c.size+2 { // and when the user was registered, and that there are no attributes
-			t.Errorf("%q takes %d bytes, not %d", c.id, len(b)-2, c.size)
+		if len(b) != c.size+3 { // and when the user was registered, was never seen, and that there are no attributes
+			t.Errorf("%q takes %d bytes, not %d", c.id, len(b)-3, c.size)
 		}
 		u, err := decodeUser(b)
 		if err != nil || u.id != c.id || recordID(b) != c.id || !recordHasID(b, c.id) || recordHasID(b, c.id+"0") || recordHasID(b, uuid[:34]+"ff") {

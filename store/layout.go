@@ -28,6 +28,7 @@ const (
 	bucketPlanTasks               // plan, sequence -> nothing: the tasks of a plan, as long as they are
 	bucketFrozen                  // plan, block -> who is still to be pushed to
 	bucketCaps                    // window, category, level, block -> who has had so many messages of it in it
+	bucketSaved                   // name -> a saved audience
 	bucketBlocks                  // block, kind, rest -> everything of a block
 	buckets
 )
@@ -36,7 +37,7 @@ var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
 	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"),
-	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("blocks"),
+	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("saved"), []byte("blocks"),
 }
 
 // The kinds of keys within a block, in key order.
@@ -49,9 +50,21 @@ const (
 
 // The kinds of facts, first byte of a key of bucketFacts.
 const (
-	factTag      = 't'
-	factAttr     = 'a' // followed by the slot
-	factPlatform = 'p'
+	factTag        = 't'
+	factAttr       = 'a' // followed by the slot
+	factPlatform   = 'p'
+	factHas        = 'h' // followed by the slot: has the attribute, whatever its value
+	factBit        = 'b' // followed by slot and bit: of a number or a date, the bit of its magnitude, or that it is negative
+	factLanguage   = 'l'
+	factTimeZone   = 'z'
+	factRegistered = 'r' // followed by the day, u32
+	factSeen       = 's' // followed by the day, u32: the last one with a connection
+)
+
+// The bits of a number: those of its magnitude from 0, and the one that says that it is below zero.
+const (
+	magnitudeBits = 60
+	signBit       = 63
 )
 
 // existsFact is the number of the fact that is true of every user.
@@ -108,6 +121,14 @@ func appendAttrFact(b []byte, slot uint8, value string) []byte {
 	return append(append(b, factAttr, slot), value...)
 }
 func platformFactKey(platform string) string { return string(factPlatform) + platform }
+func languageFactKey(tag string) string      { return string(factLanguage) + tag }
+func timeZoneFactKey(name string) string     { return string(factTimeZone) + name }
+
+func appendHasFact(b []byte, slot uint8) []byte      { return append(b, factHas, slot) }
+func appendBitFact(b []byte, slot, bit uint8) []byte { return append(b, factBit, slot, bit) }
+func appendDayFact(b []byte, kind byte, day uint32) []byte {
+	return binary.BigEndian.AppendUint32(append(b, kind), day)
+}
 
 func dueKeyOf(kind byte, at int64, what []byte) []byte {
 	k := binary.BigEndian.AppendUint64([]byte{kind}, uint64(at))

@@ -16,7 +16,8 @@ import (
 type User struct {
 	Ordinal    uint32
 	ID         string
-	Registered int64 // seconds since 1970
+	Registered int64  // seconds since 1970
+	Seen       uint32 // one more than the last day with a connection (see [Day]), 0 for never
 	Tags       []string
 	Attrs      []AttrValue // in slot order; of slots without a name the name is empty
 	Devices    []Device
@@ -33,6 +34,20 @@ func (s *Store) Ordinal(id string) (ord uint32, err error) {
 		return nil
 	})
 	return ord, err
+}
+
+// Seen returns a user's ordinal, and one more than the last day that is noted of a connection (see [Day]), 0 for none;
+// or [ErrUnknownUser].
+func (s *Store) Seen(id string) (ord, day uint32, err error) {
+	err = s.withView(func(v *view) error {
+		n, ok := v.ordinal(id)
+		if !ok {
+			return ErrUnknownUser
+		}
+		ord, day = n, recordSeen(v.blockRecord(kindUser, s.geo.block(n), s.geo.low(n)))
+		return nil
+	})
+	return ord, day, err
 }
 
 // User returns everything about a user, or [ErrUnknownUser].
@@ -65,9 +80,13 @@ func (v *view) user(s *Store, u *User) (whole bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	u.ID, u.Registered = rec.id, rec.registered
+	u.ID, u.Registered, u.Seen = rec.id, rec.registered, rec.seen
 	names := s.published.Load().names
 	for _, a := range rec.attrs {
+		if a.typ != TextType {
+			u.Attrs = append(u.Attrs, AttrValue{names[a.slot], a.typ.format(a.number)})
+			continue
+		}
 		key := v.get(bucketNames, key32(a.fact))
 		if len(key) < 2 {
 			return false, v.missing(raw, block, low)
@@ -100,6 +119,9 @@ func (s *Store) Settings() (Limits, map[uint8]string) {
 	return st.limits, maps.Clone(st.names)
 }
 
+// Types returns the types of attribute slots that are not text.
+func (s *Store) Types() map[uint8]AttrType { return maps.Clone(s.published.Load().types) }
+
 // Count returns how many users an audience has. It is exact for each block at the moment the
 // block is read; a change that is made meanwhile may count in one block and not in another.
 func (s *Store) Count(e *Expr) (int64, error) {
@@ -118,7 +140,7 @@ func (s *Store) Count(e *Expr) (int64, error) {
 
 func (s *Store) compile(e *Expr, st *state) (prog *program, err error) {
 	err = s.withView(func(v *view) error {
-		prog, err = compile(e, v, st.slot)
+		prog, err = compile(e, v, st, max(st.now, s.o.Now().UnixMilli()))
 		return err
 	})
 	return prog, err

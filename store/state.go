@@ -17,6 +17,7 @@ type state struct {
 	limits      Limits
 	names       map[uint8]string // these two are replaced, never changed
 	slots       map[string]uint8
+	types       map[uint8]AttrType // of slots that are not text; replaced, never changed
 	proposers   []proposer
 	position    uint64 // of the last record applied
 }
@@ -88,6 +89,11 @@ func (st *state) encode() []byte {
 		w.byte(slot)
 		w.str(st.names[slot])
 	}
+	w.uvarint(uint64(len(st.types)))
+	for _, slot := range sortedSlots(st.types) {
+		w.byte(slot)
+		w.byte(byte(st.types[slot]))
+	}
 	w.uvarint(uint64(len(st.proposers)))
 	for _, p := range st.proposers {
 		w.u64(p.id)
@@ -96,8 +102,8 @@ func (st *state) encode() []byte {
 	return w.b
 }
 
-func sortedSlots(names map[uint8]string) []uint8 {
-	return slices.Sorted(maps.Keys(names))
+func sortedSlots[V any](of map[uint8]V) []uint8 {
+	return slices.Sorted(maps.Keys(of))
 }
 
 func decodeState(b []byte, g geometry) (state, error) {
@@ -117,6 +123,13 @@ func decodeState(b []byte, g geometry) (state, error) {
 		names[slot] = r.str()
 	}
 	st.setNames(names)
+	if n := r.count(2); n > 0 {
+		st.types = make(map[uint8]AttrType, n)
+		for range n {
+			slot := r.byte()
+			st.types[slot] = AttrType(r.byte())
+		}
+	}
 	for range r.count(9) {
 		st.proposers = append(st.proposers, proposer{r.u64(), r.uvarint()})
 	}

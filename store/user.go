@@ -8,20 +8,26 @@ import (
 	"slices"
 )
 
-// userRecord is what blocks.db keeps of a user. Tags and attribute values are
+// userRecord is what blocks.db keeps of a user. Tags and attribute values of text are
 // there as fact numbers; their words stand once, in bucketNames.
 type userRecord struct {
 	id         string
-	registered int64 // seconds since 1970
-	attrs      []slotFact
-	tags       []uint32 // ascending
+	registered int64      // seconds since 1970
+	seen       uint32     // one more than the last day with a connection, 0 for never
+	attrs      []slotFact // by slot
+	tags       []uint32   // ascending
 }
 
-// slotFact is an attribute of a user: its slot, and the number of the fact that it has this value.
+// slotFact is an attribute of a user: its slot, and the number of the fact that it has this value, or, where
+// the slot has another type than text, the integer that stands for the value.
 type slotFact struct {
-	slot uint8
-	fact uint32
+	slot   uint8
+	typ    AttrType
+	fact   uint32
+	number int64
 }
+
+func (u *userRecord) registeredDay() uint32 { return Day(u.registered * 1000) }
 
 func (u *userRecord) encode() []byte { return bytes.Clone(u.append(nil)) }
 
@@ -35,10 +41,15 @@ func (u *userRecord) append(b []byte) []byte {
 		w.str(u.id)
 	}
 	w.uvarint(uint64(u.registered))
+	w.uvarint(uint64(u.seen))
 	w.uvarint(uint64(len(u.attrs)))
 	for _, a := range u.attrs {
 		w.byte(a.slot)
 		w.uvarint(uint64(a.fact))
+		if a.typ != TextType { // a fact of 0 says so
+			w.byte(byte(a.typ))
+			w.varint(a.number)
+		}
 	}
 	last := uint32(0)
 	for _, t := range u.tags { // their number is what is left of the record
@@ -66,10 +77,17 @@ func (u *userRecord) decode(b []byte) error {
 	}
 	r := reader{b: rest}
 	u.registered = int64(r.uvarint())
+	u.seen = uint32(r.uvarint())
 	n := r.count(2)
 	u.attrs = slices.Grow(u.attrs, n)
 	for range n {
-		u.attrs = append(u.attrs, slotFact{r.byte(), uint32(r.uvarint())})
+		a := slotFact{slot: r.byte(), fact: uint32(r.uvarint())}
+		if a.fact == 0 {
+			if a.typ, a.number = AttrType(r.byte()), r.varint(); a.typ == TextType || !a.typ.Known() || a.number > maxNumber || a.number < -maxNumber {
+				r.fail("type of an attribute")
+			}
+		}
+		u.attrs = append(u.attrs, a)
 	}
 	last := uint32(0)
 	for len(r.b) > 0 {
@@ -81,6 +99,17 @@ func (u *userRecord) decode(b []byte) error {
 
 func (u *userRecord) attr(slot uint8) (int, bool) {
 	return slices.BinarySearchFunc(u.attrs, slot, func(a slotFact, s uint8) int { return int(a.slot) - int(s) })
+}
+
+// recordSeen returns the day of a record, as [userRecord] has it, and reads no more of it.
+func recordSeen(record []byte) uint32 {
+	raw, rest, _ := splitID(record)
+	if raw == nil {
+		return 0
+	}
+	r := reader{b: rest}
+	r.uvarint()
+	return uint32(r.uvarint())
 }
 
 func encodeDevices(devices []Device) []byte {

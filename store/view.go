@@ -191,9 +191,7 @@ func (v *view) container(key []byte, entry func(*blockDelta) *bits) result {
 		}
 	}
 	if b := v.active.block(block); b != nil {
-		b.mu.RLock()
-		bm = entry(b).over(bm)
-		b.mu.RUnlock()
+		bm = b.over(bm, entry)
 	}
 	if bm == nil || bm.IsEmpty() {
 		return result{}
@@ -202,6 +200,14 @@ func (v *view) container(key []byte, entry func(*blockDelta) *bits) result {
 		return result{set: bm, owned: true}
 	}
 	return result{set: bm, raw: raw}
+}
+
+// over lays what the active delta says of a set over it. One of the file that is damaged may panic here, and the lock must not stay
+// behind, for who reads goes on.
+func (b *blockDelta) over(bm *roaring.Bitmap, entry func(*blockDelta) *bits) *roaring.Bitmap {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return entry(b).over(bm)
 }
 
 // parse returns a set that aliases raw, unless that is packed.
@@ -235,13 +241,8 @@ func (b *blockDelta) pendingBits(low uint16, seq uint64) (is, decided bool) {
 
 // waits says whether a user waits for a message.
 func (v *view) waits(block, low uint16, seq uint64) bool {
-	if b := v.active.block(block); b != nil {
-		b.mu.RLock()
-		is, decided := b.pendingBits(low, seq)
-		b.mu.RUnlock()
-		if decided {
-			return is
-		}
+	if is, decided := v.active.block(block).says(low, seq); decided {
+		return is
 	}
 	if v.ahead != nil && v.ahead.waiting != nil {
 		_, is := slices.BinarySearch(v.ahead.waiting, seq)
@@ -269,14 +270,7 @@ func (v *view) waitsBelow(block, low uint16, seq uint64) bool {
 func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, below []uint64) {
 	var active, frozen *blockDelta
 	if active = v.active.block(block); active != nil {
-		active.mu.RLock()
-		of := &active.pending
-		for i := of.from(after + 1); i < len(of.seqs) && len(found) < max; i++ {
-			if is, _ := of.list[i].has(low); is {
-				found = append(found, of.seqs[i])
-			}
-		}
-		active.mu.RUnlock()
+		found = active.waiting(low, after, max)
 	}
 	if v.frozen != nil {
 		frozen = v.frozen.block(block)
@@ -320,15 +314,34 @@ func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, below
 	return found[:min(len(found), max)], below
 }
 
+// waiting returns what an active delta has of a user's sequences after the given one, at most max.
+func (b *blockDelta) waiting(low uint16, after uint64, max int) (found []uint64) {
+	b.mu.RLock()
+	defer b.mu.RUnlock() // see says
+	of := &b.pending
+	for i := of.from(after + 1); i < len(of.seqs) && len(found) < max; i++ {
+		if is, _ := of.list[i].has(low); is {
+			found = append(found, of.seqs[i])
+		}
+	}
+	return found
+}
+
 // decides says whether the active delta of a block, which may be nil, says anything of a user and a message.
 func (b *blockDelta) decides(low uint16, seq uint64) bool {
+	_, decided := b.says(low, seq)
+	return decided
+}
+
+// says is pendingBits of the active delta of a block, which may be nil. A push has bytes of the file, and these may be damaged: the lock
+// must not stay behind when they are met.
+func (b *blockDelta) says(low uint16, seq uint64) (is, decided bool) {
 	if b == nil {
-		return false
+		return false, false
 	}
 	b.mu.RLock()
-	_, decided := b.pendingBits(low, seq)
-	b.mu.RUnlock()
-	return decided
+	defer b.mu.RUnlock()
+	return b.pendingBits(low, seq)
 }
 
 // entry is a key with its value, a copy of both.

@@ -31,11 +31,43 @@ func with(files map[string][]byte, blocks []byte) map[string][]byte {
 	return map[string][]byte{blocksFile: blocks, journalFile: files[journalFile]}
 }
 
+// leadingToItself exchanges two leaves of a file, so that there is one whose first element has an empty value and a key as
+// long as the page's number.
+func leadingToItself(file []byte) []byte {
+	file = bytes.Clone(file)
+	le := binary.NativeEndian
+	page := func(id uint64) []byte { return file[id*4096:][:4096] }
+	exchange := map[uint64]uint64{}
+	for id := uint64(2); id*4096 < uint64(len(file)); id++ {
+		p := page(id)
+		key := le.Uint64(p[pageHeader+8:]) // with the length of the value as its upper half
+		if le.Uint16(p[8:]) == leafPage && key*4096 < uint64(len(file)) && key > 2 && le.Uint16(page(key)[8:]) == leafPage {
+			exchange[id], exchange[key] = key, id
+			other := bytes.Clone(page(key))
+			copy(page(key), p)
+			copy(p, other)
+			le.PutUint64(p, id)
+			le.PutUint64(page(key), key)
+			break
+		}
+	}
+	for id := uint64(2); id*4096 < uint64(len(file)); id++ {
+		for i := range le.Uint16(page(id)[10:]) {
+			child := page(id)[pageHeader+int(i)*elementSize+8:]
+			if to, moved := exchange[le.Uint64(child)]; moved && le.Uint16(page(id)[8:]) == branchPage {
+				le.PutUint64(child, to)
+			}
+		}
+	}
+	return file
+}
+
 // TestLeafThatSaysItIsABranch makes each leaf of blocks.db a branch. Its elements are page numbers then: of those with
 // empty values one is the page itself, which bbolt would follow until the stack is full, and no recover catches that.
 func TestLeafThatSaysItIsABranch(t *testing.T) {
 	t.Parallel()
 	files := manyTasks(t)
+	files = with(files, leadingToItself(files[blocksFile]))
 	le := binary.NativeEndian
 	leads, tried := 0, 0
 	for id := 2; id*4096 < len(files[blocksFile]); id++ {
