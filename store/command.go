@@ -321,7 +321,9 @@ func (c *Save) encode(w *writer) {
 }
 
 func (c *Save) decode(r *reader) {
-	c.Name = keyText(r)
+	if c.Name = keyText(r); c.Name == "" {
+		r.fail("audience without a name")
+	}
 	if r.bool() {
 		if c.To = decodeExpr(r); c.To == nil {
 			r.fail("audience")

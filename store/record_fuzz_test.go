@@ -112,7 +112,7 @@ func heldBy(v reflect.Value) int {
 // applyAside applies a record to the state of a store, in a delta that is thrown away, and reads what became of it.
 func applyAside(t *testing.T, s *Store, rec *record, commands []Command) {
 	t.Helper()
-	aside := &Store{dir: s.dir, geo: s.geo, proposer: s.proposer}
+	aside := &Store{dir: s.dir, geo: s.geo, proposer: s.proposer, o: s.o}
 	aside.layers.Store(&layers{db: s.blocksDB(), active: newDelta()})
 	aside.st = *s.published.Load().clone()
 	stuck := time.AfterFunc(time.Minute, func() { panic("apply does not end") })
