@@ -38,6 +38,7 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Import":            func() error { _, err := p.Import(ctx, oneUser, nil); return err },
 		"Members":           func() error { return onlyError(p.Members(ctx, All())) },
 		"Online":            nil,
+		"Opened":            func() error { return p.Opened(ctx, "a", taskID) },
 		"Pending":           func() error { return onlyError(p.Pending(ctx, "a")) },
 		"Push":              func() error { _, err := p.Push(ctx, Message{To: All()}); return err },
 		"Register":          func() error { return p.Register(ctx, "a") },

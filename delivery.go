@@ -97,6 +97,9 @@ func (d *delivery) eachLane(f func(*lane)) {
 
 // Accepted starts the fan-out of a push.
 func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.BlockSet) {
+	if len(audience) == 0 {
+		return
+	}
 	f := &flight{d: d, seq: t.Seq, done: make(chan struct{})}
 	if t.Expires == t.Accepted {
 		f.message = newMessage(m)
@@ -233,8 +236,14 @@ func (d *delivery) Ended(seq uint64, _ store.Reason) {
 	}
 }
 
+// Finished is told when a task is over.
+func (d *delivery) Finished(uint64, store.Progress) {}
+
+// Opened is told who has opened a message.
+func (d *delivery) Opened(uint64, uint16, *roaring.Bitmap) {}
+
 // Unregistered takes a user offline who is not known any more.
-func (d *delivery) Unregistered(ordinal uint32) {
+func (d *delivery) Unregistered(ordinal uint32, _ []uint64) {
 	d.unregistered.Add(1) // before who connects now could be overlooked below
 	block, low := d.store.Block(ordinal)
 	l := d.laneOf(block)

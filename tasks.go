@@ -34,7 +34,7 @@ type TaskInfo struct {
 func (t *Task) Info() TaskInfo { return t.info }
 
 // Progress is how far a task has come. Total is the sum of Delivered, Failed, Pending,
-// Expired, Withdrawn and Gone; while a push with lifetime 0 goes out, all but Total are 0.
+// Expired, Withdrawn and Gone; while a push with lifetime 0 goes out, these are 0.
 type Progress struct {
 	Total     int64 // users of the frozen audience
 	Delivered int64 // have the message; with client acks, have acknowledged it
@@ -43,6 +43,8 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited for it when it was withdrawn
 	Gone      int64 // were unregistered while waiting
+	// Opened is how many users have opened the message, as [Pusher.Opened] was told, those unregistered since too. It is no part of the sum.
+	Opened int64
 	// Ended is when the last user had it, it expired, or it was withdrawn; zero before. One whose notification goes to
 	// all always does not end before the phones are done.
 	Ended time.Time
@@ -77,7 +79,7 @@ func (t *Task) Progress() (Progress, error) {
 	g := s.Progress
 	out := Progress{
 		Total: g.Total, Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending,
-		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone,
+		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone, Opened: g.Opened,
 	}
 	if g.Ended != 0 {
 		out.Ended = time.UnixMilli(g.Ended)

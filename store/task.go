@@ -89,12 +89,13 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited when it was withdrawn
 	Gone      int64 // unregistered while waiting
+	Opened    int64 // have opened it; not part of the sum
 	Ended     int64 // milliseconds since 1970; 0 before the end
 	Reason    Reason
 }
 
 func (p *Progress) fields() []*int64 {
-	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.Ended}
+	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.Opened, &p.Ended}
 }
 
 func (p *Progress) encode() []byte {
