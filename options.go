@@ -52,17 +52,6 @@ type Options struct {
 	retryPause func(attempt int) time.Duration   // for tests
 }
 
-// Hooks are functions that a Pusher calls when something happens. They are called from
-// its own goroutines, several at once, and must not block. A nil one is not called.
-type Hooks struct {
-	// Stuck: a Deliver has taken longer than DeliverTimeout and was left behind.
-	// The user gets nothing more until it returns.
-	Stuck func(user, messageID string)
-	// Failed: a Deliver returned an error, or panicked. It will be tried again, unless
-	// the message has lifetime 0.
-	Failed func(user, messageID string, err error)
-}
-
 func (o *Options) fill() {
 	o.Limits.fill()
 	if o.Logger == nil {

@@ -76,6 +76,10 @@ func (t *Task) Progress() (Progress, error) {
 	if err != nil {
 		return Progress{}, err
 	}
+	return t.p.progressOf(s), nil
+}
+
+func (p *Pusher) progressOf(s *store.TaskState) Progress {
 	g := s.Progress
 	out := Progress{
 		Total: g.Total, Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending,
@@ -90,10 +94,10 @@ func (t *Task) Progress() (Progress, error) {
 		}
 		out.Phones[platform] = PhoneStats{
 			Sent: n.Sent, Accepted: n.Accepted, Unregistered: n.Unregistered, Rejected: n.Rejected, Retried: n.Retried, GaveUp: n.GaveUp,
-			Reasons: n.Reasons, Stopped: t.p.delivery.phones.stopped(t.seq, platform),
+			Reasons: n.Reasons, Stopped: p.delivery.phones.stopped(s.Seq, platform),
 		}
 	}
-	return out, nil
+	return out
 }
 
 // Wait returns when the fan-out of this process is finished: everyone who was online and up to date has

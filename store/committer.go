@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -297,6 +298,7 @@ func (s *Store) commit() {
 // commitGroup writes, applies and answers a group.
 func (s *Store) commitGroup(group []*proposal) {
 	fail := func(err error) {
+		s.counts.refused(len(group), err)
 		for _, p := range group {
 			p.done(nil, err)
 		}
@@ -307,10 +309,12 @@ func (s *Store) commitGroup(group []*proposal) {
 	}
 	g := s.form(group)
 	position := s.st.position + 1
-	if err := s.append(position, g.rec.encode()); err != nil {
+	rec, began := g.rec.encode(), time.Now()
+	if err := s.append(position, rec); err != nil {
 		fail(s.journalError(position, err))
 		return
 	}
+	s.counts.committed(g, len(rec), time.Since(began))
 	s.number += uint64(len(g.commands))
 	events, err := s.applyGroup(position, g)
 	if err != nil {
