@@ -224,16 +224,16 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 	g := a.s.geo
 	block, low := g.block(c.Ordinal), g.low(c.Ordinal)
 	var cleared []uint64
+	ordinal := c.Ordinal
 	for _, seq := range c.Seqs {
 		if a.v.waits(block, low, seq) {
+			if len(cleared) == 0 { // in front of the ends that it brings about
+				a.tell(func(o Observer) { o.CaughtUp(ordinal, cleared) })
+			}
 			a.d.updatePending(block, seq, func(b *bits) { b.remove(low) })
 			a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Delivered })
 			cleared = append(cleared, seq)
 		}
-	}
-	if len(cleared) > 0 {
-		ordinal := c.Ordinal
-		a.tell(func(o Observer) { o.CaughtUp(ordinal, cleared) })
 	}
 	return len(cleared), nil
 }

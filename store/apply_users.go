@@ -529,6 +529,8 @@ func (tx *userTx) erase(u *editing) {
 	a.d.putID(hashID(u.old.id), u.ordinal, true)
 	a.st.users--
 	var all []uint64
+	ordinal := u.ordinal
+	a.tell(func(o Observer) { o.Unregistered(ordinal, all) }) // in front of the ends that it brings about
 	for {
 		waiting, _ := a.v.pendingOf(block, low, 0, 1000)
 		for _, seq := range waiting {
@@ -549,8 +551,6 @@ func (tx *userTx) erase(u *editing) {
 			break
 		}
 	}
-	ordinal := u.ordinal
-	a.tell(func(o Observer) { o.Unregistered(ordinal, all) })
 }
 
 // writeAdded writes those who are new. Their records lie together in memory, for they are seldom changed before
