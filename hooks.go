@@ -27,8 +27,8 @@ type Hooks struct {
 
 	// Accepted: a push was accepted. A duplicate is none.
 	Accepted func(TaskEvent)
-	// Progress: the counts of a task have changed. It is called at most once a second for a task, however much changes, and not for
-	// its end, but for who opens its message after it.
+	// Progress: the counts of a task have changed. It is called at most once a second for a task, however much changes. Of its
+	// end Finished is told instead; who opens its message later is told here again.
 	Progress func(TaskEvent)
 	// Delivered: users have a message, and if it has a lifetime that is durable. With client acks they have acknowledged it. Many come in one call.
 	Delivered func(DeliveredEvent)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -151,5 +152,38 @@ func TestOpenedTogetherIsOneCommand(t *testing.T) {
 	}
 	if got := progressOf(t, s, one.Seq); got != (Progress{Total: 6, Delivered: 2, Pending: 4, Opened: 3}) {
 		t.Fatalf("%+v", got)
+	}
+}
+
+// TestOpenedByMany has a third of a block open a message, more than a list of the delta holds, and asks again of the packed set in the file.
+func TestOpenedByMany(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), Options{})
+	const users = 12_000
+	for from := 0; from < users; from += 2000 {
+		b := new(Batch)
+		for i := range 2000 {
+			b.Ops = append(b.Ops, registerOp(fmt.Sprint(from+i)))
+		}
+		propose(t, s, b)
+	}
+	r := push(t, s, &Expr{Op: OpAll}, time.Hour)
+	third := roaring.New()
+	for ord := uint32(0); ord < users; ord += 3 {
+		third.Add(ord)
+	}
+	for range 3 {
+		fresh := propose(t, s, &Opened{Seq: r.Seq, Bits: third}).(*roaring.Bitmap)
+		if got := progressOf(t, s, r.Seq); got.Opened != int64(third.GetCardinality()) || !fresh.IsEmpty() && !fresh.Equals(third) {
+			t.Fatalf("%+v, of them %d now", got, fresh.GetCardinality())
+		}
+		if n := openedSets(t, s); n != 1 {
+			t.Fatalf("%d sets", n)
+		}
+	}
+	third.Add(1)
+	third.Add(users) // nobody
+	if fresh := propose(t, s, &Opened{Seq: r.Seq, Bits: third}).(*roaring.Bitmap); !fresh.Equals(roaring.BitmapOf(1)) {
+		t.Fatal(fresh)
 	}
 }
