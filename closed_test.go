@@ -38,6 +38,7 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Import":            func() error { _, err := p.Import(ctx, oneUser, nil); return err },
 		"Members":           func() error { return onlyError(p.Members(ctx, All())) },
 		"Online":            nil,
+		"Opened":            func() error { return p.Opened(ctx, "a", taskID) },
 		"Pending":           func() error { return onlyError(p.Pending(ctx, "a")) },
 		"Plan":              func() error { _, err := p.Plan(ctx, Plan{Message: Message{To: All()}}); return err },
 		"Planned":           func() error { _, err := p.Planned(ctx, "plan-0000000000000001"); return ignoreUnknownPlan(err) },

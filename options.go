@@ -58,17 +58,6 @@ type Options struct {
 	paceEvery  time.Duration                     // for tests: a second of a pace
 }
 
-// Hooks are functions that a Pusher calls when something happens. They are called from
-// its own goroutines, several at once, and must not block. A nil one is not called.
-type Hooks struct {
-	// Stuck: a Deliver has taken longer than DeliverTimeout and was left behind.
-	// The user gets nothing more until it returns.
-	Stuck func(user, messageID string)
-	// Failed: a Deliver returned an error, or panicked. It will be tried again, unless
-	// the message has lifetime 0.
-	Failed func(user, messageID string, err error)
-}
-
 // Cap bounds the messages of a category that a user is pushed, in days and weeks (from Monday on) by UTC. What counts is that a push was accepted with the user in
 // its audience, while the category had a cap, whatever became of it.
 type Cap struct {

@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -42,6 +43,7 @@ type phoneRunner struct {
 	platform string
 	mobile   transport.Mobile
 	batch    int
+	counts   phoneCounters
 
 	mu    sync.Mutex
 	tasks map[uint64]*phoneTask
@@ -221,7 +223,7 @@ func (r *phoneRunner) run() {
 		}
 		done, err := r.step(t)
 		if err != nil {
-			r.d.o.Logger.Error("fanfare: notify phones", "platform", r.platform, "error", err)
+			r.d.fault("notify phones", err, "platform", r.platform)
 			if t.unsaved != nil {
 				r.sleep(time.Second) // the store takes nothing, for any task
 			} else {
@@ -328,6 +330,9 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 		return false, nil
 	}
 	o, err := r.sendBatch(t, m)
+	if o != nil {
+		r.counts.count(o)
+	}
 	switch {
 	case err != nil || o == nil:
 		return false, err
@@ -344,11 +349,12 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 
 // stop ends a task's work in this process.
 func (r *phoneRunner) stop(t *phoneTask, why *transport.Result) {
-	r.d.o.Logger.Error("fanfare: the service denies its sender", "platform", r.platform, "reason", why.Reason, "detail", why.Detail)
+	reason := strings.TrimSuffix(cmp.Or(why.Reason, why.Outcome.String())+": "+why.Detail, ": ")
+	r.d.fault("the service of "+r.platform+" denies its sender", errors.New(reason))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !t.finished {
-		r.stopped[t.seq] = strings.TrimSuffix(cmp.Or(why.Reason, why.Outcome.String())+": "+why.Detail, ": ")
+		r.stopped[t.seq] = reason
 	}
 }
 
@@ -357,6 +363,7 @@ func (r *phoneRunner) settle(t *phoneTask) (done bool, err error) {
 	if err := r.record(t.unsaved); err != nil {
 		return false, err
 	}
+	r.d.events.changed(t.seq)
 	cp := &t.unsaved.cp
 	t.next, t.scanned = cp.Next, t.unsaved.scanned
 	settled := make(map[retryID]struct{}, len(cp.Settled))
@@ -590,7 +597,7 @@ func (r *phoneRunner) call(list []transport.Notification) (results []transport.R
 	defer cancel()
 	defer func() {
 		if x := recover(); x != nil {
-			r.d.o.Logger.Error("fanfare: mobile transport panicked", "platform", r.platform, "panic", x)
+			r.d.fault("mobile transport", &panicError{x}, "platform", r.platform)
 			results = nil
 		}
 	}()

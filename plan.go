@@ -362,6 +362,7 @@ func (g *Progress) add(o Progress) {
 	g.Withdrawn += o.Withdrawn
 	g.Gone += o.Gone
 	g.Capped += o.Capped
+	g.Opened += o.Opened
 	if o.Ended.After(g.Ended) {
 		g.Ended = o.Ended
 	}

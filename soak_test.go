@@ -104,6 +104,7 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 		},
 		"Members":          func() error { return drain(s, p.Members(ctx, s.audience())) },
 		"Online":           func() error { p.Online(); return nil },
+		"Opened":           func() error { return p.Opened(ctx, s.user(), s.task()) },
 		"Pending":          func() error { return drain(s, p.Pending(ctx, s.user())) },
 		"Plan":             func() error { return s.plan(ctx) },
 		"Planned":          func() error { return s.planned(ctx) },

@@ -555,18 +555,29 @@ func (tx *userTx) erase(u *editing) {
 	}
 	a.d.putID(hashID(u.old.id), u.ordinal, true)
 	a.st.users--
+	var all []uint64
+	ordinal := u.ordinal
+	a.tell(func(o Observer) { o.Unregistered(ordinal, all) }) // in front of the ends that it brings about
 	for {
 		waiting, _ := a.v.pendingOf(block, low, 0, 1000)
 		for _, seq := range waiting {
 			a.d.updatePending(block, seq, func(b *bits) { b.remove(low) })
 			a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Gone })
 		}
+		all = append(all, waiting...)
 		if len(waiting) < 1000 {
 			break
 		}
 	}
-	ordinal := u.ordinal
-	a.tell(func(o Observer) { o.Unregistered(ordinal) })
+	for { // who has opened a message is not known any more; how many have is
+		opened, _ := a.v.messagesOf(kindOpener, block, low, 0, 1000)
+		for _, seq := range opened {
+			a.d.update(kindOpener, block, seq, func(b *bits) { b.remove(low) })
+		}
+		if len(opened) < 1000 {
+			break
+		}
+	}
 }
 
 // writeAdded writes those who are new. Their records lie together in memory, for they are seldom changed before

@@ -43,6 +43,7 @@ const (
 	kindPlanStep   commandKind = 13
 	kindSetTypes   commandKind = 12
 	kindSave       commandKind = 20
+	kindOpened     commandKind = 11
 )
 
 func newCommand(k commandKind) Command {
@@ -73,6 +74,8 @@ func newCommand(k commandKind) Command {
 		return new(SetTypes)
 	case kindSave:
 		return new(Save)
+	case kindOpened:
+		return new(Opened)
 	}
 	return nil
 }
@@ -441,6 +444,19 @@ func (c *Received) decode(r *reader) {
 	c.Block = uint16(r.uvarint())
 	c.Bits = decodeBits(r)
 }
+
+// Opened says that users of a block have opened a message: each counts once, whether the task has
+// ended or not.
+type Opened struct {
+	Seq   uint64
+	Block uint16
+	Bits  *roaring.Bitmap // low halves of ordinals
+}
+
+func (*Opened) kind() commandKind { return kindOpened }
+
+func (c *Opened) encode(w *writer) { (*Received)(c).encode(w) }
+func (c *Opened) decode(r *reader) { (*Received)(c).decode(r) }
 
 // CaughtUp says that one user has several messages.
 type CaughtUp struct {

@@ -44,9 +44,15 @@ var bucketName = [buckets][]byte{
 const (
 	kindDevice  = 'd' // low half -> the user's devices
 	kindFact    = 'f' // fact number -> posting container
+	kindOpener  = 'o' // sequence -> who has opened the message
 	kindPending = 'p' // sequence -> pending container
 	kindUser    = 'u' // group of users -> their records; in deltas and segments low half -> user record
 )
+
+// messageKinds are those of sets that there are for each message, in key order.
+var messageKinds = [...]byte{kindOpener, kindPending}
+
+func isMessageKind(kind byte) bool { return kind == kindOpener || kind == kindPending }
 
 // The kinds of facts, first byte of a key of bucketFacts.
 const (
@@ -109,8 +115,11 @@ func factKey(block uint16, fact uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{byte(block >> 8), byte(block), kindFact}, fact)
 }
 
-func pendingKey(block uint16, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{byte(block >> 8), byte(block), kindPending}, seq)
+func pendingKey(block uint16, seq uint64) []byte { return messageKey(block, kindPending, seq) }
+
+// messageKey is the key of a set of users of a message: who waits for it, or has opened it.
+func messageKey(block uint16, kind byte, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(block >> 8), byte(block), kind}, seq)
 }
 
 func tagFactKey(tag string) string                { return string(appendTagFact(nil, tag)) }

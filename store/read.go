@@ -193,6 +193,9 @@ func (s *Store) Members(e *Expr) iter.Seq2[string, error] {
 // membersStep is how many members are read at a time.
 const membersStep = 4096
 
+// Names returns the IDs of users of a block, of those that there still are, in the order given.
+func (s *Store) Names(block uint16, low []uint32) ([]string, error) { return s.names(block, low, nil) }
+
 // names appends the IDs of the users of a block: of those that there still are. Each of them is somewhere else
 // in the file, so several goroutines look.
 func (s *Store) names(block uint16, low []uint32, ids []string) ([]string, error) {
@@ -437,12 +440,13 @@ type Stats struct {
 	Folding      bool
 	BlocksBytes  int64 // of the file
 	JournalBytes int64
+	Counters     Counters
 }
 
 // Stats returns figures about the store.
 func (s *Store) Stats() (Stats, error) {
 	st, l := s.published.Load(), s.layers.Load()
-	r := Stats{Users: int64(st.users), Ordinals: int64(st.nextOrdinal), Pushes: int64(st.nextSeq - 1), Position: st.position, Folding: l.frozen != nil}
+	r := Stats{Users: int64(st.users), Ordinals: int64(st.nextOrdinal), Pushes: int64(st.nextSeq - 1), Position: st.position, Folding: l.frozen != nil, Counters: s.counts.read()}
 	if size := s.size.Load(); size.of == l.active { // else it was frozen since, and the new one is empty
 		r.DeltaEntries, r.DeltaBytes = size.entries, size.bytes
 	}

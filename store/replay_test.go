@@ -90,6 +90,7 @@ func playTwins(t *rapid.T, base string) {
 		"push 2":   func(*rapid.T) { w.push() },
 		"received": func(*rapid.T) { w.received() },
 		"caughtup": func(*rapid.T) { w.caughtUp() },
+		"opened":   func(*rapid.T) { w.opened() },
 		"end":      func(*rapid.T) { w.end() },
 		"plan":     func(*rapid.T) { w.plan() },
 		"plan 2":   func(*rapid.T) { w.plan() },
@@ -410,6 +411,11 @@ func (w *twins) seq() uint64 {
 func (w *twins) received() {
 	low := rapid.SliceOfN(rapid.Uint32Range(0, uint32(min(12, 1<<w.bits-1))), 1, 4).Draw(w.T, "low")
 	w.propose(&Received{Seq: w.seq(), Block: uint16(rapid.IntRange(0, 6).Draw(w.T, "block")), Bits: roaring.BitmapOf(low...)})
+}
+
+func (w *twins) opened() {
+	low := rapid.SliceOfN(rapid.Uint32Range(0, uint32(min(12, 1<<w.bits-1))), 1, 4).Draw(w.T, "low")
+	w.propose(&Opened{Seq: w.seq(), Block: uint16(rapid.IntRange(0, 6).Draw(w.T, "block")), Bits: roaring.BitmapOf(low...)})
 }
 
 func (w *twins) caughtUp() {

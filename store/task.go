@@ -97,12 +97,13 @@ type Progress struct {
 	Withdrawn int64 // waited when it was withdrawn
 	Gone      int64 // unregistered while waiting
 	Capped    int64 // not of Total: left out, because they have had as many of the category as they may have
+	Opened    int64 // have opened it; not part of the sum
 	Ended     int64 // milliseconds since 1970; 0 before the end
 	Reason    Reason
 }
 
 func (p *Progress) fields() []*int64 {
-	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.Capped, &p.Ended}
+	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.Capped, &p.Opened, &p.Ended}
 }
 
 func (p *Progress) encode() []byte {
