@@ -37,6 +37,8 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Devices":           func() error { _, err := p.Devices(ctx, "a"); return err },
 		"Import":            func() error { _, err := p.Import(ctx, oneUser, nil); return err },
 		"Members":           func() error { return onlyError(p.Members(ctx, All())) },
+		"OptIn":             func() error { return p.OptIn(ctx, "a", "c") },
+		"OptOut":            func() error { return p.OptOut(ctx, "a", "c") },
 		"Online":            nil,
 		"Opened":            func() error { return p.Opened(ctx, "a", taskID) },
 		"Pending":           func() error { return onlyError(p.Pending(ctx, "a")) },

@@ -361,6 +361,7 @@ func (g *Progress) add(o Progress) {
 	g.Expired += o.Expired
 	g.Withdrawn += o.Withdrawn
 	g.Gone += o.Gone
+	g.OptedOut += o.OptedOut
 	g.Capped += o.Capped
 	g.Opened += o.Opened
 	if o.Ended.After(g.Ended) {

@@ -336,7 +336,7 @@ func (m *planMove) release(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		switch got := uint64(r.Push.Total + r.Push.Capped); {
+		switch got := uint64(r.Push.Total + r.Push.Skipped); {
 		case m.s.Pace == 0:
 		case got < left:
 			left -= got

@@ -106,6 +106,8 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 		"Online":           func() error { p.Online(); return nil },
 		"Opened":           func() error { return p.Opened(ctx, s.user(), s.task()) },
 		"Pending":          func() error { return drain(s, p.Pending(ctx, s.user())) },
+		"OptIn":            func() error { return p.OptIn(ctx, s.user(), tag()) },
+		"OptOut":           func() error { return p.OptOut(ctx, s.user(), tag()) },
 		"Plan":             func() error { return s.plan(ctx) },
 		"Planned":          func() error { return s.planned(ctx) },
 		"Plans":            func() error { return drain(s, p.Plans(ctx)) },

@@ -46,6 +46,8 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited for it when it was withdrawn
 	Gone      int64 // were unregistered while waiting
+	// OptedOut counts those who were left out because they want no messages of the category; they are not of Total.
+	OptedOut int64
 	// Capped counts those who were left out because they have had as many messages of the category as they may have; they are not of Total.
 	Capped int64
 	// Opened is how many users have opened the message, as [Pusher.Opened] was told, those unregistered since too. It is no part of the sum.
@@ -88,7 +90,7 @@ func (p *Pusher) progressOf(s *store.TaskState) Progress {
 	g := s.Progress
 	out := Progress{
 		Total: g.Total, Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending,
-		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone, Capped: g.Capped, Opened: g.Opened,
+		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone, OptedOut: g.OptedOut, Capped: g.Capped, Opened: g.Opened,
 	}
 	if g.Ended != 0 {
 		out.Ended = time.UnixMilli(g.Ended)

@@ -13,7 +13,7 @@ type PushResult struct {
 	Seq, Random       uint64 // see [MessageID]
 	Accepted, Expires int64  // milliseconds since 1970
 	Total             int64  // users of the audience
-	Capped            int64  // left out of it by a cap
+	Skipped           int64  // left out of it: they have opted out, or have had enough
 	Duplicate         bool   // the key was known: this is the earlier task
 }
 
@@ -53,6 +53,7 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 	if err != nil || part.take && len(audience) == 0 {
 		return r, err
 	}
+	audience, out := a.optedOut(c, audience)
 	audience, capped := a.capped(c, audience)
 	seq, now := a.st.nextSeq, a.st.now
 	a.st.nextSeq++
@@ -60,14 +61,14 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 		Seq: seq, Random: c.Random, From: c.From, Key: c.Key, To: c.To,
 		Accepted: now, Expires: now + c.Lifetime, Plan: part.plan, Part: part.name, Category: c.Category, blocks: roaring.New(),
 	}
-	p := &Progress{Capped: capped}
+	p := &Progress{Capped: capped, OptedOut: out}
 	blocks := make([]BlockSet, len(audience))
 	for i := range audience {
 		blocks[i] = audience[i].BlockSet
 		p.Total += int64(audience[i].n)
 	}
 	m := &Message{Seq: seq, Random: c.Random, From: c.From, Body: slices.Clone(c.Body), Note: slices.Clone(c.Note), Accepted: now, Expires: t.Expires}
-	r = PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total, Capped: capped}
+	r = PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total, Skipped: capped + out}
 	id := key64(seq)
 	if key != nil {
 		if b := a.v.get(bucketKeys, key); b != nil { // past its time: this push has the key from now on

@@ -204,7 +204,7 @@ func isFact(name []byte) bool {
 		return false
 	}
 	switch name[0] {
-	case factTag, factAttr, factPlatform, factLanguage, factTimeZone:
+	case factTag, factOut, factAttr, factPlatform, factLanguage, factTimeZone:
 		return true
 	case factHas:
 		return len(name) == 2
@@ -439,6 +439,13 @@ func (c *checker) user(block, low uint16, v []byte, add func(uint32, uint16)) er
 			return broken("user %q: tag has fact %d, which is %q", u.id, t, name)
 		}
 		add(t, low)
+	}
+	for i, o := range u.outs {
+		name := c.bucket(bucketNames).Get(key32(o))
+		if len(name) < 1 || name[0] != factOut || i > 0 && u.outs[i-1] >= o {
+			return broken("user %q: category has fact %d, which is %q", u.id, o, name)
+		}
+		add(o, low)
 	}
 	return nil
 }

@@ -127,6 +127,8 @@ const (
 	// OpDropDevices removes dead tokens: each of Devices, unless it was registered
 	// again at or after its Registered time, which here is a bound.
 	OpDropDevices OpKind = 11
+	OpOptOut      OpKind = 21 // of the categories in Tags
+	OpOptIn       OpKind = 22
 	OpSeen        OpKind = 20 // has connected today, by the command's stamp; nothing for a user who is not known
 )
 

@@ -57,6 +57,7 @@ func isMessageKind(kind byte) bool { return kind == kindOpener || kind == kindPe
 // The kinds of facts, first byte of a key of bucketFacts.
 const (
 	factTag        = 't'
+	factOut        = 'o' // followed by a category: wants no messages of it
 	factAttr       = 'a' // followed by the slot
 	factPlatform   = 'p'
 	factHas        = 'h' // followed by the slot: has the attribute, whatever its value
@@ -130,8 +131,11 @@ func appendAttrFact(b []byte, slot uint8, value string) []byte {
 	return append(append(b, factAttr, slot), value...)
 }
 func platformFactKey(platform string) string { return string(factPlatform) + platform }
-func languageFactKey(tag string) string      { return string(factLanguage) + tag }
-func timeZoneFactKey(name string) string     { return string(factTimeZone) + name }
+func appendOutFact(b []byte, category string) []byte {
+	return append(append(b, factOut), category...)
+}
+func languageFactKey(tag string) string  { return string(factLanguage) + tag }
+func timeZoneFactKey(name string) string { return string(factTimeZone) + name }
 
 func appendHasFact(b []byte, slot uint8) []byte      { return append(b, factHas, slot) }
 func appendBitFact(b []byte, slot, bit uint8) []byte { return append(b, factBit, slot, bit) }

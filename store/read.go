@@ -19,6 +19,7 @@ type User struct {
 	Registered int64  // seconds since 1970
 	Seen       uint32 // one more than the last day with a connection (see [Day]), 0 for never
 	Tags       []string
+	OptOuts    []string    // categories
 	Attrs      []AttrValue // in slot order; of slots without a name the name is empty
 	Devices    []Device
 }
@@ -101,6 +102,14 @@ func (v *view) user(s *Store, u *User) (whole bool, err error) {
 		u.Tags = append(u.Tags, string(key[1:]))
 	}
 	slices.Sort(u.Tags)
+	for _, o := range rec.outs {
+		key := v.get(bucketNames, key32(o))
+		if len(key) < 1 {
+			return false, v.missing(raw, block, low)
+		}
+		u.OptOuts = append(u.OptOuts, string(key[1:]))
+	}
+	slices.Sort(u.OptOuts)
 	u.Devices, err = decodeDevices(v.blockRecord(kindDevice, block, low))
 	return true, err
 }

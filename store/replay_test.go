@@ -306,11 +306,13 @@ func (w *twins) batch() *Batch {
 		}
 	}), 0, 2)
 	for range rapid.IntRange(1, 4).Draw(w.T, "operations") {
-		kinds := []OpKind{OpRegister, OpPut, OpPut, OpPut, OpUnregister, OpAddTags, OpRemoveTags, OpClearTags, OpSetAttrs, OpRemoveAttrs, OpPutDevices, OpRemoveDevices, OpDropDevices}
+		kinds := []OpKind{OpRegister, OpPut, OpPut, OpPut, OpUnregister, OpAddTags, OpRemoveTags, OpClearTags, OpSetAttrs, OpRemoveAttrs, OpPutDevices, OpRemoveDevices, OpDropDevices, OpOptOut, OpOptIn}
 		o := UserOp{Kind: rapid.SampledFrom(kinds).Draw(w.T, "kind"), ID: w.id()}
 		switch o.Kind {
 		case OpPut:
 			o.Tags, o.Attrs, o.Devices = tags.Draw(w.T, "tags"), attrs.Draw(w.T, "attributes"), devices.Draw(w.T, "devices")
+		case OpOptOut, OpOptIn:
+			o.Tags = []string{"ads"}
 		case OpAddTags, OpRemoveTags:
 			o.Tags = tags.Draw(w.T, "tags")
 		case OpSetAttrs, OpRemoveAttrs:

@@ -96,6 +96,7 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited when it was withdrawn
 	Gone      int64 // unregistered while waiting
+	OptedOut  int64 // not of Total: left out, because they want no messages of the category
 	Capped    int64 // not of Total: left out, because they have had as many of the category as they may have
 	Opened    int64 // have opened it; not part of the sum
 	Ended     int64 // milliseconds since 1970; 0 before the end
@@ -103,7 +104,7 @@ type Progress struct {
 }
 
 func (p *Progress) fields() []*int64 {
-	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.Capped, &p.Opened, &p.Ended}
+	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.OptedOut, &p.Capped, &p.Opened, &p.Ended}
 }
 
 func (p *Progress) encode() []byte {
