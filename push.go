@@ -43,7 +43,7 @@ type Notification = transport.Content
 // the caller is one small durable write and the evaluation of the audience.
 //
 // It returns [ErrNoAudience] for the zero Audience, [ErrUnnamedAttribute] for an attribute
-// that has no name, [ErrKeyReused], a [*LimitError] for what is too large, and a [*NotificationError] for a
+// that has no name, a [*ValueError] for a comparison that its type does not have, [ErrUnknownAudience], [ErrKeyReused], a [*LimitError] for what is too large, and a [*NotificationError] for a
 // notification that a phone transport would never take. An audience of nobody
 // is no error: the task has a Total of 0 and is over.
 func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
@@ -68,7 +68,7 @@ func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
 	return &Task{
 		ID: store.MessageID(res.Seq, res.Random), Duplicate: res.Duplicate, p: p, seq: res.Seq,
 		info: TaskInfo{
-			From: m.From, To: m.To, Key: m.Key, Category: m.Category,
+			From: m.From, To: Audience{c.To}, Key: m.Key, Category: m.Category,
 			Accepted: time.UnixMilli(res.Accepted), Expires: time.UnixMilli(res.Expires),
 		},
 	}, nil
@@ -78,6 +78,10 @@ func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
 func (p *Pusher) command(m *Message) (*store.Push, error) {
 	l := &p.o.Limits
 	if err := m.To.validate(*l); err != nil {
+		return nil, err
+	}
+	to, err := p.expand(m.To)
+	if err != nil {
 		return nil, err
 	}
 	if err := validateText("sender", m.From, 0, maxIDBytes); err != nil {
@@ -106,7 +110,7 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	}
 	cap := p.o.Caps[m.Category]
 	c := &store.Push{
-		From: m.From, Key: m.Key, Body: m.Body, To: m.To.expr, Lifetime: lifetime,
+		From: m.From, Key: m.Key, Body: m.Body, To: to.expr, Lifetime: lifetime,
 		Category: m.Category, PerDay: byte(min(max(cap.PerDay, 0), store.MaxCap)), PerWeek: byte(min(max(cap.PerWeek, 0), store.MaxCap)),
 	}
 	if m.Notification != nil && lifetime > 0 {
@@ -129,7 +133,8 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	return c, nil
 }
 
-// hash is what a key stands for: body, audience, lifetime, notification and category.
+// hash is what a key stands for: body, audience, lifetime, notification and category. The audience is the one that was given: what
+// is saved under a name in it may have changed when the push is made again.
 func (m *Message) hash(lifetime int64, note []byte) (sum [16]byte) {
 	h := sha256.New()
 	for _, part := range [][]byte{m.Body, []byte(m.To.String()), note, binary.BigEndian.AppendUint64(nil, uint64(lifetime)), []byte(m.Category)} {

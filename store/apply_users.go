@@ -242,7 +242,9 @@ func (tx *userTx) edit(ordinal uint32) *editing {
 	return u
 }
 
-func (u *userRecord) emptied() userRecord { return userRecord{attrs: u.attrs[:0], tags: u.tags[:0], outs: u.outs[:0]} }
+func (u *userRecord) emptied() userRecord {
+	return userRecord{attrs: u.attrs[:0], tags: u.tags[:0], outs: u.outs[:0]}
+}
 
 // user returns who has an ID, or its hash if nobody has.
 func (tx *userTx) user(id string) (u *editing, hash idHash, known bool) {

@@ -16,8 +16,7 @@ import (
 type User struct {
 	Ordinal    uint32
 	ID         string
-	Registered int64  // seconds since 1970
-	Seen       uint32 // one more than the last day with a connection (see [Day]), 0 for never
+	Registered int64 // seconds since 1970
 	Tags       []string
 	OptOuts    []string    // categories
 	Attrs      []AttrValue // in slot order; of slots without a name the name is empty
@@ -81,7 +80,7 @@ func (v *view) user(s *Store, u *User) (whole bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	u.ID, u.Registered, u.Seen = rec.id, rec.registered, rec.seen
+	u.ID, u.Registered = rec.id, rec.registered
 	names := s.published.Load().names
 	for _, a := range rec.attrs {
 		if a.typ != TextType {
