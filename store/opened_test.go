@@ -82,43 +82,48 @@ func openedSets(t *testing.T, s *Store) (n int) {
 // count stays as long as the task.
 func TestOpenedIsForgotten(t *testing.T) {
 	t.Parallel()
-	now := time.Unix(1000, 0)
-	o := Options{BlockBits: 1, Now: func() time.Time { return now }}
-	layered(t, o, func(t *testing.T, s *Store) {
-		register(t, s, "a", "b", "c", "d", "e")
-		for range 2 {
-			push(t, s, &Expr{Op: OpAll}, time.Hour)
-		}
-		for seq := range uint64(2) {
-			for block := range uint16(3) {
-				propose(t, s, &Opened{Seq: seq + 1, Block: block, Bits: roaring.BitmapOf(0, 1)})
+	for where, between := range map[string]func(*testing.T, *Store, Options) *Store{
+		"in the delta": func(_ *testing.T, s *Store, _ Options) *Store { return s },
+		"folded":       func(t *testing.T, s *Store, _ Options) *Store { openedSets(t, s); return s },
+		"replayed":     crash,
+	} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			now := time.Unix(1000, 0)
+			o := Options{BlockBits: 1, Now: func() time.Time { return now }}
+			s := open(t, t.TempDir(), o)
+			register(t, s, "a", "b", "c", "d", "e")
+			for seq := uint64(1); seq <= 2; seq++ {
+				push(t, s, &Expr{Op: OpAll}, time.Hour)
+				for block := range uint16(3) {
+					propose(t, s, &Opened{Seq: seq, Block: block, Bits: roaring.BitmapOf(0, 1)})
+				}
 			}
-		}
-		propose(t, s, &End{Seq: 1, Reason: Withdrawn})
-	}, func(t *testing.T, s *Store) {
-		if is, err := s.Opened(context.Background(), 2, 1); is || err != nil {
-			t.Fatal(is, err)
-		}
-		propose(t, s, &Batch{Ops: []UserOp{{Kind: OpUnregister, ID: "e"}}})
-		if got := progressOf(t, s, 2); got.Opened != 5 {
-			t.Fatalf("%+v", got)
-		}
-		if n := openedSets(t, s); n != 4 { // the last block's were of e alone
-			t.Fatalf("%d sets", n)
-		}
-		now = now.Add(TaskRetention)
-		due, err := s.DueAt(now.UnixMilli(), 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		propose(t, s, &Forget{Due: due.Forget})
-		if n := openedSets(t, s); n != 2 {
-			t.Fatalf("%d sets of the task that is left", n)
-		}
-		if _, err := s.Opened(context.Background(), 0, 1); !errors.Is(err, ErrUnknownTask) {
-			t.Fatal(err)
-		}
-	})
+			propose(t, s, &End{Seq: 1, Reason: Withdrawn})
+			s = between(t, s, o)
+			propose(t, s, &Batch{Ops: []UserOp{{Kind: OpUnregister, ID: "e"}}})
+			if got := progressOf(t, s, 2); got.Opened != 5 {
+				t.Fatalf("%+v", got)
+			}
+			if n := openedSets(t, s); n != 4 { // the last block's were of e alone
+				t.Fatalf("%d sets", n)
+			}
+			s = between(t, s, o)
+			now = now.Add(TaskRetention)
+			due, err := s.DueAt(now.UnixMilli(), 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			propose(t, s, &Forget{Due: due.Forget})
+			s = between(t, s, o)
+			if n := openedSets(t, s); n != 2 {
+				t.Fatalf("%d sets of the task that is left", n)
+			}
+			if _, err := s.Opened(context.Background(), 0, 1); !errors.Is(err, ErrUnknownTask) {
+				t.Fatal(err)
+			}
+		})
+	}
 }
 
 // TestOpenedTogetherIsOneCommand: what opened says of one message and one block joins, and not with acknowledgements.
