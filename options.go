@@ -22,6 +22,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Hooks are called when something happens. Default: none.
 	Hooks Hooks
+	// Quiet are hours in which phones are not notified, but for what is urgent ([Notification].Urgent). Default: none.
+	Quiet QuietHours
 	// Caps bound how many messages of a category a user is pushed, so that nobody is disturbed too often. Who has had as many is left out of
 	// the audience when the push is accepted, and counted in [Progress].Capped. Default: none.
 	Caps map[string]Cap

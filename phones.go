@@ -64,6 +64,10 @@ type phoneTask struct {
 	scanned  bool // there is nobody after next
 	retries  []store.PhoneRetry
 	finished bool      // by the end of the task
+	begun    bool      // it is known who is asleep
+	awake    []string  // of quiet hours: the time zones of the pass that is under way; none: all
+	asleep   []string  // and those that have theirs later
+	wake     time.Time // when the next of them has it
 	at       time.Time // when it next has something to do
 	place    int       // in the queue
 	// unsaved is what was sent and could not be made durable, for want of room say. Until it is, nothing
@@ -290,14 +294,23 @@ func (r *phoneRunner) pick() (*phoneTask, time.Duration) {
 
 // due returns when the task next has something to do.
 func (t *phoneTask) due() time.Time {
-	if !t.scanned && len(t.retries) < maxRetries || len(t.retries) == 0 {
+	switch {
+	case !t.scanned && len(t.retries) < maxRetries:
+		return t.from
+	case len(t.retries) == 0 && t.scanned && t.wake.After(t.from):
+		return t.wake
+	case len(t.retries) == 0:
 		return t.from
 	}
 	first := t.retries[0].Due
 	for _, x := range t.retries {
 		first = min(first, x.Due)
 	}
-	if at := time.UnixMilli(first); at.After(t.from) {
+	at := time.UnixMilli(first)
+	if t.scanned && len(t.asleep) > 0 && t.wake.Before(at) {
+		at = t.wake
+	}
+	if at.After(t.from) {
 		return at
 	}
 	return t.from
@@ -329,6 +342,9 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 		t.from = r.d.o.now().Add(time.Second) // its end is near
 		return false, nil
 	}
+	if err := r.pass(t, m); err != nil {
+		return false, err
+	}
 	o, err := r.sendBatch(t, m)
 	if o != nil {
 		r.counts.count(o)
@@ -345,6 +361,46 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 	}
 	t.from = r.d.o.now().Add(o.after) // nothing was tried: the checkpoint is good as it is
 	return false, nil
+}
+
+// pass begins another pass of a task when it is time: the first is for those who have no quiet hours when it begins, and each
+// further one for those for whom they have ended since. A pass goes on when quiet hours begin meanwhile.
+func (r *phoneRunner) pass(t *phoneTask, m *message) error {
+	q, now := &r.d.o.Quiet, r.d.o.now()
+	first := !t.begun
+	switch {
+	case first && (q.From == q.To || m.content().Urgent):
+		t.begun = true
+		return nil
+	case first:
+	case len(t.asleep) == 0 || !t.scanned:
+		return nil
+	}
+	zones := t.asleep
+	if first {
+		var err error
+		if zones, err = r.d.phones.zones(r.d.ctx); err != nil {
+			return err
+		}
+	}
+	asleep, wake := q.asleep(now, zones)
+	awake := without(zones, asleep)
+	switch {
+	case first && len(asleep) == 0:
+		t.begun = true
+		return nil
+	case first:
+		awake = nil // all others
+	case len(awake) == 0:
+		t.wake = wake
+		return nil
+	}
+	c := &store.Checkpoint{Seq: t.seq, Platform: r.platform, Pass: true, Awake: awake, Asleep: asleep}
+	if _, err := r.d.store.Propose(context.WithoutCancel(r.d.ctx), c); err != nil {
+		return err
+	}
+	t.begun, t.scanned, t.next, t.awake, t.asleep, t.wake = true, false, 0, awake, asleep, wake
+	return nil
 }
 
 // stop ends a task's work in this process.
@@ -413,7 +469,7 @@ func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error)
 			}
 		}
 	}
-	cp.Done = scanned && len(cp.Retry)+len(t.retries)-len(cp.Settled) == 0
+	cp.Done = scanned && len(t.asleep) == 0 && len(cp.Retry)+len(t.retries)-len(cp.Settled) == 0
 	return o, nil
 }
 
@@ -453,8 +509,14 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 		}
 	}
 	scanned = t.scanned
+	var among *store.Expr
+	if !scanned {
+		if among, err = r.d.phones.awake(r.d.ctx, t.awake, t.asleep); err != nil {
+			return nil, false, err
+		}
+	}
 	for !scanned && len(batch) < r.batch && len(t.retries) < maxRetries && r.d.ctx.Err() == nil {
-		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, t.always, cp.Next, r.batch-len(batch))
+		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, t.always, among, cp.Next, r.batch-len(batch))
 		if err != nil {
 			return nil, false, err
 		}

@@ -109,7 +109,7 @@ func (p *Pusher) resume(ctx context.Context) error {
 			d.flights[w.Seq] = f
 		}
 		r.add(&phoneTask{
-			f: f, seq: w.Seq, always: t.Always, next: w.Next, retries: w.Retries,
+			f: f, seq: w.Seq, always: t.Always, next: w.Next, retries: w.Retries, awake: w.Awake, asleep: w.Asleep, begun: w.Next > 0 || len(w.Awake)+len(w.Asleep) > 0,
 			from: p.delivery.phones.from(&t.Task),
 		})
 	}

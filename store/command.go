@@ -569,6 +569,10 @@ type Checkpoint struct {
 	Stats    PhoneStats // what the batch adds
 	Retry    []PhoneRetry
 	Settled  []PhoneRetry // retries that are over; Attempt and Due are not looked at
+	// Pass begins anew, from the first ordinal on, for users who are in one of the time zones Awake, or anywhere if there are none, and in none of
+	// Asleep, who have their pass later.
+	Pass          bool
+	Awake, Asleep []string
 }
 
 func (*Checkpoint) kind() commandKind { return kindCheckpoint }
@@ -588,6 +592,25 @@ func (c *Checkpoint) encode(w *writer) {
 			w.varint(p.Due)
 		}
 	}
+	w.bool(c.Pass)
+	if c.Pass {
+		encodeTexts(w, c.Awake)
+		encodeTexts(w, c.Asleep)
+	}
+}
+
+func encodeTexts(w *writer, list []string) {
+	w.uvarint(uint64(len(list)))
+	for _, s := range list {
+		w.str(s)
+	}
+}
+
+func decodeTexts(r *reader) (list []string) {
+	for range r.count(1) {
+		list = append(list, r.str())
+	}
+	return list
 }
 
 func (c *Checkpoint) decode(r *reader) {
@@ -609,6 +632,9 @@ func (c *Checkpoint) decode(r *reader) {
 			p.Attempt = uint32(r.uvarint())
 			p.Due = r.varint()
 		}
+	}
+	if c.Pass = r.bool(); c.Pass {
+		c.Awake, c.Asleep = decodeTexts(r), decodeTexts(r)
 	}
 }
 

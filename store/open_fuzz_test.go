@@ -274,7 +274,7 @@ func readDamagedStore(s *Store) {
 		if err == nil && t.Seq < 3 {
 			_, _ = s.Message(t.Seq)
 			_, _ = s.Pending(0, t.Seq)
-			_, _, _, _ = s.PhoneTargets(t.Seq, "fcm", t.Always, 0, 10)
+			_, _, _, _ = s.PhoneTargets(t.Seq, "fcm", t.Always, nil, 0, 10)
 		}
 	}
 	_, _ = s.DueAt(1<<50, 10)

@@ -143,7 +143,7 @@ func TestUnregisterErasesEverything(t *testing.T) {
 		if target, ok, err := s.PhoneTarget(3, "fcm", false, &retry); ok || err != nil {
 			t.Errorf("a phone of nobody: %+v, %v", target, err)
 		}
-		targets, _, _, err := s.PhoneTargets(3, "fcm", false, 0, 10)
+		targets, _, _, err := s.PhoneTargets(3, "fcm", false, nil, 0, 10)
 		if err != nil || len(targets) != 1 || targets[0].ID != "a" {
 			t.Errorf("%+v, %v", targets, err)
 		}
