@@ -23,12 +23,12 @@ const (
 	bucketDue                     // kind, time, what -> nothing: what is to be done when
 	bucketTokens                  // hash of platform and token -> ordinal
 	bucketAudiences               // sequence, block -> who is notified, whoever has the message; while phones are to be
+	bucketSaved                   // name -> a saved audience
 	bucketPlans                   // plan -> its record, until it is forgotten
 	bucketPlanKeys                // key of a plan -> plan, as long as that
 	bucketPlanTasks               // plan, sequence -> nothing: the tasks of a plan, as long as they are
 	bucketFrozen                  // plan, block -> who is still to be pushed to
 	bucketCaps                    // window, category, level, block -> who has had so many messages of it in it
-	bucketSaved                   // name -> a saved audience
 	bucketBlocks                  // block, kind, rest -> everything of a block
 	buckets
 )
@@ -36,8 +36,8 @@ const (
 var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
-	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"),
-	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("saved"), []byte("blocks"),
+	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"), []byte("saved"),
+	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("blocks"),
 }
 
 // The kinds of keys within a block, in key order.
