@@ -123,7 +123,7 @@ func (p *Pusher) Pending(ctx context.Context, user string) iter.Seq2[*transport.
 				if m == nil || m.Expires <= p.o.now().UnixMilli() {
 					continue
 				}
-				if !yield(transportMessage(m), nil) {
+				if !yield(newMessage(m).of(p.delivery, user), nil) {
 					return
 				}
 			}

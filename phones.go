@@ -532,10 +532,13 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 
 // send sends one batch and adds its outcomes.
 func (r *phoneRunner) send(m *message, batch []sending, o *phoneOutcome) {
-	content := m.content()
+	content, fill := m.content(), m.filler()
 	list := make([]transport.Notification, len(batch))
 	for i, s := range batch {
 		d := s.target.Device
+		if fill != nil {
+			content = fill.notification(r.d.values(s.target.ID))
+		}
 		list[i] = transport.Notification{
 			UserID: s.target.ID, Message: m.m, Content: content, Attempt: 1 + s.attempts(),
 			Device: transport.Device{Platform: d.Platform, Token: d.Token, Topic: d.Topic, Locale: d.Locale, TimeZone: d.TimeZone},

@@ -192,7 +192,11 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 	}
 	for _, form := range plan.forms(0) {
 		form.message.To = plan.Message.To
-		if _, err := p.command(&form.message); err != nil {
+		c, err := p.command(&form.message)
+		if err == nil {
+			err = p.checkFill(ctx, &form.message, Audience{c.To})
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -242,7 +242,8 @@ func ignoreEnded(err error) error {
 func refused(err error) bool {
 	var limit *LimitError
 	var note *NotificationError
-	return errors.Is(err, ErrUnnamedAttribute) || errors.Is(err, ErrNoCron) || errors.As(err, &limit) || errors.As(err, &note)
+	var unresolved *UnresolvedError
+	return errors.As(err, &unresolved) || errors.Is(err, ErrUnnamedAttribute) || errors.Is(err, ErrNoCron) || errors.As(err, &limit) || errors.As(err, &note)
 }
 
 // planMove is a plan that is moved on.
@@ -279,8 +280,18 @@ func (m *planMove) fire(ctx context.Context) error {
 		_, err := m.propose(ctx, c)
 		return err
 	}
-	m.s.Fired++
 	forms := m.plan.forms(m.rec.ID)
+	for _, form := range forms { // who has joined the audience since the plan was made may lack what is to be filled in
+		form.message.To = m.plan.Message.To
+		c, err := m.pl.p.command(&form.message)
+		if err == nil {
+			err = m.pl.p.checkFill(ctx, &form.message, Audience{c.To})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	m.s.Fired++
 	if m.s.Pace == 0 && len(forms) == 1 && !m.plan.Local { // nothing to be held
 		form := forms[0]
 		form.message.To = m.plan.Message.To

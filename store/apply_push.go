@@ -67,7 +67,7 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 		blocks[i] = audience[i].BlockSet
 		p.Total += int64(audience[i].n)
 	}
-	m := &Message{Seq: seq, Random: c.Random, From: c.From, Body: slices.Clone(c.Body), Note: slices.Clone(c.Note), Accepted: now, Expires: t.Expires}
+	m := &Message{Seq: seq, Random: c.Random, From: c.From, Body: slices.Clone(c.Body), Note: slices.Clone(c.Note), Fill: c.Fill, Accepted: now, Expires: t.Expires}
 	r = PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total, Skipped: capped + out}
 	id := key64(seq)
 	if key != nil {

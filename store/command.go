@@ -372,6 +372,7 @@ type Push struct {
 	// Category is what kind of message it is, at most 255 bytes. PerDay and PerWeek are how many of the category a user may have in a day and
 	// in a week; 0: any number.
 	Category        string
+	Fill            byte // how placeholders are filled, opaque here
 	PerDay, PerWeek byte
 }
 
@@ -391,6 +392,7 @@ func (c *Push) encode(w *writer) {
 		w.str(p)
 	}
 	w.bool(c.Always)
+	w.byte(c.Fill)
 	w.str(c.Category)
 	w.byte(c.PerDay)
 	w.byte(c.PerWeek)
@@ -419,6 +421,7 @@ func (c *Push) decode(r *reader) {
 		}
 	}
 	c.Always = r.bool()
+	c.Fill = r.byte()
 	if c.Category = r.str(); len(c.Category) > 255 { // its length is a byte of a key
 		r.fail("category")
 	}

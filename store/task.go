@@ -132,6 +132,7 @@ type Message struct {
 	From     string
 	Body     []byte
 	Note     []byte
+	Fill     byte
 	Accepted int64
 	Expires  int64
 }
@@ -144,13 +145,14 @@ func (m *Message) encode() []byte {
 	w.varint(m.Expires)
 	w.bytes(m.Body)
 	w.bytes(m.Note)
+	w.byte(m.Fill)
 	return w.b
 }
 
 // decodeMessage copies: what it returns outlives the transaction.
 func decodeMessage(seq uint64, b []byte) (*Message, error) {
 	r := reader{b: append([]byte(nil), b...)}
-	m := &Message{Seq: seq, Random: r.u64(), From: r.str(), Accepted: r.varint(), Expires: r.varint(), Body: r.bytes(), Note: r.bytes()}
+	m := &Message{Seq: seq, Random: r.u64(), From: r.str(), Accepted: r.varint(), Expires: r.varint(), Body: r.bytes(), Note: r.bytes(), Fill: r.byte()}
 	return m, r.done()
 }
 
