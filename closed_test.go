@@ -41,8 +41,14 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Import":            func() error { _, err := p.Import(ctx, oneUser, nil); return err },
 		"Languages":         func() error { return onlyError(p.Languages(ctx)) },
 		"Members":           func() error { return onlyError(p.Members(ctx, All())) },
+		"OptIn":             func() error { return p.OptIn(ctx, "a", "c") },
+		"OptOut":            func() error { return p.OptOut(ctx, "a", "c") },
 		"Online":            nil,
+		"Opened":            func() error { return p.Opened(ctx, "a", taskID) },
 		"Pending":           func() error { return onlyError(p.Pending(ctx, "a")) },
+		"Plan":              func() error { _, err := p.Plan(ctx, Plan{Message: Message{To: All()}}); return err },
+		"Planned":           func() error { _, err := p.Planned(ctx, "plan-0000000000000001"); return ignoreUnknownPlan(err) },
+		"Plans":             func() error { return onlyError(p.Plans(ctx)) },
 		"Push":              func() error { _, err := p.Push(ctx, Message{To: All()}); return err },
 		"Register":          func() error { return p.Register(ctx, "a") },
 		"RegisterDevice":    func() error { return p.RegisterDevice(ctx, "a", Device{Platform: "apns", Token: "t"}) },
@@ -66,6 +72,13 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"User":              func() error { _, err := p.User(ctx, "a"); return err },
 		"Withdraw":          func() error { return p.Withdraw(ctx, taskID) },
 	}
+}
+
+func ignoreUnknownPlan(err error) error {
+	if errors.Is(err, ErrUnknownPlan) {
+		return nil
+	}
+	return err
 }
 
 func oneUser(yield func(User, error) bool) { yield(User{ID: "one"}, nil) }

@@ -26,7 +26,7 @@ import (
 var crashKills = flag.Int("crash.kills", 8, "how often the crash test kills its child")
 
 // children are what this test binary does instead of testing, chosen by the environment.
-var children = map[string]func(){"crash": crashChild}
+var children = map[string]func(){"crash": crashChild, "plans": planChild}
 
 const (
 	crashWorkers = 6

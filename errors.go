@@ -27,6 +27,16 @@ var (
 	ErrUnknownTask = store.ErrUnknownTask
 	// ErrKeyReused: the idempotency key belongs to a push with other content.
 	ErrKeyReused = store.ErrKeyReused
+	// ErrUnknownPlan: no plan has this ID, or it was forgotten, 30 days after its end.
+	ErrUnknownPlan = store.ErrUnknownPlan
+	// ErrPlanChanged: the plan made a step meanwhile. Callers of a Pusher do not see it.
+	ErrPlanChanged = store.ErrPlanChanged
+	// ErrPlanEnded: the plan has ended, so it cannot be changed.
+	ErrPlanEnded = store.ErrPlanEnded
+	// ErrPlanStarted: the plan has fired, so it cannot be changed.
+	ErrPlanStarted = errors.New("fanfare: the plan has fired")
+	// ErrNoCron: the plan repeats, and there is no [Options].Cron to read its expression.
+	ErrNoCron = errors.New("fanfare: no Options.Cron")
 	// ErrOutcomeUnknown: the change may or may not have been made. Either the
 	// context ended while it was being written; or the disk failed in a way that says
 	// nothing of what is on it, and then the Pusher refuses changes until it is reopened, while reads and

@@ -140,6 +140,7 @@ func TestUnknownTask(t *testing.T) {
 			"Withdraw":   func(p *Pusher) error { return p.Withdraw(ctx, id) },
 			"Ack":        func(p *Pusher) error { return p.Ack(ctx, "alice", id) },
 			"AckThrough": func(p *Pusher) error { return p.AckThrough(ctx, "alice", id) },
+			"Opened":     func(p *Pusher) error { return p.Opened(ctx, "alice", id) },
 		} {
 			r := refusal{name: fmt.Sprintf("%s of %q", name, id), is: ErrUnknownTask, alone: call}
 			r.check(t, p)
@@ -193,6 +194,7 @@ func TestContextEnded(t *testing.T) {
 		"Withdraw":          func(p *Pusher) error { return p.Withdraw(ctx, id) },
 		"Ack":               func(p *Pusher) error { return p.Ack(ctx, "alice", id) },
 		"AckThrough":        func(p *Pusher) error { return p.AckThrough(ctx, "alice", id) },
+		"Opened":            func(p *Pusher) error { return p.Opened(ctx, "alice", id) },
 		"Connect":           func(p *Pusher) error { _, err := p.Connect(ctx, "new"); return err },
 		"Import": func(p *Pusher) error {
 			_, err := p.Import(ctx, func(yield func(User, error) bool) { yield(User{ID: "new"}, nil) }, nil)

@@ -38,6 +38,7 @@ const (
 const (
 	maxIDBytes       = 255      // of a user ID, of a sender, of an idempotency key
 	maxPlatformBytes = 50       // of a platform's name
+	maxCategoryBytes = 50       // of a category
 	maxFieldBytes    = 255      // of a device's topic, locale and time zone
 	maxNoteBytes     = 16 << 10 // of an encoded notification
 )

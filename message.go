@@ -117,7 +117,7 @@ func (c *messages) ready(m *message, load bool) (*message, error) {
 		s, err := c.d.store.Message(m.seq)
 		m.err = err
 		if err != nil {
-			c.d.o.Logger.Error("fanfare: read message", "sequence", m.seq, "error", err)
+			c.d.fault("read message", err, "sequence", m.seq)
 		} else if s != nil {
 			m.m, m.note, m.expires = transportMessage(s), s.Note, s.Expires
 		}

@@ -46,6 +46,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		"health":     do(m.setHealth),
 		"ack":        do(m.ack),
 		"ack 2":      do(m.ack),
+		"opened":     do(m.opened),
 		"time":       do(func() { m.pass(); m.settle() }),
 		"checkpoint": do(func() { m.must(m.p.store.Checkpoint(m.ctx), "checkpoint") }),
 		"check":      do(m.check),
@@ -581,6 +582,25 @@ func (m *modelRun) ackSeveral(id string, list []*naiveTask) {
 	moment := m.log.mark()
 	for _, x := range list {
 		m.has(id, x, moment)
+	}
+}
+
+// opened has anybody open a message, in its audience or not.
+func (m *modelRun) opened() {
+	t, id := m.task(), m.known()
+	if t == nil {
+		return
+	}
+	m.drain()
+	err := m.p.Opened(m.ctx, id, t.id)
+	switch {
+	case t.forgotten:
+		m.sameError(err, ErrUnknownTask, "opened")
+	case m.n.users[id] == nil:
+		m.sameError(err, ErrUnknownUser, "opened")
+	default:
+		m.must(err, "opened")
+		t.opened[m.n.users[id].ordinal] = true
 	}
 }
 

@@ -236,7 +236,7 @@ func (m *modelRun) compareProgress(t *naiveTask, g Progress) {
 	}
 	want := Progress{
 		Total: total, Delivered: t.delivered, Failed: t.failed, Pending: t.pending(), Expired: t.expired,
-		Withdrawn: t.withdrawn, Gone: t.gone, Ended: g.Ended,
+		Withdrawn: t.withdrawn, Gone: t.gone, Ended: g.Ended, Opened: int64(len(t.opened)),
 	}
 	if g.Phones = nil; fmt.Sprint(g) != fmt.Sprint(want) {
 		m.Fatalf("%s: %+v, not %+v", t.body, g, want)

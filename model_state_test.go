@@ -51,6 +51,7 @@ type naiveTask struct {
 	withdrawn         int64
 	gone              int64
 	failed            int64
+	opened            map[uint32]bool // by ordinal
 	ended             time.Time
 	forgotten         bool
 	// unsure: an end and a delivery raced, or the process died between a delivery and its commit, so
@@ -82,6 +83,7 @@ func (n *naive) clone() *naive {
 	c.tasks = make([]*naiveTask, len(n.tasks))
 	for i, t := range n.tasks {
 		x := *t
+		x.opened = maps.Clone(t.opened)
 		x.audience = make(map[string]*naiveTarget, len(t.audience))
 		for id, g := range t.audience {
 			y := *g
@@ -430,7 +432,7 @@ func (n *naive) push(from string, m Message, now time.Time) (t *naiveTask, dup b
 		return nil, false, err
 	}
 	t = &naiveTask{
-		seq: uint64(len(n.tasks)) + 1, body: string(m.Body), content: content, audience: map[string]*naiveTarget{},
+		seq: uint64(len(n.tasks)) + 1, body: string(m.Body), content: content, audience: map[string]*naiveTarget{}, opened: map[uint32]bool{},
 		accepted: now, expires: now.Add(m.Lifetime),
 	}
 	for _, id := range ids {

@@ -22,6 +22,13 @@ type Options struct {
 	Logger *slog.Logger
 	// Hooks are called when something happens. Default: none.
 	Hooks Hooks
+	// Quiet are hours in which phones are not notified, but for what is urgent ([Notification].Urgent). Default: none.
+	Quiet QuietHours
+	// Caps bound how many messages of a category a user is pushed, so that nobody is disturbed too often. Who has had as many is left out of
+	// the audience when the push is accepted, and counted in [Progress].Capped. Default: none.
+	Caps map[string]Cap
+	// Cron reads the expressions of plans that repeat; package schedule has one. Default: none, and plans cannot repeat.
+	Cron func(expression string) (Recurrence, error)
 
 	// Workers is how many deliveries run at the same time. Default: 32.
 	Workers int
@@ -50,17 +57,20 @@ type Options struct {
 	hook       func(point, user string)          // for tests: called at interleaving points, without locks
 	wrap       func(store.Journal) store.Journal // for tests: a journal that fails
 	retryPause func(attempt int) time.Duration   // for tests
+	paceEvery  time.Duration                     // for tests: a second of a pace
 }
 
-// Hooks are functions that a Pusher calls when something happens. They are called from
-// its own goroutines, several at once, and must not block. A nil one is not called.
-type Hooks struct {
-	// Stuck: a Deliver has taken longer than DeliverTimeout and was left behind.
-	// The user gets nothing more until it returns.
-	Stuck func(user, messageID string)
-	// Failed: a Deliver returned an error, or panicked. It will be tried again, unless
-	// the message has lifetime 0.
-	Failed func(user, messageID string, err error)
+// Cap bounds the messages of a category that a user is pushed, in days and weeks (from Monday on) by UTC. What counts is that a push was accepted with the user in
+// its audience, while the category had a cap, whatever became of it.
+type Cap struct {
+	PerDay  int // 0: any number; at most 255
+	PerWeek int // 0: any number; at most 255
+}
+
+// Recurrence is when something happens again and again.
+type Recurrence interface {
+	// Next returns the first time after another, in the zone of that; zero for none.
+	Next(after time.Time) time.Time
 }
 
 func (o *Options) fill() {
@@ -88,6 +98,7 @@ func (o *Options) fill() {
 	if o.hook == nil {
 		o.hook = func(string, string) {}
 	}
+	dur(&o.paceEvery, time.Second)
 	if o.retryPause == nil {
 		o.retryPause = pause
 	}

@@ -27,6 +27,8 @@ type Message struct {
 	// Notification is for the phones of those who are not connected after the
 	// grace. Nil: none. With lifetime 0 it is not sent.
 	Notification *Notification
+	// Category is what kind of message it is, such as "offers": for the caps of [Options], and for operators. At most 50 bytes; empty: none.
+	Category string
 	// Key makes a retry harmless: a push with the key of an earlier one of the
 	// same sender, accepted in the last 7 days, returns that one's task. With other
 	// content it is [ErrKeyReused]. At most 255 bytes; empty: none.
@@ -66,7 +68,7 @@ func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
 	return &Task{
 		ID: store.MessageID(res.Seq, res.Random), Duplicate: res.Duplicate, p: p, seq: res.Seq,
 		info: TaskInfo{
-			From: m.From, To: Audience{c.To}, Key: m.Key,
+			From: m.From, To: Audience{c.To}, Key: m.Key, Category: m.Category,
 			Accepted: time.UnixMilli(res.Accepted), Expires: time.UnixMilli(res.Expires),
 		},
 	}, nil
@@ -103,7 +105,14 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	if m.Lifetime > 0 && lifetime == 0 {
 		lifetime = 1
 	}
-	c := &store.Push{From: m.From, Key: m.Key, Body: m.Body, To: to.expr, Lifetime: lifetime}
+	if err := validateText("category", m.Category, 0, maxCategoryBytes); err != nil {
+		return nil, err
+	}
+	cap := p.o.Caps[m.Category]
+	c := &store.Push{
+		From: m.From, Key: m.Key, Body: m.Body, To: to.expr, Lifetime: lifetime,
+		Category: m.Category, PerDay: byte(min(max(cap.PerDay, 0), store.MaxCap)), PerWeek: byte(min(max(cap.PerWeek, 0), store.MaxCap)),
+	}
 	if m.Notification != nil && lifetime > 0 {
 		note, err := json.Marshal(m.Notification)
 		if err != nil {
@@ -124,11 +133,11 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	return c, nil
 }
 
-// hash is what a key stands for: body, audience, lifetime and notification. The audience is the one that was given: what
+// hash is what a key stands for: body, audience, lifetime, notification and category. The audience is the one that was given: what
 // is saved under a name in it may have changed when the push is made again.
 func (m *Message) hash(lifetime int64, note []byte) (sum [16]byte) {
 	h := sha256.New()
-	for _, part := range [][]byte{m.Body, []byte(m.To.String()), note, binary.BigEndian.AppendUint64(nil, uint64(lifetime))} {
+	for _, part := range [][]byte{m.Body, []byte(m.To.String()), note, binary.BigEndian.AppendUint64(nil, uint64(lifetime)), []byte(m.Category)} {
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
 		h.Write(part)
 	}

@@ -24,6 +24,7 @@ const (
 type soaker struct {
 	p        *Pusher
 	rnd      *rand.Rand
+	plans    []*Planned
 	tasks    []*Task
 	sessions []*Session
 }
@@ -121,7 +122,13 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 		},
 		"Members":          func() error { return drain(s, p.Members(ctx, s.audience())) },
 		"Online":           func() error { p.Online(); return nil },
+		"Opened":           func() error { return p.Opened(ctx, s.user(), s.task()) },
 		"Pending":          func() error { return drain(s, p.Pending(ctx, s.user())) },
+		"OptIn":            func() error { return p.OptIn(ctx, s.user(), tag()) },
+		"OptOut":           func() error { return p.OptOut(ctx, s.user(), tag()) },
+		"Plan":             func() error { return s.plan(ctx) },
+		"Planned":          func() error { return s.planned(ctx) },
+		"Plans":            func() error { return drain(s, p.Plans(ctx)) },
 		"Push":             func() error { return s.push(ctx) },
 		"Register":         func() error { return p.Register(ctx, s.user(), s.user()) },
 		"RegisterDevice":   func() error { return p.RegisterDevice(ctx, s.user(), s.device()) },
@@ -162,6 +169,50 @@ func drain[V any](s *soaker, seq func(func(V, error) bool)) error {
 		}
 	}
 	return nil
+}
+
+func (s *soaker) plan(ctx context.Context) error {
+	plan := Plan{Message: Message{Body: []byte("x"), To: s.audience(), Lifetime: week}, Pace: s.rnd.IntN(4)}
+	if s.rnd.IntN(2) == 0 {
+		plan.Variants = []Variant{{Name: "A"}, {Name: "B", Body: []byte("b")}}
+	}
+	if s.rnd.IntN(2) == 0 {
+		plan.At = time.Now().Add(time.Duration(s.rnd.IntN(20)) * time.Millisecond)
+	}
+	planned, err := s.p.Plan(ctx, plan)
+	if err == nil {
+		s.plans = append(s.plans, planned)
+	}
+	return err
+}
+
+// planned does something with one of the plans.
+func (s *soaker) planned(ctx context.Context) error {
+	if len(s.plans) == 0 {
+		return nil
+	}
+	planned, err := s.p.Planned(ctx, s.plans[s.rnd.IntN(len(s.plans))].ID)
+	if err != nil {
+		return err
+	}
+	switch s.rnd.IntN(6) {
+	case 0:
+		err = planned.Pause(ctx)
+	case 1:
+		err = planned.Resume(ctx)
+	case 2:
+		err = planned.SetPace(ctx, s.rnd.IntN(5))
+	case 3:
+		err = planned.Withdraw(ctx)
+	case 4:
+		_, err = planned.Progress(ctx)
+	default:
+		err = drain(s, planned.Tasks(ctx))
+	}
+	if errors.Is(err, ErrPlanEnded) {
+		return nil
+	}
+	return err
 }
 
 func (s *soaker) push(ctx context.Context) error {

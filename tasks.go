@@ -26,15 +26,18 @@ type TaskInfo struct {
 	From     string
 	To       Audience
 	Key      string
+	Category string
 	Accepted time.Time
 	Expires  time.Time // equals Accepted for lifetime 0
+	Plan     string    // the ID of the plan that released it; empty: none
+	Variant  string    // of the plan's variants, which one
 }
 
 // Info returns what does not change of the task.
 func (t *Task) Info() TaskInfo { return t.info }
 
 // Progress is how far a task has come. Total is the sum of Delivered, Failed, Pending,
-// Expired, Withdrawn and Gone; while a push with lifetime 0 goes out, all but Total are 0.
+// Expired, Withdrawn and Gone; while a push with lifetime 0 goes out, these are 0.
 type Progress struct {
 	Total     int64 // users of the frozen audience
 	Delivered int64 // have the message; with client acks, have acknowledged it
@@ -43,6 +46,12 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited for it when it was withdrawn
 	Gone      int64 // were unregistered while waiting
+	// OptedOut counts those who were left out because they want no messages of the category; they are not of Total.
+	OptedOut int64
+	// Capped counts those who were left out because they have had as many messages of the category as they may have; they are not of Total.
+	Capped int64
+	// Opened is how many users have opened the message, as [Pusher.Opened] was told, those unregistered since too. It is no part of the sum.
+	Opened int64
 	// Ended is when the last user had it, it expired, or it was withdrawn; zero before. One whose notification goes to
 	// all always does not end before the phones are done.
 	Ended time.Time
@@ -74,10 +83,14 @@ func (t *Task) Progress() (Progress, error) {
 	if err != nil {
 		return Progress{}, err
 	}
+	return t.p.progressOf(s), nil
+}
+
+func (p *Pusher) progressOf(s *store.TaskState) Progress {
 	g := s.Progress
 	out := Progress{
 		Total: g.Total, Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending,
-		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone,
+		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone, OptedOut: g.OptedOut, Capped: g.Capped, Opened: g.Opened,
 	}
 	if g.Ended != 0 {
 		out.Ended = time.UnixMilli(g.Ended)
@@ -88,10 +101,10 @@ func (t *Task) Progress() (Progress, error) {
 		}
 		out.Phones[platform] = PhoneStats{
 			Sent: n.Sent, Accepted: n.Accepted, Unregistered: n.Unregistered, Rejected: n.Rejected, Retried: n.Retried, GaveUp: n.GaveUp,
-			Reasons: n.Reasons, Stopped: t.p.delivery.phones.stopped(t.seq, platform),
+			Reasons: n.Reasons, Stopped: p.delivery.phones.stopped(s.Seq, platform),
 		}
 	}
-	return out, nil
+	return out
 }
 
 // Wait returns when the fan-out of this process is finished: everyone who was online and up to date has
@@ -189,13 +202,17 @@ func (p *Pusher) taskSeq(id string) (uint64, error) {
 }
 
 func (p *Pusher) taskOf(s *store.TaskState) *Task {
-	return &Task{
+	t := &Task{
 		ID: store.MessageID(s.Seq, s.Random), p: p, seq: s.Seq,
 		info: TaskInfo{
-			From: s.From, To: Audience{s.To}, Key: s.Key,
-			Accepted: time.UnixMilli(s.Accepted), Expires: time.UnixMilli(s.Expires),
+			From: s.From, To: Audience{s.To}, Key: s.Key, Category: s.Category,
+			Accepted: time.UnixMilli(s.Accepted), Expires: time.UnixMilli(s.Expires), Variant: s.Part,
 		},
 	}
+	if s.Plan != 0 {
+		t.info.Plan = store.PlanID(s.Plan)
+	}
+	return t
 }
 
 // Tasks yields the tasks, newest first. Nothing is held open between two of them.

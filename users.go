@@ -10,6 +10,7 @@ import (
 type User struct {
 	ID         string            // 1 to 255 bytes of valid UTF-8
 	Tags       []string          // sorted when read
+	OptOuts    []string          // categories that the user wants no messages of, sorted; not looked at by Import, see [Pusher.OptOut]
 	Attributes map[string]string // by name; of slots without a name there is nothing to read
 	Devices    []Device
 	Registered time.Time // to the second; not looked at by Import
@@ -43,7 +44,7 @@ func (p *Pusher) User(ctx context.Context, id string) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	u := User{ID: s.ID, Tags: s.Tags, Registered: time.Unix(s.Registered, 0)}
+	u := User{ID: s.ID, Tags: s.Tags, OptOuts: s.OptOuts, Registered: time.Unix(s.Registered, 0)}
 	for _, a := range s.Attrs {
 		if a.Name != "" {
 			if u.Attributes == nil {

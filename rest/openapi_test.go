@@ -288,6 +288,7 @@ var openapiOrder = []string{
 	"all_member_push/im_set_attr", "timpush/set_attr", "all_member_push/im_get_attr", "timpush/get_attr", "all_member_push/im_remove_attr", "timpush/remove_attr",
 	"all_member_push/im_add_tag", "timpush/add_tag", "all_member_push/im_get_tag", "timpush/get_tag", "all_member_push/im_remove_tag", "timpush/remove_tag",
 	"all_member_push/im_push", "timpush/push", "timpush/all_member_push_statistics", "timpush/revoke",
+	"timpush/add_sched_task", "timpush/modify_sched_task", "timpush/get_sched_task", "timpush/list_sched_task", "timpush/delete_sched_task",
 	"openim/query_online_status", "openim/querystate", "im_open_login_svc/kick", "all_member_push/im_remove_all_tags", "timpush/clear_all_tags",
 }
 

@@ -36,16 +36,18 @@ func (a *API) imPush(r *request) (answer, error) {
 
 // timPush pushes a message as the newer service does, whose clients say whether it is for those alone who are connected.
 func (a *API) timPush(r *request) (answer, error) {
-	return a.push(r, func() (time.Duration, error) {
-		only, is := asInteger(r.body["OnlineOnlyFlag"])
-		switch {
-		case r.body.has("OnlineOnlyFlag") && (!is || only != 0 && only != 1):
-			return 0, refuse(codePushBadJSON, "OnlineOnlyFlag is %s: 0 and 1 are known", show(r.body["OnlineOnlyFlag"]))
-		case only == 1:
-			return 0, nil
-		}
-		return r.lifetime(maxLifeTime)
-	})
+	return a.push(r, r.timLifetime)
+}
+
+func (r *request) timLifetime() (time.Duration, error) {
+	only, is := asInteger(r.body["OnlineOnlyFlag"])
+	switch {
+	case r.body.has("OnlineOnlyFlag") && (!is || only != 0 && only != 1):
+		return 0, refuse(codePushBadJSON, "OnlineOnlyFlag is %s: 0 and 1 are known", show(r.body["OnlineOnlyFlag"]))
+	case only == 1:
+		return 0, nil
+	}
+	return r.lifetime(maxLifeTime)
 }
 
 // push pushes a message. A good request with the MsgRandom of one in the last seven days is that one again, whatever else it says.
@@ -188,21 +190,27 @@ func (a *API) accept(r *request, m fanfare.Message) (*fanfare.Task, error) {
 		}
 	}
 	task, err := a.p.Push(r.ctx, m)
+	if errors.Is(err, fanfare.ErrKeyReused) { // by the same push, just now
+		return a.p.TaskOfKey(r.ctx, m.From, m.Key)
+	}
+	return task, pushError(err)
+}
+
+// pushError is the answer for a message that the Pusher refuses.
+func pushError(err error) error {
 	var limit *fanfare.LimitError
 	var note *fanfare.NotificationError
 	switch {
-	case errors.Is(err, fanfare.ErrKeyReused): // by the same push, just now
-		return a.p.TaskOfKey(r.ctx, m.From, m.Key)
 	case errors.Is(err, fanfare.ErrUnnamedAttribute):
-		return nil, refuse(codeAttribute, "Condition: %v", err)
+		return refuse(codeAttribute, "Condition: %v", err)
 	case errors.As(err, &note):
-		return nil, refuse(codeTooLarge, "OfflinePushInfo: %v", err)
+		return refuse(codeTooLarge, "OfflinePushInfo: %v", err)
 	case errors.As(err, &limit):
-		return nil, refuse(limitCode(limit), "%v", err)
+		return refuse(limitCode(limit), "%v", err)
 	case errors.Is(err, fanfare.ErrInvalidText):
-		return nil, refuse(codePushBadJSON, "%v", err)
+		return refuse(codePushBadJSON, "%v", err)
 	}
-	return task, err
+	return err
 }
 
 // limitCode is the code for what is over a limit of the Pusher's own, which may be below the service's.

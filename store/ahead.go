@@ -115,6 +115,19 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 			r.expr(v, s.published.Load(), c.To)
 			return nil
 		})
+	case *PlanStep:
+		if c.Push == nil && c.Freeze == nil {
+			return nil, nil
+		}
+		err = s.withView(func(v *view) error {
+			r = s.aheadOf(v, 0)
+			for _, to := range []*Expr{c.Freeze, planned(c.Push)} {
+				if to != nil {
+					r.expr(v, s.published.Load(), to)
+				}
+			}
+			return nil
+		})
 	case *CaughtUp:
 		if len(c.Seqs) == 0 {
 			return nil, nil
@@ -124,7 +137,7 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 			block, low := s.geo.block(c.Ordinal), s.geo.low(c.Ordinal)
 			active := v.active.block(block)
 			for _, seq := range c.Seqs {
-				if active.decides(low, seq) {
+				if active.decides(kindPending, low, seq) {
 					continue // and will go on to
 				}
 				if v.waitsBelow(block, low, seq) {
@@ -136,6 +149,14 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 		})
 	}
 	return r, err
+}
+
+// planned is the audience of a plan's push.
+func planned(c *Push) *Expr {
+	if c == nil {
+		return nil
+	}
+	return c.To
 }
 
 func (r *ahead) own(value []byte) []byte {

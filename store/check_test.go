@@ -42,6 +42,7 @@ func harmed(t *testing.T, harm func(tx *bbolt.Tx)) *Store {
 	}
 	propose(t, s, &Checkpoint{Seq: 1, Platform: "fcm", Next: 1, Retry: []PhoneRetry{{Attempt: 1, Due: 5}}})
 	propose(t, s, &End{Seq: 2, Reason: Withdrawn})
+	propose(t, s, &Opened{Seq: 2, Block: 0, Bits: roaring.BitmapOf(0, 1)})
 	if err := s.Check(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -229,6 +230,11 @@ func TestCheckSeesDamage(t *testing.T) {
 		{"an end without a reason", changeProgress(2, func(p *Progress) { p.Reason = 0 }), "for reason"},
 		{"somebody waits and is not counted", put(bucketBlocks, pendingKey(0, 1), bitmapBytes(roaring.BitmapOf(1))), "pending users"},
 		{"somebody waits for nothing", put(bucketBlocks, pendingKey(0, 77), bitmapBytes(roaring.BitmapOf(1))), "does not exist"},
+		{"fewer counted than have opened it", changeProgress(2, func(p *Progress) { p.Opened = 1 }), "who have opened"},
+		{"somebody who does not exist has opened it", put(bucketBlocks, messageKey(1, kindOpener, 2), bitmapBytes(roaring.BitmapOf(3))), "opened by users who do not exist"},
+		{"opened by nobody", put(bucketBlocks, messageKey(0, kindOpener, 2), bitmapBytes(roaring.New())), "or none"},
+		{"who has opened it does not decode", put(bucketBlocks, messageKey(0, kindOpener, 2), []byte{99}), "who has opened message 2"},
+		{"opened, of no task", put(bucketBlocks, messageKey(0, kindOpener, 77), bitmapBytes(roaring.BitmapOf(0))), "does not exist"},
 		{"a task that does not know its blocks", changeTask(1, func(t *Task) { t.blocks.Remove(1) }), "does not know"},
 		{"a task without its message", remove(bucketMessages, key64(1)), "message 1"},
 		{"a message that does not decode", put(bucketMessages, key64(1), []byte{1, 2, 3}), "message 1"},

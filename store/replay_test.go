@@ -91,7 +91,10 @@ func playTwins(t *rapid.T, base string) {
 		"push 2":   func(*rapid.T) { w.push() },
 		"received": func(*rapid.T) { w.received() },
 		"caughtup": func(*rapid.T) { w.caughtUp() },
+		"opened":   func(*rapid.T) { w.opened() },
 		"end":      func(*rapid.T) { w.end() },
+		"plan":     func(*rapid.T) { w.plan() },
+		"plan 2":   func(*rapid.T) { w.plan() },
 		"phones":   func(*rapid.T) { w.phones() },
 		"settings": func(*rapid.T) { w.settings() },
 		"time":     func(*rapid.T) { w.pass() },
@@ -306,11 +309,13 @@ func (w *twins) batch() *Batch {
 		}
 	}), 0, 2)
 	for range rapid.IntRange(1, 4).Draw(w.T, "operations") {
-		kinds := []OpKind{OpRegister, OpPut, OpPut, OpPut, OpUnregister, OpAddTags, OpRemoveTags, OpClearTags, OpSetAttrs, OpRemoveAttrs, OpPutDevices, OpRemoveDevices, OpDropDevices, OpSeen, OpSeen}
+		kinds := []OpKind{OpRegister, OpPut, OpPut, OpPut, OpUnregister, OpAddTags, OpRemoveTags, OpClearTags, OpSetAttrs, OpRemoveAttrs, OpPutDevices, OpRemoveDevices, OpDropDevices, OpOptOut, OpOptIn, OpSeen, OpSeen}
 		o := UserOp{Kind: rapid.SampledFrom(kinds).Draw(w.T, "kind"), ID: w.id()}
 		switch o.Kind {
 		case OpPut:
 			o.Tags, o.Attrs, o.Devices = tags.Draw(w.T, "tags"), attrs.Draw(w.T, "attributes"), devices.Draw(w.T, "devices")
+		case OpOptOut, OpOptIn:
+			o.Tags = []string{"ads"}
 		case OpAddTags, OpRemoveTags:
 			o.Tags = tags.Draw(w.T, "tags")
 		case OpSetAttrs, OpRemoveAttrs:
@@ -365,17 +370,53 @@ func (w *twins) audience(depth int) *Expr {
 }
 
 func (w *twins) push() {
+	if r, ok := w.propose(w.aPush()).(PushResult); ok && !r.Duplicate {
+		w.tasks = append(w.tasks, r)
+	}
+}
+
+func (w *twins) aPush() *Push {
 	c := &Push{
 		Random: 7, Body: []byte("hello"), To: w.audience(2),
 		Lifetime: rapid.SampledFrom([]int64{0, 1000, 3_600_000}).Draw(w.T, "lifetime"),
 		Key:      rapid.SampledFrom([]string{"", "", "k"}).Draw(w.T, "key"),
 	}
+	if rapid.Bool().Draw(w.T, "capped") {
+		c.Category = rapid.SampledFrom([]string{"", "ads"}).Draw(w.T, "category")
+		c.PerDay, c.PerWeek = byte(rapid.IntRange(0, 2).Draw(w.T, "a day")), byte(rapid.IntRange(0, 3).Draw(w.T, "a week"))
+	}
 	if rapid.Bool().Draw(w.T, "phones") && c.Lifetime > 0 {
 		c.Note, c.Platforms = []byte("note"), []string{"apns", "fcm"}
 		c.Always = rapid.Bool().Draw(w.T, "always")
 	}
-	if r, ok := w.propose(c).(PushResult); ok && !r.Duplicate {
-		w.tasks = append(w.tasks, r)
+	return c
+}
+
+// plan makes a plan, or moves the last one on.
+func (w *twins) plan() {
+	var last *Plan
+	for p, err := range w.b.Plans() {
+		w.must(err)
+		last = p
+		break
+	}
+	c := &PlanStep{State: []byte("state"), Due: rapid.SampledFrom([]int64{0, w.now.UnixMilli() + 1000}).Draw(w.T, "due")}
+	if last == nil || rapid.IntRange(0, 4).Draw(w.T, "new") == 0 {
+		c.Spec, c.Key = []byte("spec"), rapid.SampledFrom([]string{"", "", "k"}).Draw(w.T, "key")
+	} else {
+		c.ID, c.Version = last.ID, last.Version
+		c.End = rapid.IntRange(0, 5).Draw(w.T, "end") == 0
+		c.Thaw = rapid.IntRange(0, 5).Draw(w.T, "thaw") == 0
+	}
+	switch rapid.IntRange(0, 3).Draw(w.T, "what") {
+	case 0:
+		c.Freeze = w.audience(2)
+	case 1, 2:
+		c.Push, c.Part = w.aPush(), "A"
+		c.Take, c.Limit = rapid.Bool().Draw(w.T, "take"), rapid.Uint64Range(0, 3).Draw(w.T, "limit")
+	}
+	if r, ok := w.propose(c).(PlanResult); ok && r.Push.Seq != 0 && !r.Push.Duplicate {
+		w.tasks = append(w.tasks, r.Push)
 	}
 }
 
@@ -387,6 +428,11 @@ func (w *twins) seq() uint64 {
 func (w *twins) received() {
 	low := rapid.SliceOfN(rapid.Uint32Range(0, uint32(min(12, 1<<w.bits-1))), 1, 4).Draw(w.T, "low")
 	w.propose(&Received{Seq: w.seq(), Block: uint16(rapid.IntRange(0, 6).Draw(w.T, "block")), Bits: roaring.BitmapOf(low...)})
+}
+
+func (w *twins) opened() {
+	low := rapid.SliceOfN(rapid.Uint32Range(0, uint32(min(12, 1<<w.bits-1))), 1, 4).Draw(w.T, "low")
+	w.propose(&Opened{Seq: w.seq(), Block: uint16(rapid.IntRange(0, 6).Draw(w.T, "block")), Bits: roaring.BitmapOf(low...)})
 }
 
 func (w *twins) caughtUp() {

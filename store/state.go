@@ -13,6 +13,7 @@ type state struct {
 	nextOrdinal uint64
 	nextFact    uint32
 	nextSeq     uint64
+	nextPlan    uint64
 	limits      Limits
 	names       map[uint8]string // these two are replaced, never changed
 	slots       map[string]uint8
@@ -29,7 +30,7 @@ type proposer struct {
 }
 
 func newState() state {
-	return state{nextFact: 1, nextSeq: 1, names: map[uint8]string{}, limits: Limits{TagsPerUser: 100, DevicesPerUser: 20}}
+	return state{nextFact: 1, nextSeq: 1, nextPlan: 1, names: map[uint8]string{}, limits: Limits{TagsPerUser: 100, DevicesPerUser: 20}}
 }
 
 func (st *state) clone() *state {
@@ -80,6 +81,7 @@ func (st *state) encode() []byte {
 	w.uvarint(st.nextOrdinal)
 	w.uvarint(uint64(st.nextFact))
 	w.uvarint(st.nextSeq)
+	w.uvarint(st.nextPlan)
 	w.uvarint(uint64(st.limits.TagsPerUser))
 	w.uvarint(uint64(st.limits.DevicesPerUser))
 	w.uvarint(uint64(len(st.names)))
@@ -112,6 +114,7 @@ func decodeState(b []byte, g geometry) (state, error) {
 	st.nextOrdinal = r.uvarint()
 	st.nextFact = uint32(r.uvarint())
 	st.nextSeq = r.uvarint()
+	st.nextPlan = r.uvarint()
 	st.limits.TagsPerUser = int(r.uvarint())
 	st.limits.DevicesPerUser = int(r.uvarint())
 	names := map[uint8]string{}

@@ -24,6 +24,9 @@ type Task struct {
 	Accepted  int64 // milliseconds since 1970
 	Expires   int64
 	Platforms []string
+	Plan      uint64 // of which it is a part; 0: of none
+	Part      string // which part
+	Category  string
 	Always    bool            // phones are notified of who has the message, too
 	blocks    *roaring.Bitmap // the blocks that have pending users at the start
 }
@@ -61,6 +64,9 @@ func (t *Task) encode() []byte {
 	for _, p := range t.Platforms {
 		w.str(p)
 	}
+	w.uvarint(t.Plan)
+	w.str(t.Part)
+	w.str(t.Category)
 	w.bool(t.Always)
 	w.bytes(bitmapBytes(t.blocks))
 	return w.b
@@ -74,6 +80,7 @@ func decodeTask(seq uint64, b []byte) (*Task, error) {
 	for range r.count(1) {
 		t.Platforms = append(t.Platforms, r.str())
 	}
+	t.Plan, t.Part, t.Category = r.uvarint(), r.str(), r.str()
 	t.Always = r.bool()
 	t.blocks = decodeBits(&r)
 	return t, r.done()
@@ -89,12 +96,15 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited when it was withdrawn
 	Gone      int64 // unregistered while waiting
+	OptedOut  int64 // not of Total: left out, because they want no messages of the category
+	Capped    int64 // not of Total: left out, because they have had as many of the category as they may have
+	Opened    int64 // have opened it; not part of the sum
 	Ended     int64 // milliseconds since 1970; 0 before the end
 	Reason    Reason
 }
 
 func (p *Progress) fields() []*int64 {
-	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.Ended}
+	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.OptedOut, &p.Capped, &p.Opened, &p.Ended}
 }
 
 func (p *Progress) encode() []byte {

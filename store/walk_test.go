@@ -76,7 +76,8 @@ func TestLeafThatSaysItIsABranch(t *testing.T) {
 		if le.Uint16(page[8:]) != leafPage {
 			continue
 		}
-		if le.Uint64(page[pageHeader+8:]) == uint64(id) {
+		if tried%2 == 1 { // the length of a key is where a branch has a page: here it is this one
+			le.PutUint64(page[pageHeader+8:], uint64(id))
 			leads++
 		}
 		tried++

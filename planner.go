@@ -1,0 +1,429 @@
+package fanfare
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fanfare-im/fanfare/store"
+)
+
+const (
+	defaultTolerance = time.Hour
+	// missedAtOnce bounds the occurrences that one step records as missed.
+	missedAtOnce = 1000
+)
+
+// planState is where a plan stands.
+type planState struct {
+	At      int64       `json:"at"`                // when it fires next, or has fired while it is running, in milliseconds since 1970
+	Running bool        `json:"running,omitempty"` // it has fired, and is being released
+	Places  []place     `json:"places,omitempty"`  // of a local plan: where it is the time when
+	Place   int         `json:"place,omitempty"`   // of these, which is next
+	Form    int         `json:"form,omitempty"`    // of the forms, which is being released
+	Fired   int         `json:"fired,omitempty"`
+	Missed  []int64     `json:"missed,omitempty"`
+	Paused  bool        `json:"paused,omitempty"`
+	Pace    int         `json:"pace,omitempty"`
+	Outcome PlanOutcome `json:"outcome,omitempty"`
+	Error   string      `json:"error,omitempty"`
+}
+
+func (s *planState) encode() []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // numbers and strings
+	}
+	return b
+}
+
+// form is one of the forms of a plan's message, with those who get it among those who are left when the forms before were released.
+type form struct {
+	name    string
+	message Message
+}
+
+// forms are the forms of a plan's message. The audience of each is a part of what is left after those before it.
+func (plan *Plan) forms(id uint64) []form {
+	plain := plan.Message
+	plain.Key, plain.To = "", All()
+	byLanguage := make(map[string][]*Variant)
+	var languages []string
+	for i := range plan.Variants {
+		v := &plan.Variants[i]
+		of := store.CanonicalLanguage(v.Language)
+		if byLanguage[of] == nil {
+			languages = append(languages, of)
+		}
+		byLanguage[of] = append(byLanguage[of], v)
+	}
+	slices.SortStableFunc(languages, func(x, y string) int { // the narrowest first, and what is without a language last
+		return cmp.Compare(subtags(y), subtags(x))
+	})
+	var out []form
+	for _, language := range languages {
+		of := byLanguage[language]
+		total, before := 0, 0
+		for _, v := range of {
+			total += v.weight()
+		}
+		for i, v := range of {
+			m := plain
+			if language != "" {
+				m.To = Language(language)
+			}
+			if before += v.weight(); i < len(of)-1 {
+				m.To = m.To.And(Sample(100*float64(before)/float64(total), store.PlanID(id)))
+			}
+			if len(v.Body) > 0 {
+				m.Body = v.Body
+			}
+			if v.Notification != nil {
+				m.Notification = v.Notification
+			}
+			out = append(out, form{v.Name, m})
+		}
+	}
+	if byLanguage[""] == nil {
+		out = append(out, form{message: plain})
+	}
+	return out
+}
+
+// subtags is how many parts a language has.
+func subtags(language string) int {
+	if language == "" {
+		return 0
+	}
+	return 1 + strings.Count(language, "-")
+}
+
+func (v *Variant) weight() int {
+	if v.Weight == 0 {
+		return 1
+	}
+	return v.Weight
+}
+
+func (plan *Plan) tolerance() time.Duration {
+	if plan.Tolerance == 0 {
+		return defaultTolerance
+	}
+	return plan.Tolerance
+}
+
+// planner makes the steps of plans when they are due.
+type planner struct {
+	p    *Pusher
+	wake chan struct{}
+
+	mu      sync.Mutex
+	changed chan struct{} // closed at the next step
+}
+
+func newPlanner(p *Pusher) *planner {
+	return &planner{p: p, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+}
+
+// changes returns a channel that is closed when a plan has made a step.
+func (pl *planner) changes() <-chan struct{} {
+	pl.mu.Lock()
+	defer pl.mu.Unlock()
+	return pl.changed
+}
+
+// poke has the plans looked at.
+func (pl *planner) poke() {
+	pl.mu.Lock()
+	close(pl.changed)
+	pl.changed = make(chan struct{})
+	pl.mu.Unlock()
+	select {
+	case pl.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (pl *planner) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		wait, err := pl.look(ctx)
+		if err != nil && ctx.Err() == nil {
+			pl.p.o.Logger.Error("fanfare: plans", "error", err)
+			wait = time.Second
+		}
+		var timer *time.Timer
+		var due <-chan time.Time
+		if wait > 0 {
+			timer = time.NewTimer(wait)
+			due = timer.C
+		}
+		select {
+		case <-due:
+		case <-pl.wake:
+		case <-ctx.Done():
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}
+
+// look makes the steps that are due, and returns how long until one is; 0 for none.
+func (pl *planner) look(ctx context.Context) (time.Duration, error) {
+	var first error
+	for ctx.Err() == nil {
+		now := pl.p.o.now().UnixMilli()
+		ids, next, err := pl.p.store.PlansDue(now, 100)
+		if err != nil {
+			return 0, err
+		}
+		moved := false
+		for _, id := range ids {
+			if err := pl.step(ctx, id); err != nil { // which holds up no other plan
+				first = errors.Join(first, err)
+				continue
+			}
+			moved = true
+			pl.poke()
+		}
+		if first != nil {
+			return 0, first
+		}
+		if !moved {
+			if next == 0 {
+				return 0, nil
+			}
+			return max(time.Duration(next-pl.p.o.now().UnixMilli())*time.Millisecond, time.Millisecond), nil
+		}
+	}
+	return 0, nil
+}
+
+// step moves a plan on that is due.
+func (pl *planner) step(ctx context.Context, id uint64) error {
+	rec, err := pl.p.store.Plan(id)
+	if err != nil {
+		return ignoreEnded(err)
+	}
+	plan, s, err := decodePlan(rec)
+	if err != nil {
+		return err
+	}
+	m := &planMove{pl: pl, rec: rec, plan: plan, s: s}
+	switch {
+	case rec.Ended != 0 || s.Paused || rec.Due == 0:
+		return nil
+	case s.Running:
+		err = m.release(ctx)
+	default:
+		err = m.fire(ctx)
+	}
+	if refused(err) { // for good: the plan ends, and says why
+		m.s.Outcome, m.s.Error, m.s.Running = PlanFailed, err.Error(), false
+		_, err = m.propose(ctx, &store.PlanStep{End: true})
+	}
+	return ignoreEnded(err)
+}
+
+// ignoreEnded passes over what somebody else did to the plan meanwhile: if there is more to do, it is still due.
+func ignoreEnded(err error) error {
+	if errors.Is(err, ErrPlanChanged) || errors.Is(err, ErrPlanEnded) || errors.Is(err, ErrUnknownPlan) {
+		return nil
+	}
+	return err
+}
+
+// refused says whether an error is of the message, and not of the moment.
+func refused(err error) bool {
+	var limit *LimitError
+	var note *NotificationError
+	return errors.Is(err, ErrUnnamedAttribute) || errors.Is(err, ErrNoCron) || errors.As(err, &limit) || errors.As(err, &note)
+}
+
+// planMove is a plan that is moved on.
+type planMove struct {
+	pl   *planner
+	rec  *store.Plan
+	plan *Plan
+	s    *planState
+}
+
+func (m *planMove) propose(ctx context.Context, c *store.PlanStep) (store.PlanResult, error) {
+	c.ID, c.Version, c.State = m.rec.ID, m.rec.Version, m.s.encode()
+	r, err := m.pl.p.store.Propose(ctx, c)
+	if err != nil {
+		return store.PlanResult{}, err
+	}
+	res := r.(store.PlanResult)
+	m.rec.Version = res.Version
+	if res.Push.Seq != 0 {
+		m.pl.p.dueSoon(res.Push.Accepted + store.TaskRetention.Milliseconds())
+	}
+	if c.End {
+		m.pl.p.dueSoon(m.pl.p.o.now().UnixMilli() + store.TaskRetention.Milliseconds())
+	}
+	return res, nil
+}
+
+// fire begins an occurrence, or records those that were missed.
+func (m *planMove) fire(ctx context.Context) error {
+	if missed, err := m.missed(); err != nil {
+		return err
+	} else if missed {
+		c := &store.PlanStep{End: m.s.Outcome != "", Due: m.s.At}
+		_, err := m.propose(ctx, c)
+		return err
+	}
+	m.s.Fired++
+	forms := m.plan.forms(m.rec.ID)
+	if m.s.Pace == 0 && len(forms) == 1 && !m.plan.Local { // nothing to be held
+		form := forms[0]
+		form.message.To = m.plan.Message.To
+		push, err := m.pl.p.command(&form.message)
+		if err != nil {
+			return err
+		}
+		c, err := m.next()
+		if err != nil {
+			return err
+		}
+		c.Push = push
+		_, err = m.propose(ctx, c)
+		return err
+	}
+	to, err := m.pl.p.expand(m.plan.Message.To)
+	if err != nil {
+		return err
+	}
+	m.s.Running, m.s.Form, m.s.Place = true, 0, 0
+	if m.plan.Local {
+		if m.s.Places, err = m.pl.p.places(ctx, m.plan); err != nil {
+			return err
+		}
+	}
+	_, err = m.propose(ctx, &store.PlanStep{Freeze: to.expr, Due: m.s.At})
+	return err
+}
+
+// missed passes over occurrences that are too late.
+func (m *planMove) missed() (any bool, err error) {
+	tolerance := m.plan.tolerance()
+	now := m.pl.p.o.now()
+	for range missedAtOnce {
+		at := time.UnixMilli(m.s.At)
+		if m.plan.Local { // which is late in each zone, or not
+			at = lastOnEarth(m.plan.At)
+		}
+		if tolerance < 0 || now.Sub(at) <= tolerance {
+			return any, nil
+		}
+		any = true
+		if m.s.Missed = append(m.s.Missed, m.s.At); len(m.s.Missed) > maxMissed {
+			m.s.Missed = m.s.Missed[1:]
+		}
+		next, err := m.after(at)
+		if err != nil {
+			return false, err
+		}
+		if next.IsZero() {
+			if m.s.Outcome = PlanMissed; m.s.Fired > 0 {
+				m.s.Outcome = PlanCompleted
+			}
+			return true, nil
+		}
+		m.s.At = next.UnixMilli()
+	}
+	return any, nil
+}
+
+// after returns the occurrence after a time, zero for none.
+func (m *planMove) after(at time.Time) (time.Time, error) {
+	if m.plan.Every == "" {
+		return time.Time{}, nil
+	}
+	return m.pl.p.occurrence(m.plan, at)
+}
+
+// next is the step with which an occurrence is over.
+func (m *planMove) next() (*store.PlanStep, error) {
+	at, err := m.after(time.UnixMilli(m.s.At))
+	if err != nil {
+		return nil, err
+	}
+	m.s.Running, m.s.Form, m.s.Places, m.s.Place = false, 0, nil, 0
+	if at.IsZero() {
+		m.s.Outcome = PlanCompleted
+		return &store.PlanStep{End: true, Thaw: true}, nil
+	}
+	m.s.At = at.UnixMilli()
+	return &store.PlanStep{Due: m.s.At, Thaw: true}, nil
+}
+
+// release pushes to those who are frozen: to as many as the pace allows in a second, form by form, and of a local plan place by place.
+func (m *planMove) release(ctx context.Context) error {
+	left := uint64(m.s.Pace)
+	places := m.s.Places
+	if !m.plan.Local {
+		places = []place{{At: m.s.At}}
+	}
+	for ; m.s.Place < len(places); m.s.Place++ {
+		at := &places[m.s.Place]
+		now := m.pl.p.o.now()
+		if late := now.Sub(time.UnixMilli(at.At)); late < 0 {
+			_, err := m.propose(ctx, &store.PlanStep{Due: at.At})
+			return err
+		} else if tolerance := m.plan.tolerance(); m.plan.Local && m.s.Form == 0 && tolerance >= 0 && late > tolerance {
+			at.Missed = true
+			m.s.Missed = append(m.s.Missed, at.At)
+			continue
+		}
+		more, err := m.releaseAt(ctx, whose(places, m.s.Place), &left)
+		if more || err != nil {
+			return err
+		}
+		m.s.Form = 0
+	}
+	c, err := m.next()
+	if err != nil {
+		return err
+	}
+	_, err = m.propose(ctx, c)
+	return err
+}
+
+// releaseAt does it in one place. More says that it goes on there in the next second.
+func (m *planMove) releaseAt(ctx context.Context, place Audience, left *uint64) (more bool, err error) {
+	forms := m.plan.forms(m.rec.ID)
+	for ; m.s.Form < len(forms); m.s.Form++ {
+		form := forms[m.s.Form]
+		form.message.To = form.message.To.And(place)
+		push, err := m.pl.p.command(&form.message)
+		if err != nil {
+			return false, err
+		}
+		now := m.pl.p.o.now()
+		c := &store.PlanStep{Push: push, Part: form.name, Take: true, Limit: *left, Due: now.UnixMilli()}
+		if m.s.Pace > 0 {
+			c.Due = now.Add(m.pl.p.o.paceEvery).UnixMilli()
+		}
+		r, err := m.propose(ctx, c)
+		if err != nil {
+			return false, err
+		}
+		switch got := uint64(r.Push.Total + r.Push.Skipped); {
+		case m.s.Pace == 0:
+		case got < *left:
+			*left -= got
+		case r.Held > 0:
+			return true, nil // until the next second
+		default:
+			m.s.Form = len(forms)
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,56 @@
+package schedule
+
+import (
+	"slices"
+	"testing"
+	"time"
+	_ "time/tzdata"
+)
+
+// TestCron: the next times of expressions, in zones and over the edges of daylight saving.
+func TestCron(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		expression, zone, after string
+		want                    []string
+	}{
+		{"0 9 * * 1-5", "Asia/Shanghai", "2026-11-27T09:00:00+08:00", []string{"2026-11-30T09:00:00+08:00", "2026-12-01T09:00:00+08:00"}},
+		{"@daily", "UTC", "2026-12-31T12:00:00Z", []string{"2027-01-01T00:00:00Z", "2027-01-02T00:00:00Z"}},
+		{"@every 90m", "UTC", "2026-01-01T00:00:00Z", []string{"2026-01-01T01:30:00Z", "2026-01-01T03:00:00Z"}},
+		{"0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", []string{"2028-02-29T00:00:00Z"}},
+		// 02:30 does not exist in Berlin on 29 March 2026, and is there twice on 25 October.
+		{"30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00+01:00", []string{"2026-03-28T02:30:00+01:00", "2026-03-30T02:30:00+02:00"}},
+		{"30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00+02:00", []string{"2026-10-25T02:30:00+02:00", "2026-10-26T02:30:00+01:00"}},
+		{"30 * * * *", "Europe/Berlin", "2026-10-25T01:45:00+02:00", []string{"2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00", "2026-10-25T03:30:00+01:00"}},
+	} {
+		r, err := Cron(c.expression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		zone, err := time.LoadLocation(c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := time.Parse(time.RFC3339, c.after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for range c.want {
+			at = r.Next(at.In(zone))
+			got = append(got, at.Format(time.RFC3339))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s after %s: %v, want %v", c.expression, c.after, got, c.want)
+		}
+	}
+}
+
+func TestBadExpressions(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"", "x", "* * * *", "60 * * * *", "@never", "TZ=UTC", "CRON_TZ=UTC 0 9 * * *", "TZ=UTC 0 9 * * *", "@every x"} {
+		if _, err := Cron(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
