@@ -518,8 +518,11 @@ func (tx *userTx) each(u *editing, added bool, f func(fact uint32)) {
 	fact := func(key []byte) { f(tx.ensureFact(key)) }
 	if !added {
 		from, to, fromDevices, toDevices, was, is = to, from, toDevices, fromDevices, is, was
-		fact = func(key []byte) { // which there is
-			n, _ := tx.fact(key)
+		fact = func(key []byte) {
+			n, known := tx.fact(key)
+			if !known {
+				must(&FormatError{What: "user", Detail: fmt.Sprintf("a fact %q that is not there", key)})
+			}
 			f(n)
 		}
 	}
