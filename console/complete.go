@@ -1,0 +1,252 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"maps"
+
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/fanfare-im/fanfare"
+)
+
+const (
+	// suggestions is how many are offered.
+	suggestions = 8
+	// completeWithin is how long they are looked for.
+	completeWithin = 300 * time.Millisecond
+)
+
+// suggestion is something that may stand at the cursor.
+type suggestion struct {
+	Label  string `json:"label"`
+	Insert string `json:"insert"`
+	Count  string `json:"count,omitempty"` // of users, as the page writes numbers
+}
+
+// completion is what is offered, and from where on it replaces the text before the cursor, in UTF-16 units, as scripts count.
+type completion struct {
+	From        int          `json:"from"`
+	Suggestions []suggestion `json:"suggestions"`
+}
+
+// complete offers what may come at the cursor, which is at the end of the text.
+func (h *handler) complete(v *view) error {
+	text := v.r.PostFormValue("before")
+	if len(text) > 16<<10 || !utf8.ValidString(text) {
+		text = ""
+	}
+	ctx, cancel := context.WithTimeout(v.ctx, completeWithin)
+	defer cancel()
+	at := cursorOf(text)
+	out := completion{From: len(utf16.Encode([]rune(text[:at.from]))), Suggestions: h.names.suggest(ctx, v, &at)}
+	if out.Suggestions == nil {
+		out.Suggestions = []suggestion{}
+	}
+	v.w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(v.w).Encode(out)
+}
+
+// wanted is what comes at a cursor.
+type wanted int
+
+const (
+	nothing  wanted = iota
+	term            // the beginning of one
+	operator        // between two terms
+	comparison
+	tagName
+	attributeName
+	attributeValue
+	platformName
+)
+
+// cursor is where somebody types in the text of an audience.
+type cursor struct {
+	wanted    wanted
+	from      int    // where what is typed begins, in bytes
+	prefix    string // what is typed of it
+	attribute string // whose value is wanted
+}
+
+// token is a symbol of the text of an audience: a word, a string without its quotes, or a sign.
+type token struct {
+	text  string
+	kind  byte // 'w' a word, '"' a string, else the sign itself
+	begin int
+	open  bool // it reaches to the end of the text, so it may go on
+}
+
+// tokensOf takes the text apart, leniently, as it is being typed.
+func tokensOf(text string) []token {
+	var out []token
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case unicode.IsSpace(r):
+			i += size
+		case r == '"':
+			var b strings.Builder
+			j := i + 1
+			for j < len(text) && text[j] != '"' {
+				if text[j] == '\\' && j+1 < len(text) {
+					j++
+				}
+				b.WriteByte(text[j])
+				j++
+			}
+			out = append(out, token{b.String(), '"', i, j >= len(text)})
+			i = j + 1
+		case r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			j := i
+			for j < len(text) {
+				r, size := utf8.DecodeRuneInString(text[j:])
+				if r == '.' && strings.EqualFold(text[i:j], "attr") && !valueBefore(out) {
+					break
+				}
+				if r != '_' && r != '-' && r != '.' && !unicode.In(r, unicode.L, unicode.Nd, unicode.M) {
+					break
+				}
+				j += size
+			}
+			out = append(out, token{text[i:j], 'w', i, j == len(text)})
+			i = j
+		case r == '!' && strings.HasPrefix(text[i:], "!="):
+			out = append(out, token{"!=", '=', i, false})
+			i += 2
+		default:
+			out = append(out, token{text[i : i+size], text[i], i, false})
+			i += size
+		}
+	}
+	return out
+}
+
+// valueBefore says whether a value comes next, so that "attr" is no keyword.
+func valueBefore(before []token) bool {
+	return len(before) > 0 && strings.IndexByte(":=.,", before[len(before)-1].kind) >= 0
+}
+
+func (t token) is(words ...string) bool {
+	return t.kind == 'w' && slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, t.text) })
+}
+
+// cursorOf says what is wanted at the end of the text.
+func cursorOf(text string) cursor {
+	tokens := tokensOf(text)
+	c := cursor{from: len(text)}
+	if n := len(tokens); n > 0 && tokens[n-1].open {
+		c.from, c.prefix = tokens[n-1].begin, tokens[n-1].text
+		tokens = tokens[:n-1]
+	}
+	last := func(i int) token { // from the end
+		if i >= len(tokens) {
+			return token{}
+		}
+		return tokens[len(tokens)-1-i]
+	}
+	one, two, three := last(0), last(1), last(2)
+	isAttribute := func(i int) bool { // the token is the name of an attribute
+		name, dot, attr := last(i), last(i+1), last(i+2)
+		return (name.kind == 'w' || name.kind == '"') && dot.kind == '.' && attr.is("attr")
+	}
+	switch {
+	case one.kind == ':' && two.is("tag"):
+		c.wanted = tagName
+	case one.kind == ':' && two.is("platform"):
+		c.wanted = platformName
+	case one.kind == ':':
+	case one.kind == '.' && two.is("attr"):
+		c.wanted = attributeName
+	case one.kind == '=' && isAttribute(1):
+		c.wanted, c.attribute = attributeValue, two.text
+	case isAttribute(0):
+		c.wanted = comparison
+	case one.kind == '(' && two.is("in") && isAttribute(2):
+		c.wanted, c.attribute = attributeValue, three.text
+	case one.kind == ',' || one.kind == '(' && two.is("in"):
+		for i := range tokens { // the list that the comma is in
+			if last(i).kind == '(' {
+				if last(i+1).is("in") && isAttribute(i+2) {
+					c.wanted, c.attribute = attributeValue, last(i+2).text
+				}
+				break
+			}
+		}
+	case one.kind == 0 || one.kind == '(' && !two.is("sample") || one.is("and", "or", "not") && two.kind != ':':
+		c.wanted = term
+	case one.kind == ')' || one.kind == '"' || one.is("all") || one.kind == 'w' && strings.IndexByte(":=,", two.kind) >= 0 && two.kind != 0:
+		c.wanted = operator
+	}
+	if c.from < len(text) && text[c.from] == '"' && (c.wanted == term || c.wanted == operator || c.wanted == comparison) {
+		c.wanted = nothing // a string is none of these
+	}
+	return c
+}
+
+// suggest returns what fits at a cursor.
+func (n *names) suggest(ctx context.Context, v *view, c *cursor) []suggestion {
+	var out []suggestion
+	words := func(list ...string) {
+		for _, w := range list {
+			if strings.HasPrefix(strings.ToLower(w), strings.ToLower(c.prefix)) && w != c.prefix {
+				out = append(out, suggestion{Label: strings.TrimSpace(w), Insert: w})
+			}
+		}
+	}
+	counted := func(all iter.Seq2[string, int64], write func(string) string) {
+		for name, users := range all {
+			if ctx.Err() != nil || len(out) == suggestions {
+				return
+			}
+			out = append(out, suggestion{Label: name, Insert: write(name) + " ", Count: v.N(users)})
+		}
+	}
+	switch c.wanted {
+	case term:
+		words("all ", "tag:", "attr.", "user:", "platform:", "sample(", "not ")
+	case operator:
+		words("and ", "or ")
+	case comparison:
+		words("= ", "!= ", "in (")
+	case platformName:
+		words("apns ", "fcm ")
+	case tagName:
+		if n.tags != nil {
+			counted(n.tags(ctx, c.prefix), writtenTag)
+		}
+	case attributeName:
+		all, err := n.attributes(ctx)
+		if err != nil {
+			return nil
+		}
+		for _, name := range slices.Sorted(maps.Values(all)) {
+			if name != "" && strings.HasPrefix(name, c.prefix) {
+				out = append(out, suggestion{Label: name, Insert: writtenAttribute(name) + " "})
+			}
+		}
+	case attributeValue:
+		if n.values != nil {
+			counted(n.values(ctx, c.attribute, c.prefix), writtenValue)
+		}
+	}
+	return out
+}
+
+// writtenTag is a tag as the text of an audience has it.
+func writtenTag(name string) string { return strings.TrimPrefix(fanfare.Tag(name).String(), "tag:") }
+
+// writtenValue is a value, which is written as a tag is.
+func writtenValue(value string) string { return writtenTag(value) }
+
+// writtenAttribute is an attribute's name as the text of an audience has it.
+func writtenAttribute(name string) string {
+	text := strings.TrimPrefix(fanfare.Attr(name, "x").String(), "attr.")
+	return strings.TrimSuffix(text, ` = "x"`)
+}
