@@ -26,10 +26,10 @@ var (
 
 // world is a server with the page, and people who are connected or have phones.
 type world struct {
-	p     *fanfare.Pusher
-	url   string // of the page, with a slash at its end
-	slow  atomic.Int64 // every sixteenth delivery takes so long
-	n     atomic.Int64
+	p    *fanfare.Pusher
+	url  string       // of the page, with a slash at its end
+	slow atomic.Int64 // every sixteenth delivery takes so long
+	n    atomic.Int64
 }
 
 // Deliver takes as long as the test says, so that there is something to watch.
