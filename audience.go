@@ -3,12 +3,14 @@ package fanfare
 import (
 	"math"
 	"slices"
+	"time"
 
 	"github.com/fanfare-im/fanfare/store"
 )
 
 // Audience says who receives a message: an expression over what is known of
-// users. It is made by [All], [Tag], [Attr], [Users], [Platform] and [Sample],
+// users. It is made by [All], [Tag], [Attr] and the comparisons beside it, [HasAttr], [Users], [Platform], [Language], [TimeZone],
+// [SeenWithin], [RegisteredSince], [RegisteredWithin], [Sample] and [Saved],
 // combined by its methods, written and read as text ([ParseAudience]) or JSON.
 //
 // An Audience is a value that never changes and may be shared freely. The zero
@@ -35,9 +37,39 @@ func Tag(tag string) Audience {
 }
 
 // Attr is the users whose attribute of this name has this value. Where it is
-// used, a name that no attribute has is [ErrUnnamedAttribute].
+// used, a name that no attribute has is [ErrUnnamedAttribute]. Of a number or a date all ways to write it are the same value,
+// and what is no value of the attribute's type is a [*ValueError] there.
 func Attr(name, value string) Audience {
 	return Audience{&store.Expr{Op: store.OpAttr, Name: name, Value: value}}
+}
+
+// AttrLess is the users whose attribute of this name, a number or a date, has a value below this one; see [Pusher.SetAttributeTypes]. Who has
+// no value is in none of the comparisons. Where one is used, an attribute of type [Text], and a value that is not of the
+// attribute's type, are a [*ValueError].
+func AttrLess(name, value string) Audience { return compared(store.OpLess, name, value) }
+
+// AttrAtMost is the users whose attribute has this value or one below; see [AttrLess].
+func AttrAtMost(name, value string) Audience { return compared(store.OpAtMost, name, value) }
+
+// AttrMore is the users whose attribute has a value above this one; see [AttrLess].
+func AttrMore(name, value string) Audience { return compared(store.OpMore, name, value) }
+
+// AttrAtLeast is the users whose attribute has this value or one above; see [AttrLess].
+func AttrAtLeast(name, value string) Audience { return compared(store.OpAtLeast, name, value) }
+
+// AttrBetween is the users whose attribute has a value from low to high, both included; nobody, if low is above
+// high. See [AttrLess].
+func AttrBetween(name, low, high string) Audience {
+	return Audience{&store.Expr{Op: store.OpBetween, Name: name, Value: low, High: high}}
+}
+
+func compared(op store.Op, name, value string) Audience {
+	return Audience{&store.Expr{Op: op, Name: name, Value: value}}
+}
+
+// HasAttr is the users whose attribute of this name has a value, whatever it is.
+func HasAttr(name string) Audience {
+	return Audience{&store.Expr{Op: store.OpHas, Name: name}}
 }
 
 // Users is the users with these IDs. Unknown ones are left out, order and
@@ -51,6 +83,45 @@ func Users(ids ...string) Audience {
 // Platform is the users who have a device on this platform, such as "apns".
 func Platform(platform string) Audience {
 	return Audience{&store.Expr{Op: store.OpPlatform, Value: platform}}
+}
+
+// Language is the users who have a device of this language, or of a narrower one: of "zh" are those with the
+// locales zh, zh-CN and zh_Hant_TW. Upper and lower case are the same, and so are hyphens and underscores.
+func Language(tag string) Audience {
+	return Audience{&store.Expr{Op: store.OpLanguage, Value: store.CanonicalLanguage(tag)}}
+}
+
+// TimeZone is the users who have a device in the time zone of exactly this name, such as "Asia/Shanghai".
+func TimeZone(name string) Audience {
+	return Audience{&store.Expr{Op: store.OpTimeZone, Value: name}}
+}
+
+// SeenWithin is the users who connected on one of the last so many days by UTC, of which today is the first: 1 is today, 7 is today and
+// the six days before. For a push today is the day on which it is accepted. Who has never connected is not in it.
+// Days that are not from 1 to 3,650 are a [*LimitError] where it is used.
+func SeenWithin(days int) Audience {
+	return Audience{&store.Expr{Op: store.OpSeenWithin, Days: clampDays(days)}}
+}
+
+// RegisteredWithin is the users who were registered on one of the last so many days by UTC, counted as for [SeenWithin].
+func RegisteredWithin(days int) Audience {
+	return Audience{&store.Expr{Op: store.OpRegisteredWithin, Days: clampDays(days)}}
+}
+
+// RegisteredSince is the users who were registered on the day of t by UTC, at whatever time, or on a later one.
+func RegisteredSince(t time.Time) Audience {
+	day := max(0, min(t.Unix()/secondsOfDay, lastDay))
+	return Audience{&store.Expr{Op: store.OpRegisteredSince, Days: uint32(day)}}
+}
+
+const (
+	secondsOfDay = 24 * 60 * 60
+	lastDay      = 2932896 // 9999-12-31, which is as far as a date can be written
+)
+
+// clampDays keeps what is below zero, so that the error can say what was given.
+func clampDays(days int) uint32 {
+	return uint32(int32(max(math.MinInt32, min(days, math.MaxInt32))))
 }
 
 // Sample is a random choice of so many percent of all users, to the nearest
@@ -148,15 +219,33 @@ func (a Audience) validate(l Limits) error {
 	return a.expr.Validate()
 }
 
+func validateAttr(e *store.Expr, l Limits) error {
+	err := validateText("attribute name", e.Name, 1, l.NameBytes)
+	if err == nil && e.Op != store.OpHas {
+		err = validateText("attribute value", e.Value, 1, l.ValueBytes)
+	}
+	if err == nil && e.Op == store.OpBetween {
+		err = validateText("attribute value", e.High, 1, l.ValueBytes)
+	}
+	return err
+}
+
 func validateTerm(e *store.Expr, l Limits) error {
 	switch e.Op {
 	case store.OpTag:
 		return validateText("tag", e.Value, 1, l.TagBytes)
-	case store.OpAttr:
-		if err := validateText("attribute name", e.Name, 1, l.NameBytes); err != nil {
-			return err
+	case store.OpAttr, store.OpLess, store.OpAtMost, store.OpMore, store.OpAtLeast, store.OpBetween, store.OpHas:
+		return validateAttr(e, l)
+	case store.OpLanguage:
+		return validateText("language", e.Value, 1, maxFieldBytes)
+	case store.OpTimeZone:
+		return validateText("time zone", e.Value, 1, maxFieldBytes)
+	case store.OpSaved:
+		return checkSavedName(e.Value)
+	case store.OpSeenWithin, store.OpRegisteredWithin:
+		if days := int32(e.Days); days < 1 {
+			return &LimitError{What: "days of an audience, at least", Limit: 1, Got: int64(days)}
 		}
-		return validateText("attribute value", e.Value, 1, l.ValueBytes)
 	case store.OpPlatform:
 		return validateText("platform", e.Value, 1, maxPlatformBytes)
 	case store.OpUsers:

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/fanfare-im/fanfare/store"
@@ -19,6 +21,15 @@ import (
 //	{"users": ["alice", "bob"]}
 //	{"platform": "apns"}
 //	{"sample": {"percent": 10, "salt": "s"}}
+//	{"compare": {"name": "age", "op": "ge", "value": "18"}}
+//	{"between": {"name": "age", "low": "18", "high": "30"}}
+//	{"exists": "city"}
+//	{"language": "zh"}
+//	{"timezone": "Asia/Shanghai"}
+//	{"seen_within": 7}
+//	{"registered_within": 30}
+//	{"registered_since": "2026-01-01"}
+//	{"saved": "vips"}
 //	{"and": [{"tag": "vip"}, {"not": {"platform": "apns"}}]}
 //	{"or": [{"tag": "stock A"}, {"tag": "stock B"}]}
 //
@@ -70,10 +81,25 @@ func appendExpr(b []byte, e *store.Expr) ([]byte, error) {
 	case store.OpTag:
 		b, err = appendString(append(b, `{"tag":`...), e.Value)
 	case store.OpAttr:
-		if b, err = appendString(append(b, `{"attr":{"name":`...), e.Name); err == nil {
-			b, err = appendString(append(b, `,"value":`...), e.Value)
-		}
-		b = append(b, '}')
+		b, err = appendFields(append(b, `{"attr":`...), "name", e.Name, "value", e.Value)
+	case store.OpLess, store.OpAtMost, store.OpMore, store.OpAtLeast:
+		b, err = appendFields(append(b, `{"compare":`...), "name", e.Name, "op", comparisonWord[e.Op], "value", e.Value)
+	case store.OpBetween:
+		b, err = appendFields(append(b, `{"between":`...), "name", e.Name, "low", e.Value, "high", e.High)
+	case store.OpHas:
+		b, err = appendString(append(b, `{"exists":`...), e.Name)
+	case store.OpLanguage:
+		b, err = appendString(append(b, `{"language":`...), e.Value)
+	case store.OpTimeZone:
+		b, err = appendString(append(b, `{"timezone":`...), e.Value)
+	case store.OpSaved:
+		b, err = appendString(append(b, `{"saved":`...), e.Value)
+	case store.OpSeenWithin:
+		b = strconv.AppendInt(append(b, `{"seen_within":`...), int64(int32(e.Days)), 10)
+	case store.OpRegisteredWithin:
+		b = strconv.AppendInt(append(b, `{"registered_within":`...), int64(int32(e.Days)), 10)
+	case store.OpRegisteredSince:
+		b, err = appendString(append(b, `{"registered_since":`...), formatDay(e.Days))
 	case store.OpUsers:
 		b = append(b, `{"users":[`...)
 		for i, id := range e.IDs {
@@ -112,6 +138,23 @@ func appendExprs(b []byte, args []*store.Expr) ([]byte, error) {
 	return append(b, ']'), nil
 }
 
+// comparisonWord is how a comparison is written in JSON, for which package json would escape the signs.
+var comparisonWord = map[store.Op]string{
+	store.OpLess: "lt", store.OpAtMost: "le", store.OpMore: "gt", store.OpAtLeast: "ge",
+}
+
+// appendFields appends an object of keys and values in turn.
+func appendFields(b []byte, fields ...string) ([]byte, error) {
+	for i := 0; i < len(fields); i += 2 {
+		b = append(append(append(b, "{,"[min(i, 1)], '"'), fields[i]...), `":`...)
+		var err error
+		if b, err = appendString(b, fields[i+1]); err != nil {
+			return b, err
+		}
+	}
+	return append(b, '}'), nil
+}
+
 func appendString(b []byte, s string) ([]byte, error) {
 	if !utf8.ValidString(s) {
 		return b, fmt.Errorf("fanfare: audience: %q is %w", s, ErrInvalidText)
@@ -148,6 +191,9 @@ func (r *audienceReader) audience(depth int) (Audience, error) {
 	return a, err
 }
 
+// audienceKeys are what node reads, for a message.
+const audienceKeys = "all, tag, attr, compare, between, exists, users, platform, language, timezone, seen_within, registered_within, registered_since, saved, sample, and, or, not"
+
 func (r *audienceReader) node(key string, depth int) (Audience, error) {
 	switch key {
 	case "all":
@@ -166,6 +212,36 @@ func (r *audienceReader) node(key string, depth int) (Audience, error) {
 	case "platform":
 		s, err := r.string()
 		return Platform(s), err
+	case "compare":
+		return r.compare()
+	case "between":
+		v, err := r.strings("name", "low", "high")
+		return AttrBetween(v[0], v[1], v[2]), err
+	case "exists":
+		s, err := r.string()
+		return HasAttr(s), err
+	case "language":
+		s, err := r.string()
+		return Language(s), err
+	case "timezone":
+		s, err := r.string()
+		return TimeZone(s), err
+	case "saved":
+		s, err := r.string()
+		return Saved(s), err
+	case "seen_within":
+		days, err := r.days()
+		return SeenWithin(days), err
+	case "registered_within":
+		days, err := r.days()
+		return RegisteredWithin(days), err
+	case "registered_since":
+		s, err := r.string()
+		since, is := parseDay(s)
+		if err == nil && !is {
+			err = r.errorf("expected a date such as 2026-01-31, from 1970 on")
+		}
+		return since, err
 	case "sample":
 		return r.sample()
 	case "and":
@@ -176,7 +252,7 @@ func (r *audienceReader) node(key string, depth int) (Audience, error) {
 		a, err := r.audience(depth + 1)
 		return a.Not(), err
 	}
-	return Audience{}, r.errorf("unknown key, expected all, tag, attr, users, platform, sample, and, or, not")
+	return Audience{}, r.errorf("unknown key, expected " + audienceKeys)
 }
 
 func (r *audienceReader) joined(op store.Op, depth int) (Audience, error) {
@@ -191,29 +267,59 @@ func (r *audienceReader) joined(op store.Op, depth int) (Audience, error) {
 }
 
 func (r *audienceReader) attr() (Audience, error) {
-	var name, value string
-	err := r.pair("name", "value", func(key string) (err error) {
-		if key == "name" {
-			name, err = r.string()
-		} else {
-			value, err = r.string()
+	v, err := r.strings("name", "value")
+	return Attr(v[0], v[1]), err
+}
+
+func (r *audienceReader) compare() (Audience, error) {
+	here := len(r.at)
+	v, err := r.strings("name", "op", "value")
+	if err != nil {
+		return Audience{}, err
+	}
+	for op, word := range comparisonWord {
+		if word == v[1] {
+			return compared(op, v[0], v[2]), nil
 		}
+	}
+	r.at = append(r.at[:here], ".op"...)
+	return Audience{}, r.errorf(`expected "lt", "le", "gt" or "ge"`)
+}
+
+func (r *audienceReader) days() (int, error) {
+	t, err := r.dec.Token()
+	if err != nil {
+		return 0, err
+	}
+	n, _ := t.(json.Number)
+	days, err := strconv.ParseUint(n.String(), 10, 31)
+	if err != nil || days < 1 || days > store.MaxDays {
+		return 0, r.errorf("expected a number of days from 1 to %d", store.MaxDays)
+	}
+	return int(days), nil
+}
+
+// strings reads an object that has exactly these keys, whose values are strings.
+func (r *audienceReader) strings(keys ...string) ([]string, error) {
+	values := make([]string, len(keys))
+	err := r.fields(func(key string) (err error) {
+		values[slices.Index(keys, key)], err = r.string()
 		return err
-	})
-	return Attr(name, value), err
+	}, keys...)
+	return values, err
 }
 
 func (r *audienceReader) sample() (Audience, error) {
 	var percent float64
 	var salt string
-	err := r.pair("percent", "salt", func(key string) (err error) {
+	err := r.fields(func(key string) (err error) {
 		if key == "percent" {
 			percent, err = r.percent()
 		} else {
 			salt, err = r.string()
 		}
 		return err
-	})
+	}, "percent", "salt")
 	return Sample(percent, salt), err
 }
 
@@ -230,20 +336,21 @@ func (r *audienceReader) percent() (float64, error) {
 	return v, nil
 }
 
-// pair reads an object that has exactly these two keys.
-func (r *audienceReader) pair(key1, key2 string, read func(key string) error) error {
-	seen := make(map[string]bool, 2)
+// fields reads an object that has exactly these keys.
+func (r *audienceReader) fields(read func(key string) error, keys ...string) error {
+	seen := make(map[string]bool, len(keys))
 	err := r.object(func(key string) error {
 		switch {
-		case key != key1 && key != key2:
-			return r.errorf("unknown key, expected %q and %q", key1, key2)
+		case !slices.Contains(keys, key):
+			last := len(keys) - 1
+			return r.errorf(`unknown key, expected "%s" and %q`, strings.Join(keys[:last], `", "`), keys[last])
 		case seen[key]:
 			return r.errorf("the key is there twice")
 		}
 		seen[key] = true
 		return read(key)
 	})
-	for _, key := range []string{key1, key2} {
+	for _, key := range keys {
 		if err == nil && !seen[key] {
 			err = r.errorf("%q is missing", key)
 		}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
@@ -21,7 +22,7 @@ func sameExpr(a, b *store.Expr) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Op == b.Op && a.Name == b.Name && a.Value == b.Value && a.PPM == b.PPM &&
+	return a.Op == b.Op && a.Name == b.Name && a.Value == b.Value && a.High == b.High && a.PPM == b.PPM && a.Days == b.Days &&
 		slices.Equal(a.IDs, b.IDs) && slices.EqualFunc(a.Args, b.Args, sameExpr)
 }
 
@@ -67,6 +68,31 @@ func TestParseAudience(t *testing.T) {
 		{`sample(33.33333%, "")`, Sample(33.3333, ""), `sample(33.3333%, "")`},
 		{`sample(100%, "")`, Sample(100, ""), ""},
 		{`sample(0.0%, "")`, Sample(0, ""), `sample(0%, "")`},
+		{`attr.age >= 18 and attr.age < 65`, AttrAtLeast("age", "18").And(AttrLess("age", "65")), ""},
+		{`attr.age>=18 and attr.age<=x`, AttrAtLeast("age", "18").And(AttrAtMost("age", "x")), `attr.age >= 18 and attr.age <= "x"`},
+		{`attr."a b">-2.50`, AttrMore("a b", "-2.50"), `attr."a b" > -2.50`},
+		{`attr.t < "-1"`, AttrLess("t", "-1"), `attr.t < -1`},
+		{`attr.t > "- 1" or attr.t > "5 "`, AttrMore("t", "- 1").Or(AttrMore("t", "5 ")), ""},
+		{`attr.t = -5 and attr.t != -6`, Attr("t", "-5").And(Attr("t", "-6").Not()), `attr.t = "-5" and attr.t != "-6"`},
+		{`attr.t in (-5, 6)`, Attr("t", "-5").Or(Attr("t", "6")), `attr.t = "-5" or attr.t = "6"`},
+		{`not attr.age > 5`, AttrMore("age", "5").Not(), ""},
+		{`attr.age between 18 and 30 and tag:a`, AttrBetween("age", "18", "30").And(a), `attr.age between 18 and 30 and tag:"a"`},
+		{`attr.born BETWEEN 1990-01-01 AND "1999-12-31T00:00:00Z"`, AttrBetween("born", "1990-01-01", "1999-12-31T00:00:00Z"),
+			`attr.born between 1990-01-01 and "1999-12-31T00:00:00Z"`},
+		{`attr.city exists`, HasAttr("city"), ""},
+		{`not attr.city Exists or tag:a`, HasAttr("city").Not().Or(a), `not attr.city exists or tag:"a"`},
+		{`attr.between between 1 and 2`, AttrBetween("between", "1", "2"), ""},
+		{`seen within 7 days`, SeenWithin(7), ""},
+		{`SEEN Within 1 Day and registered within 3650days`, SeenWithin(1).And(RegisteredWithin(3650)), `seen within 1 day and registered within 3650 days`},
+		{`registered since 2026-01-01`, RegisteredSince(time.Date(2026, 1, 1, 23, 0, 0, 0, time.UTC)), ""},
+		{`registered since "2026-01-01T01:00:00+02:00"`, RegisteredSince(time.Date(2025, 12, 31, 0, 0, 0, 0, time.UTC)), `registered since 2025-12-31`},
+		{`registered since 1970-01-01`, RegisteredSince(time.Time{}), ""},
+		{`registered since 9999-12-31`, RegisteredSince(time.Unix(1<<40, 0)), ""},
+		{`language:ZH_hant-tw`, Language("zh-Hant-TW"), `language:zh-Hant-TW`},
+		{`language:"x y" or language:zh`, Language("x y").Or(Language("ZH")), ""},
+		{`timezone:"Asia/Shanghai"`, TimeZone("Asia/Shanghai"), ""},
+		{`timezone:UTC`, TimeZone("UTC"), `timezone:"UTC"`},
+		{`saved:vips and not saved:"no one"`, Saved("vips").And(Saved("no one").Not()), `saved:"vips" and not saved:"no one"`},
 		// Precedence.
 		{"tag:a or tag:b and tag:c", a.Or(b.And(c)), `tag:"a" or tag:"b" and tag:"c"`},
 		{"tag:a and tag:b or tag:c", a.And(b).Or(c), `tag:"a" and tag:"b" or tag:"c"`},
@@ -108,7 +134,9 @@ func TestParseAudience(t *testing.T) {
 
 func TestParseAudienceErrors(t *testing.T) {
 	t.Parallel()
-	const aTerm = `a term (all, tag:"…", attr.name = "…", user:"…", platform:name or sample(10%, "…")), "not" or "("`
+	const aTerm = `a term (all, tag:"…", attr.name = "…", attr.name >= …, user:"…", platform:name, language:name, timezone:"…", ` +
+		`seen within 7 days, registered since 2026-01-31, saved:"…" or sample(10%, "…")), "not" or "("`
+	const aComparison = `"=", "!=", "<", "<=", ">", ">=", "in", "between" or "exists"`
 	const escapes = `unknown escape; there are \" \\ \n \r \t \uXXXX and \UXXXXXXXX`
 	for _, tt := range []struct {
 		text    string
@@ -128,10 +156,32 @@ func TestParseAudienceErrors(t *testing.T) {
 		{"attr.tier =", 12, `expected a quoted string or a word after "attr.tier ="`},
 		{"attr.tier = and tag:b", 13, `expected a quoted string or a word after "attr.tier =", found the keyword "and"`},
 		{"tag: and tag:b", 6, `expected a quoted string or a word after "tag:", found the keyword "and"`},
-		{"attr.tier", 10, `expected "=", "!=" or "in" after "attr.tier"`},
+		{"attr.tier", 10, "expected " + aComparison + ` after "attr.tier"`},
 		{"attr.tier == x", 12, `expected a quoted string or a word after "attr.tier =", found "="`},
-		{"attr.tier > 5", 11, `expected "=", "!=" or "in" after "attr.tier", found ">"`},
-		{`attr."home town" is x`, 18, "expected \"=\", \"!=\" or \"in\" after `attr.\"home town\"`, found \"is\""},
+		{"attr.tier ~ 5", 11, "expected " + aComparison + ` after "attr.tier", found "~"`},
+		{`attr."home town" is x`, 18, "expected " + aComparison + " after `attr.\"home town\"`, found \"is\""},
+		{"attr.age >", 11, `expected a quoted string or a word after "attr.age >"`},
+		{"attr.age >=< 5", 12, `expected a quoted string or a word after "attr.age >=", found "<"`},
+		{"attr.age > -x", 12, `expected a quoted string or a word after "attr.age >", found "-"`},
+		{"attr.age > -5@", 14, `"@" cannot stand in a word; write the whole in quotes`},
+		{"attr.age between 1", 19, `expected "and" and the upper bound after "attr.age between 1"`},
+		{"attr.age between 1 or 2", 20, `expected "and" and the upper bound after "attr.age between 1", found the keyword "or"`},
+		{"attr.age between 1 and", 23, `expected a quoted string or a word after "attr.age between 1 and"`},
+		{"seen", 5, `expected "within" after "seen"`},
+		{"seen since 2026-01-01", 6, `expected "within" after "seen", found "since"`},
+		{"seen within days", 13, `expected a number of days from 1 to 3650 after "seen within", found "days"`},
+		{"seen within 0 days", 13, `expected a number of days from 1 to 3650 after "seen within", found "0"`},
+		{"seen within 3651 days", 13, `expected a number of days from 1 to 3650 after "seen within", found "3651"`},
+		{"seen within 99999999999999999999 days", 13, `expected a number of days from 1 to 3650 after "seen within", found "99999999999999999999"`},
+		{"seen within 7 hours", 15, `expected "days" after "seen within 7", found "hours"`},
+		{"registered 2026-01-01", 12, `expected "since" or "within" after "registered", found "2026-01-01"`},
+		{"registered since yesterday", 18, "expected a date such as 2026-01-31, from 1970 on"},
+		{"registered since 2026-13-01", 18, "expected a date such as 2026-01-31, from 1970 on"},
+		{"registered since 1969-12-31", 18, "expected a date such as 2026-01-31, from 1970 on"},
+		{"registered since", 17, `expected a quoted string or a word after "registered since"`},
+		{"language zh", 10, `expected ":" after "language", found "zh"`},
+		{"timezone:Asia/Shanghai", 14, `"/" cannot stand in a word; write the whole in quotes`},
+		{"saved:", 7, `expected a quoted string or a word after "saved:"`},
 		{"attr:tier = x", 5, `expected "." and the attribute's name after "attr", found ":"`},
 		{"attr.tier in gold", 14, `expected "(" after "attr.tier in", found "gold"`},
 		{"attr.tier in ()", 15, "expected at least one value in the list"},
@@ -341,6 +391,18 @@ func TestAudienceValidate(t *testing.T) {
 		{"sample just below", Sample(-1e-300, ""), &LimitError{What: "parts per million of a sample, from 0", Limit: 1_000_000, Got: -1}},
 		{"sample far below", Sample(math.Inf(-1), ""), &LimitError{What: "parts per million of a sample, from 0", Limit: 1_000_000, Got: math.MinInt32}},
 		{"sample of NaN", Sample(math.NaN(), ""), &LimitError{What: "parts per million of a sample, from 0", Limit: 1_000_000, Got: math.MinInt32}},
+		{"comparison", AttrBetween(long(50), long(50), long(50)), nil},
+		{"long upper bound", AttrBetween("x", "1", long(51)), &LimitError{What: "attribute value in bytes", Limit: 50, Got: 51}},
+		{"no bound", AttrLess("x", ""), &LimitError{What: "attribute value in bytes, at least", Limit: 1, Got: 0}},
+		{"long name of any", HasAttr(long(51)), &LimitError{What: "attribute name in bytes", Limit: 50, Got: 51}},
+		{"language", Language(long(255)), nil},
+		{"long language", Language(long(256)), &LimitError{What: "language in bytes", Limit: 255, Got: 256}},
+		{"no time zone", TimeZone(""), &LimitError{What: "time zone in bytes, at least", Limit: 1, Got: 0}},
+		{"long saved", Saved(long(256)), &LimitError{What: "name of an audience in bytes", Limit: 255, Got: 256}},
+		{"days", SeenWithin(1).Or(RegisteredWithin(store.MaxDays)), nil},
+		{"no days", SeenWithin(0), &LimitError{What: "days of an audience, at least", Limit: 1, Got: 0}},
+		{"days below", RegisteredWithin(math.MinInt64), &LimitError{What: "days of an audience, at least", Limit: 1, Got: math.MinInt32}},
+		{"many days", SeenWithin(store.MaxDays + 1), &LimitError{What: "days of an audience", Limit: store.MaxDays, Got: store.MaxDays + 1}},
 		{"wrong within", All().And(Tag("a").Or(Tag(long(51))).Not()), &LimitError{What: "tag in bytes", Limit: 50, Got: 51}},
 		{"deep", deep, &LimitError{What: "nesting of an audience", Limit: store.MaxExprDepth, Got: store.MaxExprDepth + 1}},
 		{"wide", All().Or(wide[2:]...), nil},
@@ -358,7 +420,10 @@ func TestAudienceValidate(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}
 	}
-	for _, a := range []Audience{Tag("\xff"), Attr("\xff", "x"), Attr("x", "\xff"), Users("\xff"), Platform("\xff"), Sample(1, "\xff")} {
+	for _, a := range []Audience{
+		Tag("\xff"), Attr("\xff", "x"), Attr("x", "\xff"), Users("\xff"), Platform("\xff"), Sample(1, "\xff"),
+		AttrMore("\xff", "1"), AttrMore("x", "\xff"), AttrBetween("x", "1", "\xff"), HasAttr("\xff"), Language("\xff"), TimeZone("\xff"), Saved("\xff"),
+	} {
 		if err := a.validate(audienceLimits); !errors.Is(err, ErrInvalidText) {
 			t.Errorf("%s: validate: %v", a, err)
 		}
@@ -388,6 +453,18 @@ func TestAudienceJSON(t *testing.T) {
 		{`{"sample":{"percent":0.0001,"salt":""}}`, Sample(0.0001, "")},
 		{`{"and":[{"tag":"a"},{"or":[{"tag":"b"},{"tag":"c"}]}]}`, Tag("a").And(Tag("b").Or(Tag("c")))},
 		{`{"not":{"and":[{"tag":"a"},{"not":{"tag":"b"}}]}}`, Tag("a").And(Tag("b").Not()).Not()},
+		{`{"compare":{"name":"age","op":"lt","value":"18"}}`, AttrLess("age", "18")},
+		{`{"compare":{"name":"age","op":"le","value":"18"}}`, AttrAtMost("age", "18")},
+		{`{"compare":{"name":"age","op":"gt","value":"18"}}`, AttrMore("age", "18")},
+		{`{"compare":{"name":"age","op":"ge","value":"18"}}`, AttrAtLeast("age", "18")},
+		{`{"between":{"name":"age","low":"18","high":"30"}}`, AttrBetween("age", "18", "30")},
+		{`{"exists":"city"}`, HasAttr("city")},
+		{`{"language":"zh-Hant"}`, Language("zh_HANT")},
+		{`{"timezone":"Asia/Shanghai"}`, TimeZone("Asia/Shanghai")},
+		{`{"seen_within":7}`, SeenWithin(7)},
+		{`{"registered_within":3650}`, RegisteredWithin(3650)},
+		{`{"registered_since":"2026-01-01"}`, RegisteredSince(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))},
+		{`{"saved":"vips"}`, Saved("vips")},
 		{`{"tag":"\"\\\n\u0000中😀�"}`, Tag("\"\\\n\x00中😀\uFFFD")},
 	} {
 		got, err := json.Marshal(tt.want)
@@ -421,6 +498,7 @@ func TestAudienceJSON(t *testing.T) {
 
 func TestAudienceJSONErrors(t *testing.T) {
 	t.Parallel()
+	const keys = "all, tag, attr, compare, between, exists, users, platform, language, timezone, seen_within, registered_within, registered_since, saved, sample, and, or, not"
 	const half = "not valid UTF-8, or half a surrogate pair"
 	for _, tt := range []struct{ json, message string }{
 		{``, "unexpected end of JSON input"},
@@ -432,8 +510,8 @@ func TestAudienceJSONErrors(t *testing.T) {
 		{`"all"`, "expected an object"},
 		{`[]`, "expected an object"},
 		{`{}`, "the object is empty, an audience has one key"},
-		{`{"":1}`, `"": unknown key, expected all, tag, attr, users, platform, sample, and, or, not`},
-		{`{"Tag":"x"}`, `"Tag": unknown key, expected all, tag, attr, users, platform, sample, and, or, not`},
+		{`{"":1}`, `"": unknown key, expected ` + keys},
+		{`{"Tag":"x"}`, `"Tag": unknown key, expected ` + keys},
 		{`{"tag":"x","all":true}`, `"all": a second key beside "tag", an audience has one`},
 		{`{"tag":"x","tag":"x"}`, `"tag": a second key beside "tag", an audience has one`},
 		{`{"all":false}`, `"all": expected true`},
@@ -447,6 +525,17 @@ func TestAudienceJSONErrors(t *testing.T) {
 		{`{"attr":{"value":"a"}}`, `"attr": "name" is missing`},
 		{`{"attr":{"name":"a","value":"b","x":1}}`, `"attr.x": unknown key, expected "name" and "value"`},
 		{`{"attr":{"name":"a","name":"b","value":"c"}}`, `"attr.name": the key is there twice`},
+		{`{"compare":{"name":"a","op":">","value":"b"}}`, `"compare.op": expected "lt", "le", "gt" or "ge"`},
+		{`{"compare":{"name":"a","value":"b"}}`, `"compare": "op" is missing`},
+		{`{"compare":{"name":"a","op":"lt","value":5}}`, `"compare.value": expected a string`},
+		{`{"between":{"name":"a","from":"b"}}`, `"between.from": unknown key, expected "name", "low" and "high"`},
+		{`{"exists":true}`, `"exists": expected a string`},
+		{`{"seen_within":0}`, `"seen_within": expected a number of days from 1 to 3650`},
+		{`{"seen_within":1.5}`, `"seen_within": expected a number of days from 1 to 3650`},
+		{`{"seen_within":"7"}`, `"seen_within": expected a number of days from 1 to 3650`},
+		{`{"registered_within":3651}`, `"registered_within": expected a number of days from 1 to 3650`},
+		{`{"registered_since":"yesterday"}`, `"registered_since": expected a date such as 2026-01-31, from 1970 on`},
+		{`{"registered_since":7}`, `"registered_since": expected a string`},
 		{`{"sample":{"percent":10}}`, `"sample": "salt" is missing`},
 		{`{"sample":{"percent":"10","salt":""}}`, `"sample.percent": expected a number from 0 to 100`},
 		{`{"sample":{"percent":100.1,"salt":""}}`, `"sample.percent": expected a number from 0 to 100`},
@@ -457,7 +546,7 @@ func TestAudienceJSONErrors(t *testing.T) {
 		{`{"or":{"tag":"a"}}`, `"or": expected an array`},
 		{`{"not":[{"tag":"a"}]}`, `"not": expected an object`},
 		{`{"and":[{"tag":"a"},{"not":{"or":[{"tag":"b"},{"tags":"c"}]}}]}`,
-			`"and[1].not.or[1].tags": unknown key, expected all, tag, attr, users, platform, sample, and, or, not`},
+			`"and[1].not.or[1].tags": unknown key, expected ` + keys},
 		{"{\"tag\":\"\xff\"}", half},
 		{`{"tag":"\ud83d"}`, half},
 		{`{"tag":"\ude00"}`, half},
@@ -582,7 +671,8 @@ func audienceGen(depth int) *rapid.Generator[Audience] {
 		rapid.SampledFrom([]string{"and", "OR", "Not", "in", "all", ".", "-", "", "a b", `"`, `\`, "a\nb", "\u202e", "\u0301", "İN", "中文", "😀", "\U000E0001", "\u2028", "<&>"}),
 	)
 	return rapid.Custom(func(t *rapid.T) Audience {
-		kinds := []string{"all", "tag", "attr", "users", "platform", "sample"}
+		kinds := []string{"all", "tag", "attr", "users", "platform", "sample", "compare", "between", "exists", "language", "timezone", "seen", "within", "since", "saved"}
+		values := rapid.OneOf(text, rapid.StringMatching(`-?[0-9]{1,4}([.-][0-9]{1,3})?`))
 		if depth > 0 {
 			kinds = append(kinds, "and", "or", "not", "and", "or", "not", "and", "or")
 		}
@@ -599,6 +689,25 @@ func audienceGen(depth int) *rapid.Generator[Audience] {
 			return Users(rapid.SliceOfN(text, 0, 4).Draw(t, "ids")...)
 		case "platform":
 			return Platform(text.Draw(t, "platform"))
+		case "compare":
+			compare := rapid.SampledFrom([]func(string, string) Audience{AttrLess, AttrAtMost, AttrMore, AttrAtLeast}).Draw(t, "comparison")
+			return compare(text.Draw(t, "name"), values.Draw(t, "value"))
+		case "between":
+			return AttrBetween(text.Draw(t, "name"), values.Draw(t, "low"), values.Draw(t, "high"))
+		case "exists":
+			return HasAttr(text.Draw(t, "name"))
+		case "language":
+			return Language(rapid.OneOf(text, rapid.StringMatching(`[a-zA-Z]{2,3}([-_][a-zA-Z0-9]{1,9}){0,4}`)).Draw(t, "language"))
+		case "timezone":
+			return TimeZone(text.Draw(t, "zone"))
+		case "seen":
+			return SeenWithin(rapid.IntRange(1, store.MaxDays).Draw(t, "days"))
+		case "within":
+			return RegisteredWithin(rapid.IntRange(1, store.MaxDays).Draw(t, "days"))
+		case "since":
+			return RegisteredSince(time.Unix(rapid.Int64Range(-1<<36, 1<<40).Draw(t, "time"), 0))
+		case "saved":
+			return Saved(text.Draw(t, "saved"))
 		case "sample":
 			return Sample(rapid.OneOf(
 				rapid.Float64Range(0, 100),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -33,6 +34,10 @@ func (e *ParseError) Error() string {
 //	attr."home town" != "Wuhan" and attr.tier in ("gold", "platinum")
 //	user:"alice" or user in ("bob", "carol")
 //	(platform:apns or platform:fcm) and sample(10%, "salt")
+//	attr.age >= 18 and attr.age < 65 or attr.born between 1990-01-01 and 1999-12-31
+//	attr.city exists and language:zh and not timezone:"Asia/Shanghai"
+//	seen within 7 days and (registered since 2026-01-01 or registered within 30 days)
+//	saved:"vips" and not tag:muted
 //
 // not binds tightest, then and, then or. Keywords are read in upper and lower
 // case. A string is quoted as in Go, with \" \\ \n \r \t \uXXXX and
@@ -117,6 +122,34 @@ func writeExpr(b *strings.Builder, e *store.Expr, least int) {
 		writeQuoted(b, e.Value)
 	case store.OpAttr:
 		writeAttr(b, e, " = ")
+	case store.OpLess, store.OpAtMost, store.OpMore, store.OpAtLeast:
+		writeAttrName(b, e)
+		b.WriteString(" " + comparisonSign[e.Op] + " ")
+		writeOperand(b, e.Value)
+	case store.OpBetween:
+		writeAttrName(b, e)
+		b.WriteString(" between ")
+		writeOperand(b, e.Value)
+		b.WriteString(" and ")
+		writeOperand(b, e.High)
+	case store.OpHas:
+		writeAttrName(b, e)
+		b.WriteString(" exists")
+	case store.OpLanguage:
+		b.WriteString("language:")
+		writeName(b, e.Value)
+	case store.OpTimeZone:
+		b.WriteString("timezone:")
+		writeQuoted(b, e.Value)
+	case store.OpSaved:
+		b.WriteString("saved:")
+		writeQuoted(b, e.Value)
+	case store.OpSeenWithin:
+		b.WriteString("seen within " + formatDays(e.Days))
+	case store.OpRegisteredWithin:
+		b.WriteString("registered within " + formatDays(e.Days))
+	case store.OpRegisteredSince:
+		b.WriteString("registered since " + formatDay(e.Days))
 	case store.OpUsers:
 		writeUsers(b, e.IDs)
 	case store.OpPlatform:
@@ -153,11 +186,50 @@ func writeJoined(b *strings.Builder, args []*store.Expr, sep string, bind, least
 	}
 }
 
-func writeAttr(b *strings.Builder, e *store.Expr, operator string) {
+// comparisonSign is how a comparison is written in text.
+var comparisonSign = map[store.Op]string{
+	store.OpLess: "<", store.OpAtMost: "<=", store.OpMore: ">", store.OpAtLeast: ">=",
+}
+
+func writeAttrName(b *strings.Builder, e *store.Expr) {
 	b.WriteString("attr.")
 	writeName(b, e.Name)
+}
+
+func writeAttr(b *strings.Builder, e *store.Expr, operator string) {
+	writeAttrName(b, e)
 	b.WriteString(operator)
 	writeQuoted(b, e.Value)
+}
+
+// writeOperand writes a number or a date without quotes.
+func writeOperand(b *strings.Builder, s string) {
+	word := strings.TrimPrefix(s, "-")
+	if word != "" && '0' <= word[0] && word[0] <= '9' && wordLen(word) == len(word) {
+		b.WriteString(s)
+	} else {
+		writeQuoted(b, s)
+	}
+}
+
+func formatDays(days uint32) string {
+	if days == 1 {
+		return "1 day"
+	}
+	return strconv.Itoa(int(int32(days))) + " days"
+}
+
+func formatDay(day uint32) string {
+	return time.Unix(int64(day)*secondsOfDay, 0).UTC().Format(time.DateOnly)
+}
+
+// parseDay reads a date, or the date by UTC of a time.
+func parseDay(s string) (Audience, bool) {
+	t, err := time.Parse(time.DateOnly, s)
+	if err != nil {
+		t, err = time.Parse(time.RFC3339, s)
+	}
+	return RegisteredSince(t), err == nil && t.Unix() >= 0 && t.Unix()/secondsOfDay <= lastDay
 }
 
 func writeUsers(b *strings.Builder, ids []string) {
@@ -342,11 +414,24 @@ func (p *audienceParser) primary() (Audience, error) {
 		return p.user()
 	case "platform":
 		return p.colon(Platform)
+	case "language":
+		return p.colon(Language)
+	case "timezone":
+		return p.colon(TimeZone)
+	case "saved":
+		return p.colon(Saved)
+	case "seen":
+		if !p.keyword("within") {
+			return Audience{}, p.expected(`"within"`)
+		}
+		return p.days(SeenWithin)
+	case "registered":
+		return p.registered()
 	case "sample":
 		return p.sample()
 	}
 	p.term, p.pos = previous, term
-	return Audience{}, p.expected(`a term (all, tag:"…", attr.name = "…", user:"…", platform:name or sample(10%, "…")), "not" or "("`)
+	return Audience{}, p.expected(`a term (all, tag:"…", attr.name = "…", attr.name >= …, user:"…", platform:name, language:name, timezone:"…", seen within 7 days, registered since 2026-01-31, saved:"…" or sample(10%, "…")), "not" or "("`)
 }
 
 // colon reads what follows tag and platform.
@@ -366,15 +451,19 @@ func (p *audienceParser) attr() (Audience, error) {
 	if err != nil {
 		return Audience{}, err
 	}
+	for _, c := range comparisons {
+		if p.symbol(c.sign) {
+			v, err := p.operand()
+			return c.term(name, v), err
+		}
+	}
 	switch {
-	case p.symbol("="):
-		v, err := p.value()
-		return Attr(name, v), err
-	case p.symbol("!="):
-		v, err := p.value()
-		return Attr(name, v).Not(), err
+	case p.keyword("exists"):
+		return HasAttr(name), nil
+	case p.keyword("between"):
+		return p.between(name)
 	case p.keyword("in"):
-		values, err := p.list()
+		values, err := p.list(p.operand)
 		if err != nil {
 			return Audience{}, err
 		}
@@ -387,7 +476,65 @@ func (p *audienceParser) attr() (Audience, error) {
 		}
 		return joinAudiences(store.OpOr, terms), nil
 	}
-	return Audience{}, p.expected(`"=", "!=" or "in"`)
+	return Audience{}, p.expected(`"=", "!=", "<", "<=", ">", ">=", "in", "between" or "exists"`)
+}
+
+// comparisons are the signs behind an attribute, those first that begin with another.
+var comparisons = []struct {
+	sign string
+	term func(name, value string) Audience
+}{
+	{"=", Attr}, {"!=", func(name, value string) Audience { return Attr(name, value).Not() }},
+	{"<=", AttrAtMost}, {"<", AttrLess}, {">=", AttrAtLeast}, {">", AttrMore},
+}
+
+func (p *audienceParser) between(name string) (Audience, error) {
+	low, err := p.operand()
+	if err != nil {
+		return Audience{}, err
+	}
+	if !p.keyword("and") {
+		return Audience{}, p.expected(`"and" and the upper bound`)
+	}
+	high, err := p.operand()
+	return AttrBetween(name, low, high), err
+}
+
+// days reads what follows within.
+func (p *audienceParser) days(term func(int) Audience) (Audience, error) {
+	p.skipSpace()
+	digits := p.text[p.pos:]
+	if i := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		digits = digits[:i]
+	}
+	days, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil || days < 1 || days > store.MaxDays {
+		return Audience{}, p.expected(fmt.Sprintf("a number of days from 1 to %d", store.MaxDays))
+	}
+	if p.pos += len(digits); !p.keyword("days") && !p.keyword("day") {
+		return Audience{}, p.expected(`"days"`)
+	}
+	return term(int(days)), nil
+}
+
+func (p *audienceParser) registered() (Audience, error) {
+	switch {
+	case p.keyword("within"):
+		return p.days(RegisteredWithin)
+	case p.keyword("since"):
+		p.skipSpace()
+		at := p.pos
+		date, err := p.value()
+		if err != nil {
+			return Audience{}, err
+		}
+		since, is := parseDay(date)
+		if !is {
+			return Audience{}, p.errorAt(at, "expected a date such as 2026-01-31, from 1970 on")
+		}
+		return since, nil
+	}
+	return Audience{}, p.expected(`"since" or "within"`)
 }
 
 func (p *audienceParser) user() (Audience, error) {
@@ -396,7 +543,7 @@ func (p *audienceParser) user() (Audience, error) {
 		id, err := p.value()
 		return Users(id), err
 	case p.keyword("in"):
-		ids, err := p.list()
+		ids, err := p.list(p.value)
 		return Users(ids...), err
 	}
 	return Audience{}, p.expected(`":" or "in"`)
@@ -429,7 +576,7 @@ func (p *audienceParser) sample() (Audience, error) {
 }
 
 // list reads values in parentheses; there may be none.
-func (p *audienceParser) list() ([]string, error) {
+func (p *audienceParser) list(value func() (string, error)) ([]string, error) {
 	if !p.symbol("(") {
 		return nil, p.expected(`"("`)
 	}
@@ -438,7 +585,7 @@ func (p *audienceParser) list() ([]string, error) {
 	}
 	var values []string
 	for {
-		v, err := p.value()
+		v, err := value()
 		if err != nil {
 			return nil, err
 		}
@@ -452,6 +599,17 @@ func (p *audienceParser) list() ([]string, error) {
 	}
 }
 
+// operand reads a value of an attribute: one, or a number below zero.
+func (p *audienceParser) operand() (string, error) {
+	p.skipSpace()
+	if rest := p.text[p.pos:]; len(rest) < 2 || rest[0] != '-' || rest[1] < '0' || rest[1] > '9' {
+		return p.value()
+	}
+	p.pos++
+	v, err := p.value()
+	return "-" + v, err
+}
+
 // value reads a quoted string or a word.
 func (p *audienceParser) value() (string, error) {
 	if p.symbol(`"`) {
@@ -463,7 +621,7 @@ func (p *audienceParser) value() (string, error) {
 		return "", p.expected("a quoted string or a word")
 	}
 	p.pos += len(word)
-	if r, _ := utf8.DecodeRuneInString(p.text[p.pos:]); p.pos < len(p.text) && !unicode.IsSpace(r) && !strings.ContainsRune("(),=!", r) {
+	if r, _ := utf8.DecodeRuneInString(p.text[p.pos:]); p.pos < len(p.text) && !unicode.IsSpace(r) && !strings.ContainsRune("(),=!<>", r) {
 		return "", p.errorAt(p.pos, fmt.Sprintf("%s cannot stand in a word; write the whole in quotes", inQuotes(string(r))))
 	}
 	return word, nil

@@ -61,6 +61,16 @@ func (b *Batch) ClearTags(user string) {
 	b.ops = append(b.ops, batchOp{kind: store.OpClearTags, id: user})
 }
 
+// OptOut notes categories that a user wants no messages of; see [Pusher.OptOut].
+func (b *Batch) OptOut(user string, categories ...string) {
+	b.ops = append(b.ops, batchOp{kind: store.OpOptOut, id: user, tags: slices.Clone(categories)})
+}
+
+// OptIn takes that back; see [Pusher.OptIn].
+func (b *Batch) OptIn(user string, categories ...string) {
+	b.ops = append(b.ops, batchOp{kind: store.OpOptIn, id: user, tags: slices.Clone(categories)})
+}
+
 // SetAttributes sets attributes of a user by name; see [Pusher.SetAttributes].
 func (b *Batch) SetAttributes(user string, values map[string]string) {
 	b.ops = append(b.ops, batchOp{kind: store.OpSetAttrs, id: user, attrs: maps.Clone(values)})
@@ -118,8 +128,18 @@ func (l *Limits) op(o *batchOp) (op store.UserOp, err error) {
 		return op, err
 	}
 	op = store.UserOp{Kind: o.kind, ID: o.id}
-	if op.Tags, err = l.tags(o.tags); err != nil {
-		return op, err
+	switch o.kind {
+	case store.OpOptOut, store.OpOptIn:
+		for _, category := range o.tags {
+			if err := validateText("category", category, 1, maxCategoryBytes); err != nil {
+				return op, err
+			}
+		}
+		op.Tags = o.tags
+	default:
+		if op.Tags, err = l.tags(o.tags); err != nil {
+			return op, err
+		}
 	}
 	if op.Attrs, err = l.attributes(o.attrs); err != nil {
 		return op, err

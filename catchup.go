@@ -26,7 +26,7 @@ func (p *presence) catchUp(w *worker) {
 		d.o.hook("catchup:limit", p.id)
 		seqs, err := d.store.PendingOf(d.store.OrdinalAt(l.block, p.low), after, maxUnacked)
 		if err != nil {
-			d.o.Logger.Error("fanfare: read what a user waits for", "error", err)
+			d.fault("read what a user waits for", err)
 			l.mu.Lock()
 			p.queued = false
 			l.settleBusy(p.low)
@@ -115,6 +115,7 @@ func (p *presence) plan(seqs []uint64, limit uint64) (todo []*message, again boo
 		return nil, true
 	}
 	p.setLive(true)
+	d.counts.caughtUp.Add(1)
 	p.queued, p.attempt = false, 0
 	return nil, false
 }
@@ -176,6 +177,8 @@ func (p *presence) deliver(w *worker, todo []*message) {
 		case m.f != nil:
 			if err == nil {
 				m.f.delivered.Add(1)
+				d.counts.delivered.Add(1)
+				d.events.deliveredOne(m.seq, l.block, p.low)
 			} else {
 				d.failed(p, m, err)
 				m.f.failed.Add(1)
@@ -186,6 +189,7 @@ func (p *presence) deliver(w *worker, todo []*message) {
 			failed = m
 			d.messages.release(m)
 		default:
+			d.counts.delivered.Add(1)
 			p.note(w, c, m.seq)
 			d.messages.release(m)
 		}
@@ -327,6 +331,7 @@ func (p *presence) late(m *message, err error) {
 		delete(l.hung, p.low)
 	}
 	if err == nil {
+		l.d.counts.delivered.Add(1)
 		p.handed(m.seq)
 	} else {
 		p.forgetUnacked(m.seq)

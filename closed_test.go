@@ -24,6 +24,8 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"AddTags":           func() error { return p.AddTags(ctx, "a", "t") },
 		"Apply":             func() error { var b Batch; b.AddTags("a", "t"); return p.Apply(ctx, &b) },
 		"AttributeNames":    func() error { _, err := p.AttributeNames(ctx); return err },
+		"AttributeTypes":    func() error { _, err := p.AttributeTypes(ctx); return err },
+		"AttributeValues":   func() error { return onlyError(p.AttributeValues(ctx, "tier", "")) },
 		"Attributes":        func() error { _, err := p.Attributes(ctx, "a"); return err },
 		"Backup":            func() error { return p.Backup(ctx, io.Discard) },
 		"Check":             func() error { return p.Check(ctx) },
@@ -33,11 +35,16 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Connect":           func() error { _, err := p.Connect(ctx, "a"); return err },
 		"Count":             func() error { _, err := p.Count(ctx, All()); return err },
 		"Connected":         func() error { _, err := p.Connected(ctx, "a"); return err },
+		"DeleteAudience":    func() error { return p.DeleteAudience(ctx, "saved") },
 		"Drain":             func() error { return p.Drain(ctx) },
 		"Devices":           func() error { _, err := p.Devices(ctx, "a"); return err },
 		"Import":            func() error { _, err := p.Import(ctx, oneUser, nil); return err },
+		"Languages":         func() error { return onlyError(p.Languages(ctx)) },
 		"Members":           func() error { return onlyError(p.Members(ctx, All())) },
+		"OptIn":             func() error { return p.OptIn(ctx, "a", "c") },
+		"OptOut":            func() error { return p.OptOut(ctx, "a", "c") },
 		"Online":            nil,
+		"Opened":            func() error { return p.Opened(ctx, "a", taskID) },
 		"Pending":           func() error { return onlyError(p.Pending(ctx, "a")) },
 		"Plan":              func() error { _, err := p.Plan(ctx, Plan{Message: Message{To: All()}}); return err },
 		"Planned":           func() error { _, err := p.Planned(ctx, "plan-0000000000000001"); return ignoreUnknownPlan(err) },
@@ -48,13 +55,19 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"RemoveAttributes":  func() error { return p.RemoveAttributes(ctx, "a", "tier") },
 		"RemoveDevice":      func() error { return p.RemoveDevice(ctx, "a", "apns", "t") },
 		"RemoveTags":        func() error { return p.RemoveTags(ctx, "a", "t") },
+		"SaveAudience":      func() error { return p.SaveAudience(ctx, "saved", All()) },
+		"SavedAudience":     func() error { _, err := p.SavedAudience(ctx, "saved"); return err },
+		"SavedAudiences":    func() error { return onlyError(p.SavedAudiences(ctx)) },
+		"SetAttributeTypes": func() error { return p.SetAttributeTypes(ctx, map[int]AttributeType{1: Number(2)}) },
 		"SetAttributeNames": func() error { return p.SetAttributeNames(ctx, map[int]string{0: "tier"}) },
 		"SetAttributes":     func() error { return p.SetAttributes(ctx, "a", map[string]string{"tier": "x"}) },
 		"Stats":             func() error { _, err := p.Stats(ctx); return err },
+		"TagNames":          func() error { return onlyError(p.TagNames(ctx, "")) },
 		"Tags":              func() error { _, err := p.Tags(ctx, "a"); return err },
 		"Task":              func() error { _, err := p.Task(ctx, taskID); return err },
 		"TaskOfKey":         func() error { _, err := p.TaskOfKey(ctx, "", "k"); return err },
 		"Tasks":             func() error { return onlyError(p.Tasks(ctx)) },
+		"TimeZones":         func() error { return onlyError(p.TimeZones(ctx)) },
 		"Unregister":        func() error { return p.Unregister(ctx, "a") },
 		"User":              func() error { _, err := p.User(ctx, "a"); return err },
 		"Withdraw":          func() error { return p.Withdraw(ctx, taskID) },
@@ -207,15 +220,23 @@ func afterClose(t *testing.T, how string) {
 func TestIteratorsAndClose(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	for _, of := range []string{"Members", "Pending", "Tasks", "Import"} {
+	for _, of := range []string{"Members", "Pending", "Tasks", "Import", "TagNames", "SavedAudiences"} {
 		t.Run(of, func(t *testing.T) {
 			t.Parallel()
 			p := testPusher(t, t.TempDir(), Options{blockBits: 4})
 			var b Batch
 			for i := range 40 {
 				b.Register(fmt.Sprint(i))
+				for k := range 10 {
+					b.AddTags(fmt.Sprint(i), fmt.Sprint(10*i+k))
+				}
 			}
 			must(t, p.Apply(ctx, &b))
+			if of == "SavedAudiences" {
+				for i := range 200 {
+					must(t, p.SaveAudience(ctx, fmt.Sprint(i), All()))
+				}
+			}
 			for range maxUnacked + 40 {
 				mustTask(t, p, Message{To: Users("0"), Lifetime: time.Hour})
 			}
@@ -228,6 +249,10 @@ func TestIteratorsAndClose(t *testing.T) {
 				err = closeWithin(p.Pending(ctx, "0"), closeOnce)
 			case "Tasks":
 				err = closeWithin(p.Tasks(ctx), closeOnce)
+			case "TagNames":
+				err = closeWithin(p.TagNames(ctx, ""), closeOnce)
+			case "SavedAudiences":
+				err = closeWithin(p.SavedAudiences(ctx), closeOnce)
 			case "Import":
 				stats, e := p.Import(ctx, func(yield func(User, error) bool) {
 					for i := 0; ; i++ { // without an end

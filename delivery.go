@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -39,6 +40,8 @@ type delivery struct {
 	owed      []*store.OnlineDone // of flights that have landed, but the commit failed
 
 	hasUnsaved atomic.Bool
+	counts     counters
+	events     *events // nil without hooks that are told by it
 
 	endedMu sync.Mutex
 	ended   map[uint64]struct{} // with client acks: tasks that ended lately, whose acks nobody waits for
@@ -97,6 +100,11 @@ func (d *delivery) eachLane(f func(*lane)) {
 
 // Accepted starts the fan-out of a push.
 func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.BlockSet) {
+	d.counts.accepted.Add(1)
+	d.events.accepted(t.Seq)
+	if len(audience) == 0 {
+		return
+	}
 	f := &flight{d: d, seq: t.Seq, done: make(chan struct{})}
 	if t.Expires == t.Accepted {
 		f.message = newMessage(m)
@@ -133,6 +141,8 @@ func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.Bl
 
 // Received takes users who have a message out of what is under way.
 func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
+	d.events.delivered(seq, block, low)
+	d.events.changed(seq)
 	l := d.laneOf(block)
 	if l == nil {
 		return
@@ -166,6 +176,12 @@ func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
 // CaughtUp does the same for one user and several messages, whose sequences ascend.
 func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64) {
 	block, low := d.store.Block(ordinal)
+	if d.events != nil {
+		for _, seq := range seqs {
+			d.events.deliveredOne(seq, block, low)
+			d.events.changed(seq)
+		}
+	}
 	l := d.laneOf(block)
 	if l == nil {
 		return
@@ -210,10 +226,15 @@ func (d *delivery) unackedThrough(ordinal uint32, through uint64) (seqs []uint64
 }
 
 // Ended stops a message wherever it is under way.
-func (d *delivery) Ended(seq uint64, _ store.Reason) {
+func (d *delivery) Ended(seq uint64, r store.Reason) {
 	d.messages.end(seq)
-	if f := d.flight(seq); f != nil && f.fleeting() {
-		f.message.ended.Store(true)
+	f := d.flight(seq)
+	again := f != nil && f.fleeting() && f.message.ended.Swap(true)
+	switch {
+	case r == store.Expired:
+		d.events.expired(seq)
+	case r == store.Withdrawn && !again:
+		d.events.withdrawn(seq)
 	}
 	d.phones.end(seq)
 	if d.clientAcks {
@@ -233,8 +254,25 @@ func (d *delivery) Ended(seq uint64, _ store.Reason) {
 	}
 }
 
+// Finished counts those whom a task that is over did not reach.
+func (d *delivery) Finished(seq uint64, p store.Progress) {
+	d.counts.expired.Add(p.Expired)
+	d.counts.withdrawn.Add(p.Withdrawn)
+	d.events.finished(seq)
+}
+
+// Opened counts who has opened a message.
+func (d *delivery) Opened(seq uint64, _ uint16, low *roaring.Bitmap) {
+	d.counts.opened.Add(int64(low.GetCardinality()))
+	d.events.changed(seq)
+}
+
 // Unregistered takes a user offline who is not known any more.
-func (d *delivery) Unregistered(ordinal uint32) {
+func (d *delivery) Unregistered(ordinal uint32, seqs []uint64) {
+	d.counts.gone.Add(int64(len(seqs)))
+	for _, seq := range seqs {
+		d.events.changed(seq)
+	}
 	d.unregistered.Add(1) // before who connects now could be overlooked below
 	block, low := d.store.Block(ordinal)
 	l := d.laneOf(block)
@@ -254,8 +292,22 @@ func (d *delivery) Unregistered(ordinal uint32) {
 	}
 }
 
+// fault reports what failed in the background.
+func (d *delivery) fault(what string, err error, attrs ...any) {
+	d.o.Logger.Error("fanfare: "+what, append(attrs, "error", err)...)
+	d.counts.errors.Add(1)
+	d.events.failed(fmt.Errorf("fanfare: %s: %w", what, err))
+}
+
+// storeFailed reports what failed in the store, which is in the log.
+func (d *delivery) storeFailed(err error) {
+	d.counts.errors.Add(1)
+	d.events.failed(err)
+}
+
 // failed reports a delivery that failed.
 func (d *delivery) failed(p *presence, m *message, err error) {
+	d.counts.failed.Add(1)
 	d.o.Logger.Debug("fanfare: delivery failed", "user", p.id, "message", m.m.ID, "error", err)
 	if d.o.Hooks.Failed != nil {
 		d.o.Hooks.Failed(p.id, m.m.ID, err)

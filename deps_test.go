@@ -60,8 +60,9 @@ func TestHeavyDependencies(t *testing.T) {
 		"cloud.google.com":       {"./transport/fcm"},
 		"google.golang.org/grpc": {"./transport/fcm"},
 		"github.com/sideshow":    {"./transport/apns"},
+		"github.com/prometheus":  {"./metrics"},
 	}
-	for _, pkg := range []string{".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest"} {
+	for _, pkg := range []string{".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest", "./rest", "./metrics"} {
 		deps := goList(t, "-deps", pkg)
 		for tree, may := range heavy {
 			reaches := slices.ContainsFunc(deps, func(dep string) bool { return within(dep, tree) })
@@ -90,6 +91,7 @@ func TestImportsPointDownward(t *testing.T) {
 		"./transport/fcm/fcmtest":       {},
 		"./rest":                        {"", "transport", "rest/usersig"},
 		"./schedule":                    {""},
+		"./metrics":                     {""},
 		"./rest/usersig":                {},
 		"./examples/quickstart":         {"", "transport", "internal/cities"},
 		"./examples/phones":             {"", "transport", "transport/apns", "transport/apns/apnstest", "transport/fcm", "transport/fcm/fcmtest"},

@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"github.com/fanfare-im/fanfare/store"
@@ -40,6 +41,18 @@ func (p *Pusher) RemoveDevice(ctx context.Context, user, platform, token string)
 func (p *Pusher) Devices(ctx context.Context, user string) ([]Device, error) {
 	u, err := p.User(ctx, user)
 	return u.Devices, err
+}
+
+// Languages yields the languages in use, each with the number of users who have a device of that language or a narrower one:
+// who has one of zh-Hant-TW counts for zh, zh-Hant and zh-Hant-TW. They are in the order of their bytes. An error ends the iteration.
+func (p *Pusher) Languages(ctx context.Context) iter.Seq2[NameCount, error] {
+	return p.counted(ctx, func() iter.Seq2[store.Named, error] { return p.store.Languages() })
+}
+
+// TimeZones yields the time zones in use, each with the number of users who have a device there, in the order of their bytes. An
+// error ends the iteration.
+func (p *Pusher) TimeZones(ctx context.Context) iter.Seq2[NameCount, error] {
+	return p.counted(ctx, func() iter.Seq2[store.Named, error] { return p.store.TimeZones() })
 }
 
 func deviceOf(d store.Device) Device {

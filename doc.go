@@ -31,9 +31,10 @@
 //
 // # Audiences
 //
-// An [Audience] is an expression: [All], [Tag], [Attr], [Users], [Platform] and
-// [Sample], combined with And, Or and Not. It has a text form ([ParseAudience])
-// and a JSON form. [Pusher.Count] and [Pusher.Members] tell whom it means now.
+// An [Audience] is an expression: [All], [Tag], [Attr], comparisons of numbers and
+// dates ([Pusher.SetAttributeTypes], [AttrLess]), [Language], [SeenWithin], [Users], [Sample] and others,
+// combined with And, Or and Not. It has a text form ([ParseAudience])
+// and a JSON form, and may be saved under a name ([Pusher.SaveAudience]). [Pusher.Count] and [Pusher.Members] tell whom it means now.
 //
 // # Pushing
 //

@@ -15,6 +15,10 @@ var (
 	ErrUnknownUser = store.ErrUnknownUser
 	// ErrUnnamedAttribute: no slot has this attribute name.
 	ErrUnnamedAttribute = store.ErrUnnamedAttribute
+	// ErrUnknownAudience: no audience is saved under this name, or none any more.
+	ErrUnknownAudience = store.ErrUnknownAudience
+	// ErrAudienceCycle: a saved audience contains itself, by way of others that it has in it.
+	ErrAudienceCycle = errors.New("fanfare: a saved audience contains itself")
 	// ErrNoAudience: the zero Audience, or one made from it. Nobody is pushed by accident.
 	ErrNoAudience = store.ErrNoAudience
 	// ErrInvalidText: an ID, tag, name or value is not valid UTF-8.
@@ -73,6 +77,12 @@ func (e *NotificationError) Error() string {
 
 // Unwrap returns the transport's error.
 func (e *NotificationError) Unwrap() error { return e.Err }
+
+// ValueError says that a value is not of its attribute's type, or that an attribute is compared that has no order: it is [Text].
+type ValueError = store.ValueError
+
+// TypeInUseError says that an attribute slot has values, so that its type cannot change.
+type TypeInUseError = store.TypeInUseError
 
 // DuplicateNameError says that an attribute name would stand for two slots.
 type DuplicateNameError = store.DuplicateNameError

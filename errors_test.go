@@ -75,8 +75,11 @@ func TestUnnamedAttribute(t *testing.T) {
 			},
 		}
 		inTurn(askAudience, func(method string, ask func(*Pusher, Audience) error) {
-			list = append(list, refusal{name: method, alone: func(p *Pusher) error { return ask(p, All().Or(Attr(name, "x").Not())) }})
+			for _, a := range []Audience{Attr(name, "x"), AttrLess(name, "1"), AttrBetween(name, "1", "2"), HasAttr(name)} {
+				list = append(list, refusal{name: method, alone: func(p *Pusher) error { return ask(p, All().Or(a.Not())) }})
+			}
 		})
+		list = append(list, refusal{name: "AttributeValues", alone: func(p *Pusher) error { return onlyError(p.AttributeValues(ctx, name, "")) }})
 		for _, r := range list {
 			r.name, r.is, r.late = r.name+" of "+name, ErrUnnamedAttribute, true
 			r.check(t, p)
@@ -110,7 +113,8 @@ func TestInvalidText(t *testing.T) {
 			r := f.refusal("not UTF-8", bad, LimitError{}, ErrInvalidText)
 			r.check(t, p)
 		}
-		for _, a := range []Audience{Tag(bad), Attr(bad, "x"), Attr("tier", bad), Platform(bad), Users("alice", bad), Sample(1, bad)} {
+		for _, a := range []Audience{Tag(bad), Attr(bad, "x"), Attr("tier", bad), Platform(bad), Users("alice", bad), Sample(1, bad), AttrMore(bad, "1"), AttrMore("tier", bad),
+			AttrBetween("tier", "1", bad), HasAttr(bad), Language(bad), TimeZone(bad), Saved(bad)} {
 			inTurn(askAudience, func(method string, ask func(*Pusher, Audience) error) {
 				r := refusal{name: "audience of " + method, is: ErrInvalidText, alone: func(p *Pusher) error { return ask(p, a.Or(All())) }}
 				r.check(t, p)
@@ -136,6 +140,7 @@ func TestUnknownTask(t *testing.T) {
 			"Withdraw":   func(p *Pusher) error { return p.Withdraw(ctx, id) },
 			"Ack":        func(p *Pusher) error { return p.Ack(ctx, "alice", id) },
 			"AckThrough": func(p *Pusher) error { return p.AckThrough(ctx, "alice", id) },
+			"Opened":     func(p *Pusher) error { return p.Opened(ctx, "alice", id) },
 		} {
 			r := refusal{name: fmt.Sprintf("%s of %q", name, id), is: ErrUnknownTask, alone: call}
 			r.check(t, p)
@@ -184,9 +189,12 @@ func TestContextEnded(t *testing.T) {
 		"Register":          func(p *Pusher) error { return p.Register(ctx, "new") },
 		"AddTags":           func(p *Pusher) error { return p.AddTags(ctx, "alice", "new") },
 		"SetAttributeNames": func(p *Pusher) error { return p.SetAttributeNames(ctx, map[int]string{0: "new"}) },
+		"SetAttributeTypes": func(p *Pusher) error { return p.SetAttributeTypes(ctx, map[int]AttributeType{5: Date}) },
+		"SaveAudience":      func(p *Pusher) error { return p.SaveAudience(ctx, "new", All()) },
 		"Withdraw":          func(p *Pusher) error { return p.Withdraw(ctx, id) },
 		"Ack":               func(p *Pusher) error { return p.Ack(ctx, "alice", id) },
 		"AckThrough":        func(p *Pusher) error { return p.AckThrough(ctx, "alice", id) },
+		"Opened":            func(p *Pusher) error { return p.Opened(ctx, "alice", id) },
 		"Connect":           func(p *Pusher) error { _, err := p.Connect(ctx, "new"); return err },
 		"Import": func(p *Pusher) error {
 			_, err := p.Import(ctx, func(yield func(User, error) bool) { yield(User{ID: "new"}, nil) }, nil)

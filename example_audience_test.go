@@ -1,6 +1,7 @@
 package fanfare_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,35 @@ func ExampleParseAudience() {
 	fmt.Println(a)
 	// Output:
 	// (attr.tier = "gold" or attr.tier = "platinum") and not (tag:"muted" or platform:apns)
+}
+
+// An attribute that is a number or a date has an order. What people often ask for is saved under a name.
+func ExamplePusher_SetAttributeTypes() {
+	ctx := context.Background()
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	check(p.SetAttributeNames(ctx, map[int]string{0: "age", 1: "born"}))
+	check(p.SetAttributeTypes(ctx, map[int]fanfare.AttributeType{0: fanfare.Number(0), 1: fanfare.Date}))
+	check(p.Register(ctx, "alice", "bob", "carol"))
+	check(p.SetAttributes(ctx, "alice", map[string]string{"age": "30", "born": "1996-03-08"}))
+	check(p.SetAttributes(ctx, "bob", map[string]string{"age": "17"}))
+	check(p.SaveAudience(ctx, "adults", fanfare.AttrAtLeast("age", "18")))
+
+	for _, text := range []string{`saved:adults`, `attr.age between 10 and 20`, `attr.born < 2000-01-01`, `not attr.age exists`, `seen within 7 days`} {
+		a, err := fanfare.ParseAudience(text)
+		check(err)
+		n, err := p.Count(ctx, a)
+		check(err)
+		fmt.Println(n, a)
+	}
+	fmt.Println(p.SetAttributes(ctx, "carol", map[string]string{"age": "unknown"}))
+	// Output:
+	// 1 saved:"adults"
+	// 1 attr.age between 10 and 20
+	// 1 attr.born < 2000-01-01
+	// 1 not attr.age exists
+	// 0 seen within 7 days
+	// fanfare: attribute "age": "unknown" is not a whole number of at most 18 digits
 }
 
 // A mistake is reported with its place, which here is pointed at.

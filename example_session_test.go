@@ -143,6 +143,37 @@ func ExampleHooks() {
 	// received: Hello
 }
 
+// Delivered says of many users in one call that they have a message, and who they are if asked to.
+func ExampleHooks_delivered() {
+	online, over := new(transporttest.Recorder), make(chan struct{})
+	p, done := temporary(fanfare.Options{
+		Online: online,
+		Hooks: fanfare.Hooks{
+			Delivered: func(e fanfare.DeliveredEvent) {
+				for user, err := range e.Users() {
+					check(err)
+					fmt.Println(user, "has it")
+				}
+			},
+			Finished: func(e fanfare.TaskEvent) {
+				fmt.Println(e.Progress.Delivered, "of", e.Progress.Total, "have it, for", e.Task.Info().To)
+				close(over)
+			},
+		},
+	})
+	defer done()
+	ctx := context.Background()
+	session, err := p.Connect(ctx, "alice")
+	check(err)
+	defer session.Close()
+	_, err = p.Push(ctx, fanfare.Message{Body: []byte("Hello"), To: fanfare.Users("alice"), Lifetime: week})
+	check(err)
+	<-over
+	// Output:
+	// alice has it
+	// 1 of 1 have it, for user:"alice"
+}
+
 // A function is a transport.
 func ExampleOptions() {
 	p, done := temporary(fanfare.Options{

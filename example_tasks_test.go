@@ -35,6 +35,24 @@ func ExampleTask_Wait() {
 	// 1 delivered, 1 failed, 1 not there
 }
 
+// Who opens a message, on the phone say, counts once, and has not acknowledged it by that.
+func ExamplePusher_Opened() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	task, err := p.Push(ctx, fanfare.Message{Body: []byte("An offer"), To: fanfare.All(), Lifetime: week})
+	check(err)
+	for range 2 {
+		check(p.Opened(ctx, "alice", task.ID))
+	}
+	progress, err := task.Progress()
+	check(err)
+	fmt.Println(progress.Opened, "opened it,", progress.Pending, "wait for it")
+	// Output:
+	// 1 opened it, 2 wait for it
+}
+
 // Each user of the audience counts in exactly one of the figures.
 func ExampleTask_Progress() {
 	p, done := temporary(fanfare.Options{})

@@ -169,7 +169,7 @@ func (l *lane) start(f *flight) *run {
 		} else {
 			var err error
 			if audience, err = l.d.store.Pending(l.block, f.seq); err != nil {
-				l.d.o.Logger.Error("fanfare: read pending", "block", l.block, "error", err)
+				l.d.fault("read pending", err, "block", l.block)
 			}
 		}
 	}
@@ -388,6 +388,10 @@ func (l *lane) commit(r *run) {
 	r.delivered, r.since = r.delivered[:0], l.d.pool.clock()
 	if low.IsEmpty() {
 		return
+	}
+	l.d.counts.delivered.Add(int64(low.GetCardinality()))
+	if r.f.fleeting() {
+		l.d.events.delivered(r.f.seq, l.block, low)
 	}
 	if l.d.clientAcks || r.f.fleeting() {
 		l.applied(r, low)

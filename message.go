@@ -33,10 +33,14 @@ type message struct {
 	refs    int     // under messages.mu
 	loaded  chan struct{}
 	err     error // of loading it
+
+	fill   Fill
+	parsed sync.Once
+	filled *filler
 }
 
 func newMessage(m *store.Message) *message {
-	return &message{seq: m.Seq, m: transportMessage(m), note: m.Note, expires: m.Expires}
+	return &message{seq: m.Seq, m: transportMessage(m), note: m.Note, expires: m.Expires, fill: Fill(m.Fill)}
 }
 
 func transportMessage(m *store.Message) *transport.Message {
@@ -117,9 +121,9 @@ func (c *messages) ready(m *message, load bool) (*message, error) {
 		s, err := c.d.store.Message(m.seq)
 		m.err = err
 		if err != nil {
-			c.d.o.Logger.Error("fanfare: read message", "sequence", m.seq, "error", err)
+			c.d.fault("read message", err, "sequence", m.seq)
 		} else if s != nil {
-			m.m, m.note, m.expires = transportMessage(s), s.Note, s.Expires
+			m.m, m.note, m.expires, m.fill = transportMessage(s), s.Note, s.Expires, Fill(s.Fill)
 		}
 		close(m.loaded)
 	} else {

@@ -33,6 +33,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		"batch":      do(m.batch),
 		"import":     do(m.importUsers),
 		"names":      do(m.names),
+		"save":       do(m.save),
 		"push":       do(m.push),
 		"push 2":     do(m.push),
 		"push 3":     do(m.push),
@@ -45,6 +46,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		"health":     do(m.setHealth),
 		"ack":        do(m.ack),
 		"ack 2":      do(m.ack),
+		"opened":     do(m.opened),
 		"time":       do(func() { m.pass(); m.settle() }),
 		"checkpoint": do(func() { m.must(m.p.store.Checkpoint(m.ctx), "checkpoint") }),
 		"check":      do(m.check),
@@ -76,8 +78,12 @@ func (m *modelRun) tags() []string {
 
 func (m *modelRun) attrs() map[string]string {
 	// Mostly names that there are.
-	names := []string{"tier", "city", "tier", "city", "tier", "city", "size", "nothing"}
-	return rapid.MapOfN(rapid.SampledFrom(names), rapid.SampledFrom(modelValues), 1, 2).Draw(m.T, "attributes")
+	names := []string{"tier", "city", "tier", "city", "tier", "city", "age", "age", "age", "size", "nothing"}
+	attrs := rapid.MapOfN(rapid.SampledFrom(names), rapid.SampledFrom(modelValues), 1, 2).Draw(m.T, "attributes")
+	if _, has := attrs["age"]; has {
+		attrs["age"] = rapid.SampledFrom([]string{"-2.5", "0", "07", "1.0", "3", "300", "-1", "2.25", "old"}).Draw(m.T, "age")
+	}
+	return attrs
 }
 
 func (m *modelRun) devices() []Device {
@@ -86,6 +92,8 @@ func (m *modelRun) devices() []Device {
 			Platform: rapid.SampledFrom([]string{"apns", "fcm"}).Draw(t, "platform"),
 			Token:    rapid.SampledFrom([]string{"t1", "t2", "t3", "t4"}).Draw(t, "token"),
 			Topic:    rapid.SampledFrom([]string{"", "app"}).Draw(t, "topic"),
+			Locale:   rapid.SampledFrom([]string{"", "zh", "ZH_hant-TW", "de_CH"}).Draw(t, "locale"),
+			TimeZone: rapid.SampledFrom([]string{"", "UTC", "Asia/Shanghai"}).Draw(t, "zone"),
 		}
 	}), 1, 2).Draw(m.T, "devices")
 }
@@ -107,7 +115,7 @@ func (m *modelRun) op() modelOp {
 	case store.OpSetAttrs:
 		o.attrs = m.attrs()
 	case store.OpRemoveAttrs:
-		o.names = []string{rapid.SampledFrom(modelNames[:3]).Draw(m.T, "name")}
+		o.names = []string{rapid.SampledFrom([]string{"tier", "city", "age", "size"}).Draw(m.T, "name")}
 	case store.OpPutDevices:
 		o.devices = m.devices()
 	case store.OpRemoveDevices:
@@ -201,7 +209,17 @@ func (m *modelRun) change(ops []modelOp, call func() error) int {
 func (m *modelRun) sameError(err, want error, what string) {
 	m.Helper()
 	var limit *LimitError
-	if want == nil && err != nil || want == errModelLimit && !errors.As(err, &limit) || want != nil && want != errModelLimit && !errors.Is(err, want) {
+	var value *ValueError
+	same := errors.Is(err, want)
+	switch want {
+	case nil:
+		same = err == nil
+	case errModelLimit:
+		same = errors.As(err, &limit)
+	case errModelValue:
+		same = errors.As(err, &value)
+	}
+	if !same {
 		m.Fatalf("%s: %v, not %v", what, err, want)
 	}
 }
@@ -283,9 +301,9 @@ func (m *modelRun) rename(names map[int]string) {
 }
 
 func (m *modelRun) audience(depth int) Audience {
-	kind := rapid.IntRange(0, 8).Draw(m.T, "audience")
-	if depth == 0 {
-		kind %= 6
+	kind := rapid.IntRange(0, 15).Draw(m.T, "audience")
+	if depth <= 0 && kind > 5 && kind < 9 || depth < 0 && kind == 15 {
+		kind -= 3
 	}
 	others := func() (list []Audience) {
 		for range rapid.IntRange(1, 2).Draw(m.T, "terms") {
@@ -299,7 +317,7 @@ func (m *modelRun) audience(depth int) Audience {
 	case 1:
 		return Tag(rapid.SampledFrom(modelTags).Draw(m.T, "tag"))
 	case 2:
-		names := []string{"tier", "tier", "city", "city", "tier", "city", "tier", "city", "size", "nothing"}
+		names := []string{"tier", "tier", "city", "city", "age", "city", "tier", "age", "size", "nothing"}
 		return Attr(rapid.SampledFrom(names).Draw(m.T, "name"), rapid.SampledFrom(modelValues).Draw(m.T, "value"))
 	case 3:
 		var ids []string
@@ -311,12 +329,52 @@ func (m *modelRun) audience(depth int) Audience {
 		return Platform(rapid.SampledFrom([]string{"apns", "fcm", "none"}).Draw(m.T, "platform"))
 	case 5:
 		return Sample(rapid.SampledFrom([]float64{0, 10, 33.3, 50, 99.9999, 100}).Draw(m.T, "percent"), rapid.SampledFrom([]string{"", "a", "b"}).Draw(m.T, "salt"))
+	case 9:
+		compare := rapid.SampledFrom([]func(string, string) Audience{AttrLess, AttrAtMost, AttrMore, AttrAtLeast}).Draw(m.T, "comparison")
+		return compare("age", modelBounds.Draw(m.T, "bound"))
+	case 10:
+		return AttrBetween("age", modelBounds.Draw(m.T, "low"), modelBounds.Draw(m.T, "high"))
+	case 11:
+		return HasAttr(rapid.SampledFrom([]string{"age", "city", "tier", "age", "city", "tier", "nothing"}).Draw(m.T, "any"))
+	case 12:
+		return Language(rapid.SampledFrom([]string{"zh", "ZH-hant", "zh_Hant_TW", "de", "fr"}).Draw(m.T, "language"))
+	case 13:
+		return TimeZone(rapid.SampledFrom([]string{"UTC", "Asia/Shanghai", "utc"}).Draw(m.T, "zone"))
+	case 14:
+		days := rapid.IntRange(1, 40).Draw(m.T, "days")
+		switch rapid.IntRange(0, 3).Draw(m.T, "of what") {
+		case 0:
+			return RegisteredWithin(days)
+		case 1:
+			return RegisteredSince(m.now().AddDate(0, 0, -days))
+		}
+		return SeenWithin(days)
+	case 15:
+		return Saved(rapid.SampledFrom([]string{"s1", "s2"}).Draw(m.T, "saved"))
 	case 6:
 		return m.audience(depth - 1).And(others()...)
 	case 7:
 		return m.audience(depth - 1).Or(others()...)
 	}
 	return m.audience(depth - 1).Not()
+}
+
+// save saves an audience, or takes one away.
+func (m *modelRun) save() {
+	name := rapid.SampledFrom([]string{"s1", "s2"}).Draw(m.T, "saved")
+	if rapid.IntRange(0, 3).Draw(m.T, "delete") == 0 {
+		_, there := m.n.saved[name]
+		err := m.p.DeleteAudience(m.ctx, name)
+		if delete(m.n.saved, name); !there {
+			m.sameError(err, ErrUnknownAudience, "delete an audience")
+			return
+		}
+		m.must(err, "delete an audience")
+		return
+	}
+	a := m.audience(-1)
+	m.must(m.p.SaveAudience(m.ctx, name, a), "save an audience")
+	m.n.saved[name] = a
 }
 
 func (m *modelRun) push() {
@@ -343,16 +401,9 @@ func (m *modelRun) push() {
 func (m *modelRun) send(msg Message) {
 	m.Helper()
 	task, err := m.p.Push(m.ctx, msg)
-	t, dup, reused, unnamed := m.n.push(msg.From, msg, m.stamp())
-	switch {
-	case reused:
-		m.sameError(err, ErrKeyReused, "push")
+	t, dup, wrong := m.n.push(msg.From, msg, m.stamp())
+	if m.sameError(err, wrong, "push"); wrong != nil {
 		return
-	case unnamed:
-		m.sameError(err, ErrUnnamedAttribute, "push")
-		return
-	case err != nil:
-		m.Fatalf("push: %v", err)
 	}
 	if task.Duplicate != dup || dup && t.id != task.ID {
 		m.Fatalf("push: %s, duplicate %v; the model says %s, %v", task.ID, task.Duplicate, t.id, dup)
@@ -430,6 +481,7 @@ func (m *modelRun) connect() {
 	if m.n.users[id] == nil {
 		m.n.apply([]modelOp{{kind: store.OpRegister, id: id}}, m.stamp())
 	}
+	m.n.users[id].seen = modelDay(m.now())
 	c.sessions = append(c.sessions, s)
 	m.conns[id] = c
 }
@@ -530,6 +582,25 @@ func (m *modelRun) ackSeveral(id string, list []*naiveTask) {
 	moment := m.log.mark()
 	for _, x := range list {
 		m.has(id, x, moment)
+	}
+}
+
+// opened has anybody open a message, in its audience or not.
+func (m *modelRun) opened() {
+	t, id := m.task(), m.known()
+	if t == nil {
+		return
+	}
+	m.drain()
+	err := m.p.Opened(m.ctx, id, t.id)
+	switch {
+	case t.forgotten:
+		m.sameError(err, ErrUnknownTask, "opened")
+	case m.n.users[id] == nil:
+		m.sameError(err, ErrUnknownUser, "opened")
+	default:
+		m.must(err, "opened")
+		t.opened[m.n.users[id].ordinal] = true
 	}
 }
 

@@ -3,8 +3,10 @@ package fanfare
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fanfare-im/fanfare/transport"
@@ -25,14 +27,80 @@ func (m *modelRun) compare() {
 		m.Fatalf("%d online, not %d", got, len(m.conns))
 	}
 	m.compareTasks()
+	m.compareNames()
 	m.compareMembers(All())
 	m.compareMembers(m.audience(2))
 	m.exact = nil
 }
 
+// compareNames wants what is in use, and how often.
+func (m *modelRun) compareNames() {
+	m.Helper()
+	tags, zones, languages, cities := map[string]int64{}, map[string]int64{}, map[string]int64{}, map[string]int64{}
+	for _, u := range m.n.users {
+		for tag := range u.tags {
+			if strings.HasPrefix(tag, "gr") {
+				tags[tag]++
+			}
+		}
+		of := map[string]bool{}
+		for _, d := range u.devices {
+			of[d.TimeZone] = d.TimeZone != ""
+		}
+		for zone, is := range of {
+			if is {
+				zones[zone]++
+			}
+		}
+		for _, tag := range []string{"de", "de-CH", "zh", "zh-Hant", "zh-Hant-TW"} {
+			if u.speaks(tag) {
+				languages[tag]++
+			}
+		}
+		slot, named := m.n.slot("city")
+		if value, has := u.attrs[slot]; named && has {
+			cities[value]++
+		}
+	}
+	for what, c := range map[string]struct {
+		got  iter.Seq2[NameCount, error]
+		want map[string]int64
+	}{
+		"tags": {m.p.TagNames(m.ctx, "gr"), tags}, "time zones": {m.p.TimeZones(m.ctx), zones}, "languages": {m.p.Languages(m.ctx), languages},
+		"cities": {m.p.AttributeValues(m.ctx, "city", ""), cities},
+	} {
+		got, last := map[string]int64{}, ""
+		for n, err := range c.got {
+			if _, named := m.n.slot("city"); what == "cities" && !named {
+				m.sameError(err, ErrUnnamedAttribute, what)
+				break
+			}
+			if m.must(err, what); n.Name <= last {
+				m.Fatalf("%s: %s after %s", what, n.Name, last)
+			}
+			got[n.Name], last = n.Users, n.Name
+		}
+		if !maps.Equal(got, c.want) {
+			m.Fatalf("%s: %v, not %v", what, got, c.want)
+		}
+	}
+	var saved []string
+	for s, err := range m.p.SavedAudiences(m.ctx) {
+		m.must(err, "saved audiences")
+		saved = append(saved, s.Name+": "+s.Audience.String())
+	}
+	want := []string(nil)
+	for _, name := range slices.Sorted(maps.Keys(m.n.saved)) {
+		want = append(want, name+": "+m.n.saved[name].String())
+	}
+	if !slices.Equal(saved, want) {
+		m.Fatalf("saved: %q, not %q", saved, want)
+	}
+}
+
 func (m *modelRun) compareMembers(a Audience) {
 	m.Helper()
-	want, named := m.n.members(a)
+	want, wrong := m.n.members(a)
 	count, err := m.p.Count(m.ctx, a)
 	got := []string{}
 	var err2 error
@@ -41,9 +109,9 @@ func (m *modelRun) compareMembers(a Audience) {
 			got = append(got, id)
 		}
 	}
-	if !named {
-		m.sameError(err, ErrUnnamedAttribute, "count")
-		m.sameError(err2, ErrUnnamedAttribute, "members")
+	if wrong != nil {
+		m.sameError(err, wrong, "count")
+		m.sameError(err2, wrong, "members")
 		return
 	}
 	m.must(errors.Join(err, err2), "members")
@@ -168,7 +236,7 @@ func (m *modelRun) compareProgress(t *naiveTask, g Progress) {
 	}
 	want := Progress{
 		Total: total, Delivered: t.delivered, Failed: t.failed, Pending: t.pending(), Expired: t.expired,
-		Withdrawn: t.withdrawn, Gone: t.gone, Ended: g.Ended,
+		Withdrawn: t.withdrawn, Gone: t.gone, Ended: g.Ended, Opened: int64(len(t.opened)),
 	}
 	if g.Phones = nil; fmt.Sprint(g) != fmt.Sprint(want) {
 		m.Fatalf("%s: %+v, not %+v", t.body, g, want)

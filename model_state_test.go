@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +22,12 @@ type naive struct {
 	tasks  []*naiveTask // by sequence, from 1
 	keys   map[string]*naiveTask
 	limits Limits
+	saved  map[string]Audience
+	clock  func() time.Time
 }
+
+// ageSlot is the slot of the one attribute that is a number, with a decimal.
+const ageSlot = 4
 
 type naiveUser struct {
 	id         string
@@ -30,6 +36,7 @@ type naiveUser struct {
 	tags       map[string]bool
 	attrs      map[int]string
 	devices    []Device
+	seen       int64 // the last day with a connection, 0 for none
 }
 
 type naiveTask struct {
@@ -44,6 +51,7 @@ type naiveTask struct {
 	withdrawn         int64
 	gone              int64
 	failed            int64
+	opened            map[uint32]bool // by ordinal
 	ended             time.Time
 	forgotten         bool
 	// unsure: an end and a delivery raced, or the process died between a delivery and its commit, so
@@ -62,7 +70,7 @@ type naiveTarget struct {
 }
 
 func newNaive(l Limits) *naive {
-	return &naive{users: map[string]*naiveUser{}, names: map[int]string{}, keys: map[string]*naiveTask{}, limits: l}
+	return &naive{saved: map[string]Audience{}, users: map[string]*naiveUser{}, names: map[int]string{}, keys: map[string]*naiveTask{}, limits: l}
 }
 
 func (n *naive) clone() *naive {
@@ -71,10 +79,11 @@ func (n *naive) clone() *naive {
 	for id, u := range n.users {
 		c.users[id] = u.clone()
 	}
-	c.names = maps.Clone(n.names)
+	c.names, c.saved = maps.Clone(n.names), maps.Clone(n.saved)
 	c.tasks = make([]*naiveTask, len(n.tasks))
 	for i, t := range n.tasks {
 		x := *t
+		x.opened = maps.Clone(t.opened)
 		x.audience = make(map[string]*naiveTarget, len(t.audience))
 		for id, g := range t.audience {
 			y := *g
@@ -117,7 +126,19 @@ type modelOp struct {
 	devices []Device
 }
 
-var errModelLimit = errors.New("a limit")
+var (
+	errModelLimit = errors.New("a limit")
+	errModelValue = errors.New("not a value of the type")
+)
+
+// modelAge is an age in its canonical form, as far as it is one.
+func modelAge(value string) (string, bool) {
+	whole, part, _ := strings.Cut(value, ".")
+	f, err := strconv.ParseFloat(value, 64)
+	return strconv.FormatFloat(f, 'f', -1, 64), err == nil && whole != "" && len(part) < 2
+}
+
+func modelDay(at time.Time) int64 { return at.Unix() / (24 * 60 * 60) }
 
 // apply makes the changes, all or none. It returns the index of the refused one, and why.
 func (n *naive) apply(ops []modelOp, now time.Time) (gone []*naiveUser, registered, known int, at int, err error) {
@@ -159,10 +180,16 @@ func (n *naive) apply(ops []modelOp, now time.Time) (gone []*naiveUser, register
 		case store.OpRemoveDevices:
 			u.removeDevice(o.devices[0])
 		}
-		for name, value := range o.attrs {
+		for _, name := range slices.Sorted(maps.Keys(o.attrs)) {
 			slot, ok := next.slot(name)
 			if !ok {
 				return nil, 0, 0, i, ErrUnnamedAttribute
+			}
+			value := o.attrs[name]
+			if slot == ageSlot {
+				if value, ok = modelAge(value); !ok {
+					return nil, 0, 0, i, errModelValue
+				}
 			}
 			u.attrs[slot] = value
 		}
@@ -239,10 +266,13 @@ func (n *naive) rename(names map[int]string) bool {
 	return true
 }
 
-// members returns an audience's users in order of registration; false if a name in it is no attribute's.
-func (n *naive) members(a Audience) ([]string, bool) {
-	if !n.named(a.expr) {
-		return nil, false
+// members returns an audience's users in order of registration, or why there are none: a name in it is no attribute's, or no saved audience's.
+func (n *naive) members(a Audience) ([]string, error) {
+	if err := n.wrong(a.expr, store.OpSaved); err != nil { // which is found first
+		return nil, err
+	}
+	if err := n.wrong(a.expr, 0); err != nil {
+		return nil, err
 	}
 	var in []*naiveUser
 	for _, u := range n.users {
@@ -255,20 +285,64 @@ func (n *naive) members(a Audience) ([]string, bool) {
 	for _, u := range in {
 		ids = append(ids, u.id)
 	}
-	return ids, true
+	return ids, nil
 }
 
-func (n *naive) named(e *store.Expr) bool {
-	if e.Op == store.OpAttr {
-		_, ok := n.slot(e.Name)
-		return ok
+// wrong says what is wrong with an expression, or with the terms of one operator in it.
+func (n *naive) wrong(e *store.Expr, only store.Op) error {
+	if e.Op == store.OpSaved {
+		a, there := n.saved[e.Value]
+		if !there {
+			return ErrUnknownAudience
+		}
+		return n.wrong(a.expr, only)
 	}
-	for _, a := range e.Args {
-		if !n.named(a) {
-			return false
+	if e.Name != "" && only == 0 {
+		if _, ok := n.slot(e.Name); !ok {
+			return ErrUnnamedAttribute
 		}
 	}
-	return true
+	for _, a := range e.Args {
+		if err := n.wrong(a, only); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare says whether a user's age, if there is one, compares so.
+func (u *naiveUser) compare(e *store.Expr) bool {
+	value, has := u.attrs[ageSlot]
+	number := func(s string) float64 {
+		f, err := strconv.ParseFloat(s, 64)
+		if err != nil {
+			panic(err)
+		}
+		return f
+	}
+	if !has {
+		return false
+	}
+	age, bound := number(value), number(e.Value)
+	switch e.Op {
+	case store.OpLess:
+		return age < bound
+	case store.OpAtMost:
+		return age <= bound
+	case store.OpMore:
+		return age > bound
+	case store.OpAtLeast:
+		return age >= bound
+	case store.OpBetween:
+		return age >= bound && age <= number(e.High)
+	}
+	return age == bound
+}
+
+// speaks says whether the user has a device of a language or a narrower one.
+func (u *naiveUser) speaks(tag string) bool {
+	plain := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "_", "-")) + "-" }
+	return slices.ContainsFunc(u.devices, func(d Device) bool { return strings.HasPrefix(plain(d.Locale), plain(tag)) })
 }
 
 func (n *naive) is(e *store.Expr, u *naiveUser) bool {
@@ -279,8 +353,29 @@ func (n *naive) is(e *store.Expr, u *naiveUser) bool {
 		return u.tags[e.Value]
 	case store.OpAttr:
 		slot, _ := n.slot(e.Name)
+		if slot == ageSlot {
+			return u.compare(e)
+		}
 		value, has := u.attrs[slot]
 		return has && value == e.Value
+	case store.OpLess, store.OpAtMost, store.OpMore, store.OpAtLeast, store.OpBetween:
+		return u.compare(e)
+	case store.OpHas:
+		slot, _ := n.slot(e.Name)
+		_, has := u.attrs[slot]
+		return has
+	case store.OpLanguage:
+		return u.speaks(e.Value)
+	case store.OpTimeZone:
+		return slices.ContainsFunc(u.devices, func(d Device) bool { return d.TimeZone == e.Value })
+	case store.OpSeenWithin:
+		return u.seen > modelDay(n.clock())-int64(e.Days)
+	case store.OpRegisteredWithin:
+		return modelDay(u.registered) > modelDay(n.clock())-int64(e.Days)
+	case store.OpRegisteredSince:
+		return modelDay(u.registered) >= int64(e.Days)
+	case store.OpSaved:
+		return n.is(n.saved[e.Value].expr, u)
 	case store.OpPlatform:
 		return slices.ContainsFunc(u.devices, func(d Device) bool { return d.Platform == e.Value })
 	case store.OpUsers:
@@ -318,23 +413,26 @@ func naiveSample(salt string, ordinal uint32, ppm uint64) bool {
 	return ppm == 1_000_000 || z>>32 < ppm<<32/1_000_000
 }
 
-// push accepts a message, or finds the task of its key. Reused: the key stands for other content.
-func (n *naive) push(from string, m Message, now time.Time) (t *naiveTask, dup, reused, unnamed bool) {
+// push accepts a message, or finds the task of its key.
+func (n *naive) push(from string, m Message, now time.Time) (t *naiveTask, dup bool, err error) {
+	if err := n.wrong(m.To.expr, store.OpSaved); err != nil {
+		return nil, false, err
+	}
 	content := strings.Join([]string{string(m.Body), m.To.String(), m.Lifetime.String()}, "\x00")
 	if m.Key != "" {
 		if t := n.keys[from+"\x00"+m.Key]; t != nil && now.Sub(t.accepted) < store.KeyRetention {
 			if t.content != content {
-				return nil, false, true, false
+				return nil, false, ErrKeyReused
 			}
-			return t, true, false, false
+			return t, true, nil
 		}
 	}
-	ids, ok := n.members(m.To)
-	if !ok {
-		return nil, false, false, true
+	ids, err := n.members(m.To)
+	if err != nil {
+		return nil, false, err
 	}
 	t = &naiveTask{
-		seq: uint64(len(n.tasks)) + 1, body: string(m.Body), content: content, audience: map[string]*naiveTarget{},
+		seq: uint64(len(n.tasks)) + 1, body: string(m.Body), content: content, audience: map[string]*naiveTarget{}, opened: map[uint32]bool{},
 		accepted: now, expires: now.Add(m.Lifetime),
 	}
 	for _, id := range ids {
@@ -344,7 +442,7 @@ func (n *naive) push(from string, m Message, now time.Time) (t *naiveTask, dup, 
 	if m.Key != "" {
 		n.keys[from+"\x00"+m.Key] = t
 	}
-	return t, false, false, false
+	return t, false, nil
 }
 
 // waiting returns the tasks that a user waits for, in order.

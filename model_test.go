@@ -89,7 +89,9 @@ func playModel(t *rapid.T, v modelVariant, base string) {
 		}
 	}()
 	m.reopenAt(m.newDir())
-	m.rename(map[int]string{0: "tier", 1: "city"})
+	m.n.clock = m.now
+	m.rename(map[int]string{0: "tier", 1: "city", ageSlot: "age"})
+	m.must(m.p.SetAttributeTypes(m.ctx, map[int]AttributeType{ageSlot: Number(1)}), "types")
 	for range rapid.IntRange(0, 2).Draw(t, "imports") {
 		m.importUsers()
 	}
@@ -140,7 +142,7 @@ const modelIDs = 16
 var (
 	modelTags   = []string{"red", "green", "blue", "grey", "pink"}
 	modelValues = []string{"1", "2", "3"}
-	modelNames  = []string{"tier", "city", "size", "nothing"}
+	modelBounds = rapid.SampledFrom([]string{"-2.5", "-1", "0", "1", "6.9", "7", "300", "1000"})
 )
 
 func (m *modelRun) now() time.Time { return time.Now().Add(time.Duration(m.offset.Load())) }

@@ -19,7 +19,10 @@ func (p *Pusher) Ack(ctx context.Context, user, messageID string, more ...string
 		return err
 	}
 	if len(more) == 0 {
-		_, err = p.store.Ack(ctx, ord, seq)
+		counts, err := p.store.Ack(ctx, ord, seq)
+		if counts {
+			p.delivery.counts.acked.Add(1)
+		}
 		return err
 	}
 	seqs := append(make([]uint64, 0, 1+len(more)), seq)
@@ -30,8 +33,7 @@ func (p *Pusher) Ack(ctx context.Context, user, messageID string, more ...string
 		seqs = append(seqs, seq)
 	}
 	slices.Sort(seqs)
-	_, err = p.store.Propose(ctx, &store.CaughtUp{Ordinal: ord, Seqs: slices.Compact(seqs)})
-	return err
+	return p.caughtUp(ctx, ord, slices.Compact(seqs))
 }
 
 // AckThrough says that a user has a message and everything sent before it. It is for
@@ -47,10 +49,32 @@ func (p *Pusher) AckThrough(ctx context.Context, user, messageID string) error {
 		return err
 	}
 	if sent, all := p.delivery.unackedThrough(ord, seq); all {
-		_, err = p.store.Propose(ctx, &store.CaughtUp{Ordinal: ord, Seqs: sent})
-		return err
+		return p.caughtUp(ctx, ord, sent)
 	}
-	_, err = p.store.AckThrough(ctx, ord, seq)
+	cleared, err := p.store.AckThrough(ctx, ord, seq)
+	p.delivery.counts.acked.Add(int64(cleared))
+	return err
+}
+
+// caughtUp acknowledges several messages of a user.
+func (p *Pusher) caughtUp(ctx context.Context, ord uint32, seqs []uint64) error {
+	cleared, err := p.store.Propose(ctx, &store.CaughtUp{Ordinal: ord, Seqs: seqs})
+	if n, ok := cleared.(int); ok {
+		p.delivery.counts.acked.Add(int64(n))
+	}
+	return err
+}
+
+// Opened says that a user has opened a message, in the app or by a tap on its notification. It is durable when it
+// returns, and counts once for a user and a task in [Progress].Opened, also after the task has ended, until it is forgotten. It
+// is no acknowledgement: a user who opened a message and waits for it still gets it. Whom the message was for is not
+// kept, so that a user counts who was never in the audience: the host asks only for those whom it gave the
+// message's ID. It returns [ErrUnknownTask] for a message of no task, [ErrUnknownUser] for a user who is not known.
+func (p *Pusher) Opened(ctx context.Context, user, messageID string) error {
+	ord, seq, err := p.acked(user, messageID)
+	if err == nil {
+		_, err = p.store.Opened(ctx, ord, seq)
+	}
 	return err
 }
 
@@ -99,7 +123,7 @@ func (p *Pusher) Pending(ctx context.Context, user string) iter.Seq2[*transport.
 				if m == nil || m.Expires <= p.o.now().UnixMilli() {
 					continue
 				}
-				if !yield(transportMessage(m), nil) {
+				if !yield(newMessage(m).of(p.delivery, user), nil) {
 					return
 				}
 			}

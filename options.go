@@ -22,6 +22,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Hooks are called when something happens. Default: none.
 	Hooks Hooks
+	// Quiet are hours in which phones are not notified, but for what is urgent ([Notification].Urgent). Default: none.
+	Quiet QuietHours
 	// Caps bound how many messages of a category a user is pushed, so that nobody is disturbed too often. Who has had as many is left out of
 	// the audience when the push is accepted, and counted in [Progress].Capped. Default: none.
 	Caps map[string]Cap
@@ -56,17 +58,6 @@ type Options struct {
 	wrap       func(store.Journal) store.Journal // for tests: a journal that fails
 	retryPause func(attempt int) time.Duration   // for tests
 	paceEvery  time.Duration                     // for tests: a second of a pace
-}
-
-// Hooks are functions that a Pusher calls when something happens. They are called from
-// its own goroutines, several at once, and must not block. A nil one is not called.
-type Hooks struct {
-	// Stuck: a Deliver has taken longer than DeliverTimeout and was left behind.
-	// The user gets nothing more until it returns.
-	Stuck func(user, messageID string)
-	// Failed: a Deliver returned an error, or panicked. It will be tried again, unless
-	// the message has lifetime 0.
-	Failed func(user, messageID string, err error)
 }
 
 // Cap bounds the messages of a category that a user is pushed, in days and weeks (from Monday on) by UTC. What counts is that a push was accepted with the user in

@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -42,6 +43,7 @@ type phoneRunner struct {
 	platform string
 	mobile   transport.Mobile
 	batch    int
+	counts   phoneCounters
 
 	mu    sync.Mutex
 	tasks map[uint64]*phoneTask
@@ -62,6 +64,10 @@ type phoneTask struct {
 	scanned  bool // there is nobody after next
 	retries  []store.PhoneRetry
 	finished bool      // by the end of the task
+	begun    bool      // it is known who is asleep
+	awake    []string  // of quiet hours: the time zones of the pass that is under way; none: all
+	asleep   []string  // and those that have theirs later
+	wake     time.Time // when the next of them has it
 	at       time.Time // when it next has something to do
 	place    int       // in the queue
 	// unsaved is what was sent and could not be made durable, for want of room say. Until it is, nothing
@@ -221,7 +227,7 @@ func (r *phoneRunner) run() {
 		}
 		done, err := r.step(t)
 		if err != nil {
-			r.d.o.Logger.Error("fanfare: notify phones", "platform", r.platform, "error", err)
+			r.d.fault("notify phones", err, "platform", r.platform)
 			if t.unsaved != nil {
 				r.sleep(time.Second) // the store takes nothing, for any task
 			} else {
@@ -288,14 +294,23 @@ func (r *phoneRunner) pick() (*phoneTask, time.Duration) {
 
 // due returns when the task next has something to do.
 func (t *phoneTask) due() time.Time {
-	if !t.scanned && len(t.retries) < maxRetries || len(t.retries) == 0 {
+	switch {
+	case !t.scanned && len(t.retries) < maxRetries:
+		return t.from
+	case len(t.retries) == 0 && t.scanned && t.wake.After(t.from):
+		return t.wake
+	case len(t.retries) == 0:
 		return t.from
 	}
 	first := t.retries[0].Due
 	for _, x := range t.retries {
 		first = min(first, x.Due)
 	}
-	if at := time.UnixMilli(first); at.After(t.from) {
+	at := time.UnixMilli(first)
+	if t.scanned && len(t.asleep) > 0 && t.wake.Before(at) {
+		at = t.wake
+	}
+	if at.After(t.from) {
 		return at
 	}
 	return t.from
@@ -327,7 +342,13 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 		t.from = r.d.o.now().Add(time.Second) // its end is near
 		return false, nil
 	}
+	if err := r.pass(t, m); err != nil {
+		return false, err
+	}
 	o, err := r.sendBatch(t, m)
+	if o != nil {
+		r.counts.count(o)
+	}
 	switch {
 	case err != nil || o == nil:
 		return false, err
@@ -342,13 +363,54 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 	return false, nil
 }
 
+// pass begins another pass of a task when it is time: the first is for those who have no quiet hours when it begins, and each
+// further one for those for whom they have ended since. A pass goes on when quiet hours begin meanwhile.
+func (r *phoneRunner) pass(t *phoneTask, m *message) error {
+	q, now := &r.d.o.Quiet, r.d.o.now()
+	first := !t.begun
+	switch {
+	case first && (q.From == q.To || m.content().Urgent):
+		t.begun = true
+		return nil
+	case first:
+	case len(t.asleep) == 0 || !t.scanned:
+		return nil
+	}
+	zones := t.asleep
+	if first {
+		var err error
+		if zones, err = r.d.phones.zones(r.d.ctx); err != nil {
+			return err
+		}
+	}
+	asleep, wake := q.asleep(now, zones)
+	awake := without(zones, asleep)
+	switch {
+	case first && len(asleep) == 0:
+		t.begun = true
+		return nil
+	case first:
+		awake = nil // all others
+	case len(awake) == 0:
+		t.wake = wake
+		return nil
+	}
+	c := &store.Checkpoint{Seq: t.seq, Platform: r.platform, Pass: true, Awake: awake, Asleep: asleep}
+	if _, err := r.d.store.Propose(context.WithoutCancel(r.d.ctx), c); err != nil {
+		return err
+	}
+	t.begun, t.scanned, t.next, t.awake, t.asleep, t.wake = true, false, 0, awake, asleep, wake
+	return nil
+}
+
 // stop ends a task's work in this process.
 func (r *phoneRunner) stop(t *phoneTask, why *transport.Result) {
-	r.d.o.Logger.Error("fanfare: the service denies its sender", "platform", r.platform, "reason", why.Reason, "detail", why.Detail)
+	reason := strings.TrimSuffix(cmp.Or(why.Reason, why.Outcome.String())+": "+why.Detail, ": ")
+	r.d.fault("the service of "+r.platform+" denies its sender", errors.New(reason))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !t.finished {
-		r.stopped[t.seq] = strings.TrimSuffix(cmp.Or(why.Reason, why.Outcome.String())+": "+why.Detail, ": ")
+		r.stopped[t.seq] = reason
 	}
 }
 
@@ -357,6 +419,7 @@ func (r *phoneRunner) settle(t *phoneTask) (done bool, err error) {
 	if err := r.record(t.unsaved); err != nil {
 		return false, err
 	}
+	r.d.events.changed(t.seq)
 	cp := &t.unsaved.cp
 	t.next, t.scanned = cp.Next, t.unsaved.scanned
 	settled := make(map[retryID]struct{}, len(cp.Settled))
@@ -406,7 +469,7 @@ func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error)
 			}
 		}
 	}
-	cp.Done = scanned && len(cp.Retry)+len(t.retries)-len(cp.Settled) == 0
+	cp.Done = scanned && len(t.asleep) == 0 && len(cp.Retry)+len(t.retries)-len(cp.Settled) == 0
 	return o, nil
 }
 
@@ -446,8 +509,14 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 		}
 	}
 	scanned = t.scanned
+	var among *store.Expr
+	if !scanned {
+		if among, err = r.d.phones.awake(r.d.ctx, t.awake, t.asleep); err != nil {
+			return nil, false, err
+		}
+	}
 	for !scanned && len(batch) < r.batch && len(t.retries) < maxRetries && r.d.ctx.Err() == nil {
-		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, t.always, cp.Next, r.batch-len(batch))
+		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, t.always, among, cp.Next, r.batch-len(batch))
 		if err != nil {
 			return nil, false, err
 		}
@@ -463,10 +532,13 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 
 // send sends one batch and adds its outcomes.
 func (r *phoneRunner) send(m *message, batch []sending, o *phoneOutcome) {
-	content := m.content()
+	content, fill := m.content(), m.filler()
 	list := make([]transport.Notification, len(batch))
 	for i, s := range batch {
 		d := s.target.Device
+		if fill != nil {
+			content = fill.notification(r.d.values(s.target.ID))
+		}
 		list[i] = transport.Notification{
 			UserID: s.target.ID, Message: m.m, Content: content, Attempt: 1 + s.attempts(),
 			Device: transport.Device{Platform: d.Platform, Token: d.Token, Topic: d.Topic, Locale: d.Locale, TimeZone: d.TimeZone},
@@ -590,7 +662,7 @@ func (r *phoneRunner) call(list []transport.Notification) (results []transport.R
 	defer cancel()
 	defer func() {
 		if x := recover(); x != nil {
-			r.d.o.Logger.Error("fanfare: mobile transport panicked", "platform", r.platform, "panic", x)
+			r.d.fault("mobile transport", &panicError{x}, "platform", r.platform)
 			results = nil
 		}
 	}()

@@ -20,6 +20,10 @@ type Plan struct {
 	Message Message
 	// At is when it fires. Zero, or past when it is made: at once.
 	At time.Time
+	// Local makes At a reading of the clock on each user's wall: 18:00 is 18:00 there. A user's time zone is that of the device; of one who has several the
+	// first of them to get there counts, and one who has none, or one that is not known here, is in Zone. The audience is frozen when it is that time in the first zone of the Earth. A reading that a
+	// zone skips comes with the hour after it, and of two the first counts. Not with Every.
+	Local bool
 	// Every fires it again and again, from At on: a cron expression such as "0 9 * * 1-5", read by [Options].Cron in Zone. An occurrence that is
 	// due while the one before is still being released waits for it. Empty: once.
 	Every string
@@ -31,7 +35,8 @@ type Plan struct {
 	Tolerance time.Duration
 	// Pace releases the message to at most so many users a second, so that a broadcast does not stampede what they turn to. 0: to all at once.
 	Pace int
-	// Variants are further forms of the message. Each user gets one of the forms.
+	// Variants are forms of the message. Each user gets one of them: of the user's language, or, where there is none, of those without a language; where there is none of these either,
+	// the message as it is.
 	Variants []Variant
 }
 
@@ -39,7 +44,10 @@ type Plan struct {
 type Variant struct {
 	// Name tells it in statistics; at most 50 bytes, 1 at least, each once.
 	Name string
-	// Weight is its share of the users beside that of the others. Default: 1. When there are variants, nobody gets the plain message.
+	// Language is a BCP 47 tag, such as "zh-Hant": the variant is for users who have a device of that language, or of a narrower one, and for whom there is
+	// no narrower variant. Empty: for those for whom there is none by language.
+	Language string
+	// Weight is its share of the users of the language beside that of the others. Default: 1.
 	Weight int
 	// Body is what the user receives; empty: that of the message.
 	Body []byte
@@ -138,8 +146,11 @@ func (p *Pusher) newPlan(ctx context.Context, plan *Plan) (spec []byte, state *p
 	}
 	now := p.o.now()
 	state = &planState{At: max(plan.At.UnixMilli(), now.UnixMilli()), Pace: plan.Pace}
-	if plan.At.IsZero() {
+	switch {
+	case plan.At.IsZero():
 		state.At = now.UnixMilli()
+	case plan.Local:
+		state.At = max(firstOnEarth(plan.At).UnixMilli(), now.UnixMilli())
 	}
 	if plan.Every != "" {
 		first, err := p.occurrence(plan, time.UnixMilli(state.At).Add(-time.Millisecond))
@@ -181,11 +192,22 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 	}
 	for _, form := range plan.forms(0) {
 		form.message.To = plan.Message.To
-		if _, err := p.command(&form.message); err != nil {
+		c, err := p.command(&form.message)
+		if err == nil {
+			err = p.checkFill(ctx, &form.message, Audience{c.To})
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if _, err := p.store.Count(plan.Message.To.expr); err != nil { // an attribute without a name is told now, not when it fires
+	if plan.Local && plan.Every != "" {
+		return errors.New("fanfare: plan: Local and Every together: make a plan for each time")
+	}
+	to, err := p.expand(plan.Message.To)
+	if err != nil {
+		return err
+	}
+	if _, err := p.store.Count(to.expr); err != nil { // an attribute without a name is told now, not when it fires
 		return err
 	}
 	return ctx.Err()
@@ -361,7 +383,9 @@ func (g *Progress) add(o Progress) {
 	g.Expired += o.Expired
 	g.Withdrawn += o.Withdrawn
 	g.Gone += o.Gone
+	g.OptedOut += o.OptedOut
 	g.Capped += o.Capped
+	g.Opened += o.Opened
 	if o.Ended.After(g.Ended) {
 		g.Ended = o.Ended
 	}

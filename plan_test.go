@@ -430,6 +430,11 @@ func TestCaps(t *testing.T) {
 				t.Errorf("u%02d has %d", i, n)
 			}
 		}
+		must(t, p.OptOut(t.Context(), "u03", "offers", "news"))
+		must(t, p.OptOut(t.Context(), "u03", "news"))
+		if u, err := p.User(t.Context(), "u03"); err != nil || !slices.Equal(u.OptOuts, []string{"news", "offers"}) || len(u.Tags) > 0 {
+			t.Errorf("%+v, %v", u, err)
+		}
 		other := offer(All())
 		other.Category = ""
 		if task := mustTask(t, p, other); progress(t, task).Total != 5 || task.Info().Category != "" {
@@ -437,8 +442,24 @@ func TestCaps(t *testing.T) {
 		}
 		time.Sleep(24 * time.Hour)
 		task := mustTask(t, p, offer(All()))
-		if progress(t, task).Total != 5 || task.Info().Category != "offers" {
-			t.Error(task.Info())
+		if g := progress(t, task); g.Total != 4 || g.OptedOut != 1 || g.Capped != 0 || task.Info().Category != "offers" {
+			t.Errorf("%+v, %+v", task.Info(), g)
+		}
+		must(t, p.OptIn(t.Context(), "u03", "offers", "other"))
+		if g := progress(t, mustTask(t, p, offer(All()))); g.Total != 5 || g.OptedOut != 0 {
+			t.Errorf("%+v", g)
+		}
+		var limit *LimitError
+		for i := range 100 {
+			if err := p.OptOut(t.Context(), "u04", fmt.Sprint(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.OptOut(t.Context(), "u04", "one more"); !errors.As(err, &limit) {
+			t.Error(err)
+		}
+		if err := p.OptOut(t.Context(), "nobody", "x"); !errors.Is(err, ErrUnknownUser) {
+			t.Error(err)
 		}
 	})
 }

@@ -1,9 +1,12 @@
 package fanfare
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +23,8 @@ const (
 type planState struct {
 	At      int64       `json:"at"`                // when it fires next, or has fired while it is running, in milliseconds since 1970
 	Running bool        `json:"running,omitempty"` // it has fired, and is being released
+	Places  []place     `json:"places,omitempty"`  // of a local plan: where it is the time when
+	Place   int         `json:"place,omitempty"`   // of these, which is next
 	Form    int         `json:"form,omitempty"`    // of the forms, which is being released
 	Fired   int         `json:"fired,omitempty"`
 	Missed  []int64     `json:"missed,omitempty"`
@@ -47,29 +52,55 @@ type form struct {
 func (plan *Plan) forms(id uint64) []form {
 	plain := plan.Message
 	plain.Key, plain.To = "", All()
-	if len(plan.Variants) == 0 {
-		return []form{{message: plain}}
-	}
-	total, before := 0, 0
-	for i := range plan.Variants {
-		total += plan.Variants[i].weight()
-	}
-	out := make([]form, len(plan.Variants))
+	byLanguage := make(map[string][]*Variant)
+	var languages []string
 	for i := range plan.Variants {
 		v := &plan.Variants[i]
-		m := plain
-		if before += v.weight(); i < len(plan.Variants)-1 {
-			m.To = Sample(100*float64(before)/float64(total), store.PlanID(id))
+		of := store.CanonicalLanguage(v.Language)
+		if byLanguage[of] == nil {
+			languages = append(languages, of)
 		}
-		if len(v.Body) > 0 {
-			m.Body = v.Body
+		byLanguage[of] = append(byLanguage[of], v)
+	}
+	slices.SortStableFunc(languages, func(x, y string) int { // the narrowest first, and what is without a language last
+		return cmp.Compare(subtags(y), subtags(x))
+	})
+	var out []form
+	for _, language := range languages {
+		of := byLanguage[language]
+		total, before := 0, 0
+		for _, v := range of {
+			total += v.weight()
 		}
-		if v.Notification != nil {
-			m.Notification = v.Notification
+		for i, v := range of {
+			m := plain
+			if language != "" {
+				m.To = Language(language)
+			}
+			if before += v.weight(); i < len(of)-1 {
+				m.To = m.To.And(Sample(100*float64(before)/float64(total), store.PlanID(id)))
+			}
+			if len(v.Body) > 0 {
+				m.Body = v.Body
+			}
+			if v.Notification != nil {
+				m.Notification = v.Notification
+			}
+			out = append(out, form{v.Name, m})
 		}
-		out[i] = form{v.Name, m}
+	}
+	if byLanguage[""] == nil {
+		out = append(out, form{message: plain})
 	}
 	return out
+}
+
+// subtags is how many parts a language has.
+func subtags(language string) int {
+	if language == "" {
+		return 0
+	}
+	return 1 + strings.Count(language, "-")
 }
 
 func (v *Variant) weight() int {
@@ -77,6 +108,13 @@ func (v *Variant) weight() int {
 		return 1
 	}
 	return v.Weight
+}
+
+func (plan *Plan) tolerance() time.Duration {
+	if plan.Tolerance == 0 {
+		return defaultTolerance
+	}
+	return plan.Tolerance
 }
 
 // planner makes the steps of plans when they are due.
@@ -204,7 +242,8 @@ func ignoreEnded(err error) error {
 func refused(err error) bool {
 	var limit *LimitError
 	var note *NotificationError
-	return errors.Is(err, ErrUnnamedAttribute) || errors.Is(err, ErrNoCron) || errors.As(err, &limit) || errors.As(err, &note)
+	var unresolved *UnresolvedError
+	return errors.As(err, &unresolved) || errors.Is(err, ErrUnnamedAttribute) || errors.Is(err, ErrNoCron) || errors.As(err, &limit) || errors.As(err, &note)
 }
 
 // planMove is a plan that is moved on.
@@ -241,9 +280,19 @@ func (m *planMove) fire(ctx context.Context) error {
 		_, err := m.propose(ctx, c)
 		return err
 	}
-	m.s.Fired++
 	forms := m.plan.forms(m.rec.ID)
-	if m.s.Pace == 0 && len(forms) == 1 { // nothing to be held
+	for _, form := range forms { // who has joined the audience since the plan was made may lack what is to be filled in
+		form.message.To = m.plan.Message.To
+		c, err := m.pl.p.command(&form.message)
+		if err == nil {
+			err = m.pl.p.checkFill(ctx, &form.message, Audience{c.To})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	m.s.Fired++
+	if m.s.Pace == 0 && len(forms) == 1 && !m.plan.Local { // nothing to be held
 		form := forms[0]
 		form.message.To = m.plan.Message.To
 		push, err := m.pl.p.command(&form.message)
@@ -258,20 +307,29 @@ func (m *planMove) fire(ctx context.Context) error {
 		_, err = m.propose(ctx, c)
 		return err
 	}
-	m.s.Running, m.s.Form = true, 0
-	_, err := m.propose(ctx, &store.PlanStep{Freeze: m.plan.Message.To.expr, Due: m.s.At})
+	to, err := m.pl.p.expand(m.plan.Message.To)
+	if err != nil {
+		return err
+	}
+	m.s.Running, m.s.Form, m.s.Place = true, 0, 0
+	if m.plan.Local {
+		if m.s.Places, err = m.pl.p.places(ctx, m.plan); err != nil {
+			return err
+		}
+	}
+	_, err = m.propose(ctx, &store.PlanStep{Freeze: to.expr, Due: m.s.At})
 	return err
 }
 
 // missed passes over occurrences that are too late.
 func (m *planMove) missed() (any bool, err error) {
-	tolerance := m.plan.Tolerance
-	if tolerance == 0 {
-		tolerance = defaultTolerance
-	}
+	tolerance := m.plan.tolerance()
 	now := m.pl.p.o.now()
 	for range missedAtOnce {
 		at := time.UnixMilli(m.s.At)
+		if m.plan.Local { // which is late in each zone, or not
+			at = lastOnEarth(m.plan.At)
+		}
 		if tolerance < 0 || now.Sub(at) <= tolerance {
 			return any, nil
 		}
@@ -308,7 +366,7 @@ func (m *planMove) next() (*store.PlanStep, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.s.Running, m.s.Form = false, 0
+	m.s.Running, m.s.Form, m.s.Places, m.s.Place = false, 0, nil, 0
 	if at.IsZero() {
 		m.s.Outcome = PlanCompleted
 		return &store.PlanStep{End: true, Thaw: true}, nil
@@ -317,34 +375,29 @@ func (m *planMove) next() (*store.PlanStep, error) {
 	return &store.PlanStep{Due: m.s.At, Thaw: true}, nil
 }
 
-// release pushes to those who are frozen: to as many as the pace allows in a second, form by form.
+// release pushes to those who are frozen: to as many as the pace allows in a second, form by form, and of a local plan place by place.
 func (m *planMove) release(ctx context.Context) error {
-	forms := m.plan.forms(m.rec.ID)
 	left := uint64(m.s.Pace)
-	for ; m.s.Form < len(forms); m.s.Form++ {
-		form := forms[m.s.Form]
-		push, err := m.pl.p.command(&form.message)
-		if err != nil {
-			return err
-		}
+	places := m.s.Places
+	if !m.plan.Local {
+		places = []place{{At: m.s.At}}
+	}
+	for ; m.s.Place < len(places); m.s.Place++ {
+		at := &places[m.s.Place]
 		now := m.pl.p.o.now()
-		c := &store.PlanStep{Push: push, Part: form.name, Take: true, Limit: left, Due: now.UnixMilli()}
-		if m.s.Pace > 0 {
-			c.Due = now.Add(m.pl.p.o.paceEvery).UnixMilli()
+		if late := now.Sub(time.UnixMilli(at.At)); late < 0 {
+			_, err := m.propose(ctx, &store.PlanStep{Due: at.At})
+			return err
+		} else if tolerance := m.plan.tolerance(); m.plan.Local && m.s.Form == 0 && tolerance >= 0 && late > tolerance {
+			at.Missed = true
+			m.s.Missed = append(m.s.Missed, at.At)
+			continue
 		}
-		r, err := m.propose(ctx, c)
-		if err != nil {
+		more, err := m.releaseAt(ctx, whose(places, m.s.Place), &left)
+		if more || err != nil {
 			return err
 		}
-		switch got := uint64(r.Push.Total + r.Push.Capped); {
-		case m.s.Pace == 0:
-		case got < left:
-			left -= got
-		case r.Held > 0:
-			return nil // until the next second
-		default:
-			m.s.Form = len(forms)
-		}
+		m.s.Form = 0
 	}
 	c, err := m.next()
 	if err != nil {
@@ -352,4 +405,36 @@ func (m *planMove) release(ctx context.Context) error {
 	}
 	_, err = m.propose(ctx, c)
 	return err
+}
+
+// releaseAt does it in one place. More says that it goes on there in the next second.
+func (m *planMove) releaseAt(ctx context.Context, place Audience, left *uint64) (more bool, err error) {
+	forms := m.plan.forms(m.rec.ID)
+	for ; m.s.Form < len(forms); m.s.Form++ {
+		form := forms[m.s.Form]
+		form.message.To = form.message.To.And(place)
+		push, err := m.pl.p.command(&form.message)
+		if err != nil {
+			return false, err
+		}
+		now := m.pl.p.o.now()
+		c := &store.PlanStep{Push: push, Part: form.name, Take: true, Limit: *left, Due: now.UnixMilli()}
+		if m.s.Pace > 0 {
+			c.Due = now.Add(m.pl.p.o.paceEvery).UnixMilli()
+		}
+		r, err := m.propose(ctx, c)
+		if err != nil {
+			return false, err
+		}
+		switch got := uint64(r.Push.Total + r.Push.Skipped); {
+		case m.s.Pace == 0:
+		case got < *left:
+			*left -= got
+		case r.Held > 0:
+			return true, nil // until the next second
+		default:
+			m.s.Form = len(forms)
+		}
+	}
+	return false, nil
 }

@@ -27,6 +27,8 @@ type Message struct {
 	// Notification is for the phones of those who are not connected after the
 	// grace. Nil: none. With lifetime 0 it is not sent.
 	Notification *Notification
+	// Fill says whether placeholders such as {{attr.city}} are filled. Default: they are not.
+	Fill Fill
 	// Category is what kind of message it is, such as "offers": for the caps of [Options], and for operators. At most 50 bytes; empty: none.
 	Category string
 	// Key makes a retry harmless: a push with the key of an earlier one of the
@@ -43,7 +45,7 @@ type Notification = transport.Content
 // the caller is one small durable write and the evaluation of the audience.
 //
 // It returns [ErrNoAudience] for the zero Audience, [ErrUnnamedAttribute] for an attribute
-// that has no name, [ErrKeyReused], a [*LimitError] for what is too large, and a [*NotificationError] for a
+// that has no name, a [*ValueError] for a comparison that its type does not have, [ErrUnknownAudience], an [*UnresolvedError] for a placeholder that cannot be filled, [ErrKeyReused], a [*LimitError] for what is too large, and a [*NotificationError] for a
 // notification that a phone transport would never take. An audience of nobody
 // is no error: the task has a Total of 0 and is over.
 func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
@@ -52,6 +54,9 @@ func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
 	}
 	c, err := p.command(&m)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.checkFill(ctx, &m, Audience{c.To}); err != nil {
 		return nil, err
 	}
 	r, err := p.store.Propose(ctx, c)
@@ -68,7 +73,7 @@ func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
 	return &Task{
 		ID: store.MessageID(res.Seq, res.Random), Duplicate: res.Duplicate, p: p, seq: res.Seq,
 		info: TaskInfo{
-			From: m.From, To: m.To, Key: m.Key, Category: m.Category,
+			From: m.From, To: Audience{c.To}, Key: m.Key, Category: m.Category,
 			Accepted: time.UnixMilli(res.Accepted), Expires: time.UnixMilli(res.Expires),
 		},
 	}, nil
@@ -78,6 +83,10 @@ func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
 func (p *Pusher) command(m *Message) (*store.Push, error) {
 	l := &p.o.Limits
 	if err := m.To.validate(*l); err != nil {
+		return nil, err
+	}
+	to, err := p.expand(m.To)
+	if err != nil {
 		return nil, err
 	}
 	if err := validateText("sender", m.From, 0, maxIDBytes); err != nil {
@@ -106,8 +115,8 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	}
 	cap := p.o.Caps[m.Category]
 	c := &store.Push{
-		From: m.From, Key: m.Key, Body: m.Body, To: m.To.expr, Lifetime: lifetime,
-		Category: m.Category, PerDay: byte(min(max(cap.PerDay, 0), store.MaxCap)), PerWeek: byte(min(max(cap.PerWeek, 0), store.MaxCap)),
+		From: m.From, Key: m.Key, Body: m.Body, To: to.expr, Lifetime: lifetime,
+		Fill: byte(m.Fill), Category: m.Category, PerDay: byte(min(max(cap.PerDay, 0), store.MaxCap)), PerWeek: byte(min(max(cap.PerWeek, 0), store.MaxCap)),
 	}
 	if m.Notification != nil && lifetime > 0 {
 		note, err := json.Marshal(m.Notification)
@@ -129,10 +138,11 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	return c, nil
 }
 
-// hash is what a key stands for: body, audience, lifetime, notification and category.
+// hash is what a key stands for: body, audience, lifetime, notification, category and how it is filled. The audience is the one that was given: what
+// is saved under a name in it may have changed when the push is made again.
 func (m *Message) hash(lifetime int64, note []byte) (sum [16]byte) {
 	h := sha256.New()
-	for _, part := range [][]byte{m.Body, []byte(m.To.String()), note, binary.BigEndian.AppendUint64(nil, uint64(lifetime)), []byte(m.Category)} {
+	for _, part := range [][]byte{m.Body, []byte(m.To.String()), note, binary.BigEndian.AppendUint64(nil, uint64(lifetime)), []byte(m.Category), {byte(m.Fill)}} {
 		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(part))))
 		h.Write(part)
 	}

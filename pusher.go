@@ -45,6 +45,7 @@ func Open(dir string, o Options) (*Pusher, error) {
 	p := &Pusher{o: o, delivery: d, stop: cancel}
 	d.o, d.dueSoon = &p.o, p.dueSoon
 	p.planner = newPlanner(p)
+	d.events = newEvents(p, &p.o.Hooks)
 	var err error
 	if d.phones, err = newPhones(d, o.Mobile); err != nil {
 		cancel()
@@ -52,7 +53,7 @@ func Open(dir string, o Options) (*Pusher, error) {
 	}
 	p.store, err = store.Open(dir, store.Options{
 		DeltaEntries: o.DeltaEntries, DeltaBytes: o.DeltaBytes, BlockBits: o.blockBits,
-		Now: o.now, Logger: o.Logger, WrapJournal: o.wrap,
+		Now: o.now, Logger: o.Logger, WrapJournal: o.wrap, Failed: d.storeFailed,
 	}, d)
 	if err != nil {
 		cancel()
@@ -65,6 +66,9 @@ func Open(dir string, o Options) (*Pusher, error) {
 	}
 	if d.online != nil {
 		d.pool.start(o.Workers)
+	}
+	if d.events != nil {
+		go d.events.run()
 	}
 	d.phones.run()
 	p.sweeping.Go(func() { p.sweep(ctx) })
@@ -105,7 +109,7 @@ func (p *Pusher) resume(ctx context.Context) error {
 			d.flights[w.Seq] = f
 		}
 		r.add(&phoneTask{
-			f: f, seq: w.Seq, always: t.Always, next: w.Next, retries: w.Retries,
+			f: f, seq: w.Seq, always: t.Always, next: w.Next, retries: w.Retries, awake: w.Awake, asleep: w.Asleep, begun: w.Next > 0 || len(w.Awake)+len(w.Asleep) > 0,
 			from: p.delivery.phones.from(&t.Task),
 		})
 	}
@@ -148,6 +152,7 @@ func (p *Pusher) Close(ctx context.Context) error {
 	}
 	p.delivery.stopTimers()
 	p.delivery.retryUnsaved()
+	p.delivery.events.close(ctx)
 	errs = append(errs, p.store.Close(ctx))
 	for _, t := range append([]any{p.o.Online}, anys(p.o.Mobile)...) {
 		if c, ok := t.(transport.Closer); ok {
@@ -183,7 +188,7 @@ func (p *Pusher) sweep(ctx context.Context) {
 	for {
 		if next := p.nextDue.Load(); next != 0 && next <= p.o.now().UnixMilli() {
 			if err := p.sweepDue(ctx); err != nil && ctx.Err() == nil {
-				p.o.Logger.Error("fanfare: sweep", "error", err)
+				p.delivery.fault("sweep", err)
 			}
 		}
 		p.delivery.retryUnsaved()
@@ -302,6 +307,9 @@ type Stats struct {
 	Stuck int64
 	// Refused says why changes are refused until the directory is reopened; nil normally.
 	Refused error
+	// Counters count what happened since Open, Phones by platform the notifications, for each platform with a transport.
+	Counters Counters
+	Phones   map[string]PhoneCounters
 }
 
 // Stats returns figures about the Pusher.
@@ -310,7 +318,23 @@ func (p *Pusher) Stats(ctx context.Context) (Stats, error) {
 		return Stats{}, err
 	}
 	s, err := p.store.Stats()
+	d, n := p.delivery, &p.delivery.counts
+	c := Counters{
+		Accepted: n.accepted.Load(), Delivered: n.delivered.Load(), Failed: n.failed.Load(), Acked: n.acked.Load(), Opened: n.opened.Load(),
+		Expired: n.expired.Load(), Withdrawn: n.withdrawn.Load(), Gone: n.gone.Load(), CaughtUp: n.caughtUp.Load(), Errors: n.errors.Load(),
+		Commits: s.Counters.Commits, CommitTime: s.Counters.CommitTime, CommitBytes: s.Counters.CommitBytes, Commands: s.Counters.Commands,
+		NoRoom: s.Counters.NoRoom, Unknown: s.Counters.Unknown, Folds: s.Counters.Folds, FoldTime: s.Counters.FoldTime,
+		FoldEntries: s.Counters.FoldEntries, FoldBytes: s.Counters.FoldBytes, FoldErrors: s.Counters.FoldErrors,
+	}
+	if d.events != nil {
+		c.EventsDropped = d.events.dropped.Load()
+	}
+	phones := make(map[string]PhoneCounters, len(d.phones.runners))
+	for platform, r := range d.phones.runners {
+		phones[platform] = r.counters()
+	}
 	return Stats{
+		Counters: c, Phones: phones,
 		Users: s.Users, Online: p.delivery.present.Load(), Pushes: s.Pushes, Position: s.Position,
 		DeltaEntries: s.DeltaEntries, DeltaBytes: s.DeltaBytes, Folding: s.Folding,
 		BlocksBytes: s.BlocksBytes, JournalBytes: s.JournalBytes,

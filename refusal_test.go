@@ -234,6 +234,7 @@ var askUser = map[string]func(p *Pusher, id string) error{
 		return nil
 	},
 	"Ack":        func(p *Pusher, id string) error { return p.Ack(context.Background(), id, anyTask(p)) },
+	"Opened":     func(p *Pusher, id string) error { return p.Opened(context.Background(), id, anyTask(p)) },
 	"AckThrough": func(p *Pusher, id string) error { return p.AckThrough(context.Background(), id, anyTask(p)) },
 }
 

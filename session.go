@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"github.com/fanfare-im/fanfare/store"
 )
 
 // Session is one connection of a user. A user is online from the first
@@ -18,7 +20,9 @@ type Session struct {
 // messages as they come; Connect waits for none of that. A further session of a user who
 // is online gets nothing older: Deliver is for the user, on all connections.
 //
-// Without an Online transport Connect makes the user known and no more: nobody is online then.
+// The first Connect of a user on a day, by UTC, is noted in one durable step, for [SeenWithin]; the others write nothing.
+//
+// Without an Online transport Connect makes the user known, notes the day, and no more: nobody is online then.
 //
 // It may be called from anywhere, also while the host holds a lock that its Deliver takes.
 func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
@@ -30,15 +34,19 @@ func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
 	}
 	for {
 		before := p.delivery.unregistered.Load()
-		ord, err := p.store.Ordinal(user)
+		ord, seen, err := p.store.Seen(user)
 		if errors.Is(err, ErrUnknownUser) {
-			if err := p.Register(ctx, user); err != nil {
+			if err := p.arrive(ctx, user, store.OpRegister, store.OpSeen); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		if err != nil {
 			return nil, err
+		}
+		if seen <= store.Day(p.o.now().UnixMilli()) {
+			// Who cannot be noted, because there is no room say, can be delivered to.
+			_ = p.arrive(ctx, user, store.OpSeen)
 		}
 		if p.delivery.online == nil {
 			return new(Session), nil // for phones the user is away, and there is nobody to wait for
@@ -57,6 +65,20 @@ func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
 		}
 		s.Close()
 	}
+}
+
+// arrive makes changes of a user who connects, in one durable step.
+func (p *Pusher) arrive(ctx context.Context, user string, kinds ...store.OpKind) error {
+	c := new(store.Batch)
+	for _, kind := range kinds {
+		c.Ops = append(c.Ops, store.UserOp{Kind: kind, ID: user})
+	}
+	_, err := p.store.Propose(ctx, c)
+	var op *BatchError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
 }
 
 // Online returns how many users are connected; 0 without an Online transport.

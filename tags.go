@@ -2,6 +2,9 @@ package fanfare
 
 import (
 	"context"
+	"iter"
+
+	"github.com/fanfare-im/fanfare/store"
 )
 
 // AddTags adds tags to a user, in one durable step. Those the user has already
@@ -32,6 +35,13 @@ func (p *Pusher) ClearTags(ctx context.Context, user string) error {
 func (p *Pusher) Tags(ctx context.Context, user string) ([]string, error) {
 	u, err := p.User(ctx, user)
 	return u.Tags, err
+}
+
+// TagNames yields the tags in use that begin with a prefix, which may be empty, each with the number of its users, in the order of their
+// bytes. It reads little more than it yields, so a page may show the first few while somebody types. Changes
+// made meanwhile may be seen or not. An error ends the iteration.
+func (p *Pusher) TagNames(ctx context.Context, prefix string) iter.Seq2[NameCount, error] {
+	return p.counted(ctx, func() iter.Seq2[store.Named, error] { return p.store.Tags(prefix) })
 }
 
 func (l *Limits) tags(tags []string) ([]string, error) {

@@ -37,7 +37,7 @@ type TaskInfo struct {
 func (t *Task) Info() TaskInfo { return t.info }
 
 // Progress is how far a task has come. Total is the sum of Delivered, Failed, Pending,
-// Expired, Withdrawn and Gone; while a push with lifetime 0 goes out, all but Total are 0.
+// Expired, Withdrawn and Gone; while a push with lifetime 0 goes out, these are 0.
 type Progress struct {
 	Total     int64 // users of the frozen audience
 	Delivered int64 // have the message; with client acks, have acknowledged it
@@ -46,8 +46,12 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited for it when it was withdrawn
 	Gone      int64 // were unregistered while waiting
+	// OptedOut counts those who were left out because they want no messages of the category; they are not of Total.
+	OptedOut int64
 	// Capped counts those who were left out because they have had as many messages of the category as they may have; they are not of Total.
 	Capped int64
+	// Opened is how many users have opened the message, as [Pusher.Opened] was told, those unregistered since too. It is no part of the sum.
+	Opened int64
 	// Ended is when the last user had it, it expired, or it was withdrawn; zero before. One whose notification goes to
 	// all always does not end before the phones are done.
 	Ended time.Time
@@ -86,7 +90,7 @@ func (p *Pusher) progressOf(s *store.TaskState) Progress {
 	g := s.Progress
 	out := Progress{
 		Total: g.Total, Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending,
-		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone, Capped: g.Capped,
+		Expired: g.Expired, Withdrawn: g.Withdrawn, Gone: g.Gone, OptedOut: g.OptedOut, Capped: g.Capped, Opened: g.Opened,
 	}
 	if g.Ended != 0 {
 		out.Ended = time.UnixMilli(g.Ended)

@@ -10,6 +10,7 @@ import (
 type User struct {
 	ID         string            // 1 to 255 bytes of valid UTF-8
 	Tags       []string          // sorted when read
+	OptOuts    []string          // categories that the user wants no messages of, sorted; not looked at by Import, see [Pusher.OptOut]
 	Attributes map[string]string // by name; of slots without a name there is nothing to read
 	Devices    []Device
 	Registered time.Time // to the second; not looked at by Import
@@ -43,7 +44,7 @@ func (p *Pusher) User(ctx context.Context, id string) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	u := User{ID: s.ID, Tags: s.Tags, Registered: time.Unix(s.Registered, 0)}
+	u := User{ID: s.ID, Tags: s.Tags, OptOuts: s.OptOuts, Registered: time.Unix(s.Registered, 0)}
 	for _, a := range s.Attrs {
 		if a.Name != "" {
 			if u.Attributes == nil {
@@ -61,12 +62,17 @@ func (p *Pusher) User(ctx context.Context, id string) (User, error) {
 // Count returns how many users an audience has now, exactly. A change that is made during
 // the call may count in one part of the users and not in another; a push
 // is exact at one instant. It returns [ErrNoAudience] for the zero Audience and
-// [ErrUnnamedAttribute] for an attribute that has no name.
+// [ErrUnnamedAttribute] for an attribute that has no name, a [*ValueError] for a comparison that its type does not have,
+// and [ErrUnknownAudience] for a saved audience that is not there.
 func (p *Pusher) Count(ctx context.Context, a Audience) (int64, error) {
 	if err := p.open(); err != nil {
 		return 0, err
 	}
 	if err := a.validate(p.o.Limits); err != nil {
+		return 0, err
+	}
+	a, err := p.expand(a)
+	if err != nil {
 		return 0, err
 	}
 	return p.store.Count(a.expr)
@@ -80,6 +86,9 @@ func (p *Pusher) Members(ctx context.Context, a Audience) iter.Seq2[string, erro
 		err := p.open()
 		if err == nil {
 			err = a.validate(p.o.Limits)
+		}
+		if err == nil {
+			a, err = p.expand(a)
 		}
 		if err != nil {
 			yield("", err)

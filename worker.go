@@ -260,7 +260,7 @@ func (w *worker) deliver(c call) (err error, abandoned bool) {
 	w.begin(c)
 	if b := w.p.d.batcher; b != nil {
 		w.ids = append(w.ids[:0], p.id)
-		errs := callBatch(w.p.d.ctx, b, w.ids, c.m)
+		errs := callBatch(w.p.d, b, w.ids, c.m)
 		err = errs(0)
 	} else {
 		err = callOne(w.p.d, p.id, c.m)
@@ -283,7 +283,7 @@ func (w *worker) deliverBatch(c call) (errs func(int) error, abandoned bool) {
 		w.ids = append(w.ids, p.id)
 	}
 	w.begin(c)
-	errs = callBatch(w.p.d.ctx, w.p.d.batcher, w.ids, c.m)
+	errs = callBatch(w.p.d, w.p.d.batcher, w.ids, c.m)
 	if w.end() {
 		w.tick()
 		return errs, false
@@ -301,16 +301,23 @@ func callOne(d *delivery, id string, m *message) (err error) {
 			err = &panicError{x}
 		}
 	}()
-	return d.online.Deliver(d.ctx, id, m.m)
+	return d.online.Deliver(d.ctx, id, m.of(d, id))
 }
 
-func callBatch(ctx context.Context, b transport.Batcher, ids []string, m *message) (errs func(int) error) {
+func callBatch(d *delivery, b transport.Batcher, ids []string, m *message) (errs func(int) error) {
 	defer func() {
 		if x := recover(); x != nil {
 			errs = func(int) error { return &panicError{x} }
 		}
 	}()
-	list := b.DeliverBatch(ctx, ids, m.m)
+	if len(ids) > 1 && m.filler() != nil { // each has another message
+		all := make([]error, len(ids))
+		for i := range ids {
+			all[i] = callBatch(d, b, ids[i:i+1], m)(0)
+		}
+		return func(i int) error { return all[i] }
+	}
+	list := b.DeliverBatch(d.ctx, ids, m.of(d, ids[0]))
 	switch {
 	case list == nil:
 		return func(int) error { return nil }

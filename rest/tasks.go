@@ -46,13 +46,13 @@ func (a *API) revoke(r *request) (answer, error) {
 	return new(envelope), a.p.Withdraw(r.ctx, id)
 }
 
-// taskStatistics are the figures of a task. A click is the app's to know, so ClickCount is 0.
+// taskStatistics are the figures of a task.
 type taskStatistics struct {
 	TaskID             string
 	TotalCount         int64 // users of the audience
 	SentCount          int64 // sent to: connected users, and phones that their service took it for
 	DeliveredCount     int64 // users who have it
-	ClickCount         int64
+	ClickCount         int64 // users who have opened it
 	PlatformStatistics []platformStatistics
 }
 
@@ -113,7 +113,7 @@ func (a *API) statistics(r *request) (answer, error) {
 }
 
 func statisticsOf(id string, g *fanfare.Progress) taskStatistics {
-	s := taskStatistics{TaskID: id, TotalCount: g.Total, SentCount: g.Delivered, DeliveredCount: g.Delivered, PlatformStatistics: []platformStatistics{}}
+	s := taskStatistics{TaskID: id, TotalCount: g.Total, SentCount: g.Delivered, DeliveredCount: g.Delivered, ClickCount: g.Opened, PlatformStatistics: []platformStatistics{}}
 	for _, platform := range slices.Sorted(maps.Keys(g.Phones)) {
 		n := g.Phones[platform]
 		s.SentCount += n.Accepted

@@ -137,7 +137,7 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 			block, low := s.geo.block(c.Ordinal), s.geo.low(c.Ordinal)
 			active := v.active.block(block)
 			for _, seq := range c.Seqs {
-				if active.decides(low, seq) {
+				if active.decides(kindPending, low, seq) {
 					continue // and will go on to
 				}
 				if v.waitsBelow(block, low, seq) {

@@ -11,8 +11,8 @@ import (
 // group is durable and before its callers are answered. It must not block,
 // propose, or change what it is given. Replay at Open tells nothing.
 type Observer interface {
-	// Accepted: a push. Audience has the blocks with members, and of a push without retention who they are; of
-	// a retained one they are pending now.
+	// Accepted: a push. Audience has the blocks with members, of which there may be none, and of a push without retention
+	// who they are; of a retained one they are pending now.
 	Accepted(t *Task, m *Message, audience []BlockSet)
 	// Received: users who no longer wait for a message, by acknowledgement or delivery.
 	Received(seq uint64, block uint16, low *roaring.Bitmap)
@@ -20,8 +20,12 @@ type Observer interface {
 	CaughtUp(ordinal uint32, seqs []uint64)
 	// Ended: nobody is to get the message any more.
 	Ended(seq uint64, r Reason)
-	// Unregistered: the user is gone.
-	Unregistered(ordinal uint32)
+	// Finished: the task is over, with these counts. It is told once, behind Ended; of an audience of nobody behind Accepted.
+	Finished(seq uint64, p Progress)
+	// Opened: users who have opened a message, for the first time each.
+	Opened(seq uint64, block uint16, low *roaring.Bitmap)
+	// Unregistered: the user is gone, and waited for the messages.
+	Unregistered(ordinal uint32, seqs []uint64)
 }
 
 // BlockSet is a set of users of one block; nil for those who are pending there.
@@ -77,6 +81,8 @@ func (a *applier) apply(c Command) (any, error) {
 		return nil, a.setTypes(c)
 	case *Save:
 		return nil, a.save(c)
+	case *Opened:
+		return a.opened(c)
 	}
 	panic("fanfare: command without apply")
 }
@@ -262,7 +268,11 @@ func (a *applier) finish(seq uint64, p *Progress, r Reason) {
 			a.remove(bucketAudiences, audienceKey(seq, block))
 		}
 	}
-	a.tell(func(o Observer) { o.Ended(seq, r) })
+	over := *p
+	a.tell(func(o Observer) {
+		o.Ended(seq, r)
+		o.Finished(seq, over)
+	})
 }
 
 // after returns the first key behind all that have the prefix, nil for the end.

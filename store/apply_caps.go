@@ -6,6 +6,9 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 )
 
+// MaxOptOuts is how many categories a user may opt out of.
+const MaxOptOuts = 100
+
 // MaxCap is the most messages of a category that a user may be allowed in a window.
 const MaxCap = 255
 
@@ -44,6 +47,48 @@ func (w *capWindow) key(level byte, block uint16) []byte {
 	return append(k, byte(block>>8), byte(block))
 }
 
+// optedOut takes those out of an audience who want no messages of the category.
+func (a *applier) optedOut(c *Push, audience []audienceSet) (kept []audienceSet, skipped int64) {
+	if c.Category == "" {
+		return audience, 0
+	}
+	fact, is := a.v.factNumber(appendOutFact(nil, c.Category))
+	if !is {
+		return audience, 0
+	}
+	for _, m := range audience {
+		a.v.parsed = 0
+		if out := a.v.fact(m.Block, fact).set; out != nil {
+			skipped += m.without(a.v, out)
+		}
+		if m.n > 0 {
+			kept = append(kept, m)
+		}
+	}
+	return kept, skipped
+}
+
+// without takes users out of a block's audience, and returns how many they were.
+func (m *audienceSet) without(v *view, users *roaring.Bitmap) int64 {
+	set := m.Low
+	if m.raw != nil {
+		set = v.parse(m.raw)
+	}
+	if !set.Intersects(users) {
+		return 0
+	}
+	set = roaring.AndNot(set, users)
+	set.RunOptimize()
+	before := m.n
+	m.n = set.GetCardinality()
+	if m.raw != nil {
+		m.raw = bitmapBytes(set)
+	} else {
+		m.Low = set
+	}
+	return int64(before - m.n)
+}
+
 // capped takes those out of an audience who have had as many messages of the category as they may have, and counts one more for the others.
 func (a *applier) capped(c *Push, audience []audienceSet) (kept []audienceSet, skipped int64) {
 	windows := c.windows(a.st.now)
@@ -52,28 +97,18 @@ func (a *applier) capped(c *Push, audience []audienceSet) (kept []audienceSet, s
 	}
 	for _, m := range audience {
 		a.v.parsed = 0
-		set := m.Low
-		if m.raw != nil {
-			set = a.v.parse(m.raw)
-		}
 		full := roaring.New()
 		for i := range windows {
 			if raw := a.v.get(bucketCaps, windows[i].key(windows[i].most, m.Block)); raw != nil {
 				full.Or(a.v.parse(raw))
 			}
 		}
-		if full.Intersects(set) {
-			set = roaring.AndNot(set, full)
-			set.RunOptimize()
-			n := set.GetCardinality()
-			skipped += int64(m.n - n)
-			if m.n = n; m.raw != nil {
-				m.raw = bitmapBytes(set)
-			} else {
-				m.Low = set
-			}
-		}
+		skipped += m.without(a.v, full)
 		if m.n > 0 {
+			set := m.Low
+			if m.raw != nil {
+				set = a.v.parse(m.raw)
+			}
 			for i := range windows {
 				a.countOnce(&windows[i], m.Block, set)
 			}

@@ -11,7 +11,9 @@ func (a *applier) checkpoint(c *Checkpoint) error {
 	must(err)
 	rec.stats.add(c.Stats)
 	if !rec.done {
-		rec.next = max(rec.next, c.Next)
+		if rec.next = max(rec.next, c.Next); c.Pass {
+			rec.next, rec.awake, rec.asleep = 0, c.Awake, c.Asleep
+		}
 		for i := range c.Settled {
 			a.remove(bucketRetries, retryKey(c.Seq, c.Platform, &c.Settled[i]))
 		}

@@ -36,7 +36,7 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 			return nil, err
 		}
 		if r.Push = pushed; c.Take && !pushed.Duplicate {
-			p.Held -= r.Push.Total + r.Push.Capped
+			p.Held -= r.Push.Total + r.Push.Skipped
 		}
 	}
 	if c.ID == 0 {

@@ -13,7 +13,7 @@ type PushResult struct {
 	Seq, Random       uint64 // see [MessageID]
 	Accepted, Expires int64  // milliseconds since 1970
 	Total             int64  // users of the audience
-	Capped            int64  // left out of it by a cap
+	Skipped           int64  // left out of it: they have opted out, or have had enough
 	Duplicate         bool   // the key was known: this is the earlier task
 }
 
@@ -53,6 +53,7 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 	if err != nil || part.take && len(audience) == 0 {
 		return r, err
 	}
+	audience, out := a.optedOut(c, audience)
 	audience, capped := a.capped(c, audience)
 	seq, now := a.st.nextSeq, a.st.now
 	a.st.nextSeq++
@@ -60,14 +61,14 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 		Seq: seq, Random: c.Random, From: c.From, Key: c.Key, To: c.To,
 		Accepted: now, Expires: now + c.Lifetime, Plan: part.plan, Part: part.name, Category: c.Category, blocks: roaring.New(),
 	}
-	p := &Progress{Capped: capped}
+	p := &Progress{Capped: capped, OptedOut: out}
 	blocks := make([]BlockSet, len(audience))
 	for i := range audience {
 		blocks[i] = audience[i].BlockSet
 		p.Total += int64(audience[i].n)
 	}
-	m := &Message{Seq: seq, Random: c.Random, From: c.From, Body: slices.Clone(c.Body), Note: slices.Clone(c.Note), Accepted: now, Expires: t.Expires}
-	r = PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total, Capped: capped}
+	m := &Message{Seq: seq, Random: c.Random, From: c.From, Body: slices.Clone(c.Body), Note: slices.Clone(c.Note), Fill: c.Fill, Accepted: now, Expires: t.Expires}
+	r = PushResult{Seq: seq, Random: c.Random, Accepted: now, Expires: t.Expires, Total: p.Total, Skipped: capped + out}
 	id := key64(seq)
 	if key != nil {
 		if b := a.v.get(bucketKeys, key); b != nil { // past its time: this push has the key from now on
@@ -93,9 +94,13 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 		a.put(bucketPlanTasks, planTaskKey(t.Plan, seq), []byte{})
 	}
 	a.setProgress(seq, p)
-	if p.Total > 0 {
-		a.tell(func(o Observer) { o.Accepted(t, m, blocks) })
-	}
+	over := *p
+	a.tell(func(o Observer) {
+		o.Accepted(t, m, blocks)
+		if over.Ended != 0 {
+			o.Finished(seq, over)
+		}
+	})
 	return r, nil
 }
 
@@ -251,18 +256,50 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 	g := a.s.geo
 	block, low := g.block(c.Ordinal), g.low(c.Ordinal)
 	var cleared []uint64
+	ordinal := c.Ordinal
 	for _, seq := range c.Seqs {
 		if a.v.waits(block, low, seq) {
+			if len(cleared) == 0 { // in front of the ends that it brings about
+				a.tell(func(o Observer) { o.CaughtUp(ordinal, cleared) })
+			}
 			a.d.updatePending(block, seq, func(b *bits) { b.remove(low) })
 			a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Delivered })
 			cleared = append(cleared, seq)
 		}
 	}
-	if len(cleared) > 0 {
-		ordinal := c.Ordinal
-		a.tell(func(o Observer) { o.CaughtUp(ordinal, cleared) })
-	}
 	return len(cleared), nil
+}
+
+// opened notes who has opened a message and had not before. Its result is the set of them. Whoever is asked about
+// is somebody whom the caller has just found known, so that their records are at hand.
+func (a *applier) opened(c *Opened) (any, error) {
+	p := a.progress(c.Seq)
+	if p == nil {
+		return nil, ErrUnknownTask // forgotten meanwhile
+	}
+	fresh := roaring.New()
+	for it := c.Bits.Iterator(); it.HasNext(); {
+		low := uint16(it.Next())
+		if !a.v.opened(c.Block, low, c.Seq) && a.v.blockRecord(kindUser, c.Block, low) != nil {
+			fresh.Add(uint32(low))
+		}
+	}
+	if fresh.IsEmpty() {
+		return fresh, nil
+	}
+	a.d.update(kindOpener, c.Block, c.Seq, func(b *bits) { b.addMany(fresh.ToArray()) })
+	p.Opened += int64(fresh.GetCardinality())
+	a.tell(func(o Observer) { o.Opened(c.Seq, c.Block, fresh) })
+	return fresh, nil
+}
+
+// dropOpened forgets who has opened a message. Anybody may have, so each block is looked at.
+func (a *applier) dropOpened(seq uint64) {
+	for block := range a.s.geo.blocks(a.st.nextOrdinal) {
+		if a.v.anyOf(kindOpener, uint16(block), seq) {
+			a.d.update(kindOpener, uint16(block), seq, (*bits).drop)
+		}
+	}
 }
 
 // onlineDone ends a push with lifetime 0. Whoever it did not reach was not there in time.
@@ -317,6 +354,9 @@ func (a *applier) forget(c *Forget) error {
 		switch due[0] {
 		case dueForget:
 			t := a.task(be64(what))
+			if p := a.progress(be64(what)); p != nil && p.Opened > 0 {
+				a.dropOpened(be64(what))
+			}
 			a.remove(bucketTasks, what)
 			a.setProgress(be64(what), nil)
 			if t != nil {

@@ -174,6 +174,30 @@ func (tx *userTx) op(o *UserOp) error {
 			}
 		}
 		return nil
+	case OpOptOut:
+		for _, category := range o.Tags {
+			fact := tx.ensureFact(appendOutFact(tx.key[:0], category))
+			i, has := slices.BinarySearch(u.now.outs, fact)
+			if has {
+				continue
+			}
+			if len(u.now.outs) >= MaxOptOuts {
+				return &LimitError{What: "categories that a user has opted out of", Limit: MaxOptOuts, Got: MaxOptOuts + 1}
+			}
+			u.now.outs = slices.Insert(u.now.outs, i, fact)
+			u.changed = true
+		}
+		return nil
+	case OpOptIn:
+		for _, category := range o.Tags {
+			if fact, ok := tx.fact(appendOutFact(tx.key[:0], category)); ok {
+				if i, has := slices.BinarySearch(u.now.outs, fact); has {
+					u.now.outs = slices.Delete(u.now.outs, i, i+1)
+					u.changed = true
+				}
+			}
+		}
+		return nil
 	case OpClearTags:
 		u.changed = u.changed || len(u.now.tags) > 0
 		u.now.tags = u.now.tags[:0]
@@ -218,7 +242,9 @@ func (tx *userTx) edit(ordinal uint32) *editing {
 	return u
 }
 
-func (u *userRecord) emptied() userRecord { return userRecord{attrs: u.attrs[:0], tags: u.tags[:0]} }
+func (u *userRecord) emptied() userRecord {
+	return userRecord{attrs: u.attrs[:0], tags: u.tags[:0], outs: u.outs[:0]}
+}
 
 // user returns who has an ID, or its hash if nobody has.
 func (tx *userTx) user(id string) (u *editing, hash idHash, known bool) {
@@ -248,7 +274,7 @@ func (tx *userTx) byOrdinal(ord uint32) *editing {
 	must(u.old.decode(tx.a.v.blockRecord(kindUser, g.block(ord), g.low(ord))))
 	u.existed = true
 	u.now.id, u.now.registered, u.now.seen = u.old.id, u.old.registered, u.old.seen
-	u.now.attrs, u.now.tags = append(u.now.attrs, u.old.attrs...), append(u.now.tags, u.old.tags...)
+	u.now.attrs, u.now.tags, u.now.outs = append(u.now.attrs, u.old.attrs...), append(u.now.tags, u.old.tags...), append(u.now.outs, u.old.outs...)
 	tx.byID[u.old.id] = u
 	tx.byOrd[ord] = u
 	return u
@@ -492,8 +518,11 @@ func (tx *userTx) each(u *editing, added bool, f func(fact uint32)) {
 	fact := func(key []byte) { f(tx.ensureFact(key)) }
 	if !added {
 		from, to, fromDevices, toDevices, was, is = to, from, toDevices, fromDevices, is, was
-		fact = func(key []byte) { // which there is
-			n, _ := tx.fact(key)
+		fact = func(key []byte) {
+			n, known := tx.fact(key)
+			if !known {
+				must(&FormatError{What: "user", Detail: fmt.Sprintf("a fact %q that is not there", key)})
+			}
 			f(n)
 		}
 	}
@@ -521,9 +550,11 @@ func (tx *userTx) each(u *editing, added bool, f func(fact uint32)) {
 			}
 		}
 	}
-	for _, t := range to.tags {
-		if _, has := slices.BinarySearch(from.tags, t); !has {
-			f(t)
+	for _, of := range [][2][]uint32{{to.tags, from.tags}, {to.outs, from.outs}} {
+		for _, t := range of[0] {
+			if _, has := slices.BinarySearch(of[1], t); !has {
+				f(t)
+			}
 		}
 	}
 	for _, key := range toDevices {
@@ -555,18 +586,29 @@ func (tx *userTx) erase(u *editing) {
 	}
 	a.d.putID(hashID(u.old.id), u.ordinal, true)
 	a.st.users--
+	var all []uint64
+	ordinal := u.ordinal
+	a.tell(func(o Observer) { o.Unregistered(ordinal, all) }) // in front of the ends that it brings about
 	for {
 		waiting, _ := a.v.pendingOf(block, low, 0, 1000)
 		for _, seq := range waiting {
 			a.d.updatePending(block, seq, func(b *bits) { b.remove(low) })
 			a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Gone })
 		}
+		all = append(all, waiting...)
 		if len(waiting) < 1000 {
 			break
 		}
 	}
-	ordinal := u.ordinal
-	a.tell(func(o Observer) { o.Unregistered(ordinal) })
+	for { // who has opened a message is not known any more; how many have is
+		opened, _ := a.v.messagesOf(kindOpener, block, low, 0, 1000)
+		for _, seq := range opened {
+			a.d.update(kindOpener, block, seq, func(b *bits) { b.remove(low) })
+		}
+		if len(opened) < 1000 {
+			break
+		}
+	}
 }
 
 // writeAdded writes those who are new. Their records lie together in memory, for they are seldom changed before

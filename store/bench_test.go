@@ -144,6 +144,51 @@ func BenchmarkCount(b *testing.B) {
 	}
 }
 
+// BenchmarkRange is the cost of a comparison's exact count, with ages of two digits, balances of nine with two decimals and moments of two years.
+func BenchmarkRange(b *testing.B) {
+	const have = 1_000_000
+	s := benchStore(b, Options{})
+	ctx := context.Background()
+	propose(b, s, &SetNames{Names: []SlotName{{2, "age"}, {3, "balance"}, {4, "born"}}})
+	propose(b, s, &SetTypes{Types: []SlotType{{2, NumberType}, {3, NumberType + 2}, {4, DateType}}})
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := 0; i < have; i += 500 {
+		c := &Batch{Import: true}
+		for k := range 500 {
+			c.Ops = append(c.Ops, UserOp{Kind: OpPut, ID: benchID(i + k), Attrs: []AttrValue{
+				{"age", fmt.Sprint(r.IntN(100))}, {"balance", fmt.Sprintf("%d.%02d", r.IntN(2_000_000)-1_000_000, r.IntN(100))},
+				{"born", time.Unix(1_700_000_000+r.Int64N(2*365*secondsOfDay), 0).UTC().Format(time.RFC3339)},
+			}})
+		}
+		if _, err := s.Propose(ctx, c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := s.Checkpoint(ctx); err != nil {
+		b.Fatal(err)
+	}
+	for _, q := range []struct {
+		name string
+		e    *Expr
+	}{
+		{"age at least 18", &Expr{Op: OpAtLeast, Name: "age", Value: "18"}},
+		{"age between 18 and 65", &Expr{Op: OpBetween, Name: "age", Value: "18", High: "65"}},
+		{"age is 33", &Expr{Op: OpAttr, Name: "age", Value: "33"}},
+		{"balance between -500 and 500.5", &Expr{Op: OpBetween, Name: "balance", Value: "-500", High: "500.5"}},
+		{"born before a day", &Expr{Op: OpLess, Name: "born", Value: "2024-11-28"}},
+		{"born within a month", &Expr{Op: OpBetween, Name: "born", Value: "2024-11-01", High: "2024-11-30"}},
+	} {
+		b.Run(q.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := s.Count(q.e); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkMembers is the cost of a member.
 func BenchmarkMembers(b *testing.B) {
 	s := benchStore(b, Options{})

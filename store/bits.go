@@ -223,14 +223,14 @@ func (b *bits) has(low uint16) (is, decided bool) {
 	return b.raw != nil && containerHas(b.raw, low), b.gone
 }
 
-// pendingSets are what a delta says of a block's pending sets.
-type pendingSets struct {
+// messageSets are what a delta says of a block's sets of one kind that there are for each message.
+type messageSets struct {
 	seqs []uint64 // ascending
 	list []*bits
 }
 
 // from returns where the first is of those from seq on.
-func (p *pendingSets) from(seq uint64) int {
+func (p *messageSets) from(seq uint64) int {
 	if n := len(p.seqs); n == 0 || p.seqs[n-1] < seq { // of a message that is new
 		return n
 	}
@@ -239,14 +239,14 @@ func (p *pendingSets) from(seq uint64) int {
 }
 
 // of returns what is said of a message, nil if nothing.
-func (p *pendingSets) of(seq uint64) *bits {
+func (p *messageSets) of(seq uint64) *bits {
 	if at := p.from(seq); at < len(p.seqs) && p.seqs[at] == seq {
 		return p.list[at]
 	}
 	return nil
 }
 
-func (p *pendingSets) add(seq uint64, b *bits) {
+func (p *messageSets) add(seq uint64, b *bits) {
 	at := p.from(seq)
 	p.seqs, p.list = slices.Insert(p.seqs, at, seq), slices.Insert(p.list, at, b)
 }
@@ -277,7 +277,16 @@ type blockDelta struct {
 	users   map[uint16][]byte // nil: gone
 	devices map[uint16][]byte
 	facts   map[uint32]*bits
-	pending pendingSets
+	pending messageSets
+	opened  messageSets
+}
+
+// of returns the sets of a kind.
+func (b *blockDelta) of(kind byte) *messageSets {
+	if kind == kindOpener {
+		return &b.opened
+	}
+	return &b.pending
 }
 
 func newDelta() *delta {
@@ -467,13 +476,19 @@ func (d *delta) setAll(changes []uint64, is bool) {
 
 // updatePending hands the entry of a pending set to f, under the lock.
 func (d *delta) updatePending(block uint16, seq uint64, f func(*bits)) {
+	d.update(kindPending, block, seq, f)
+}
+
+// update does so with a set of a kind.
+func (d *delta) update(kind byte, block uint16, seq uint64, f func(*bits)) {
 	b := d.ensureBlock(block)
 	b.mu.Lock()
 	defer b.mu.Unlock() // f may meet damaged bytes of the file in what a push has
-	e := b.pending.of(seq)
+	sets := b.of(kind)
+	e := sets.of(seq)
 	if e == nil {
 		e = new(bits)
-		b.pending.add(seq, e)
+		sets.add(seq, e)
 		d.entries++
 		d.bytes += bitsCost
 	}

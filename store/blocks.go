@@ -227,7 +227,7 @@ func foldInto(base []byte, list []change) ([]byte, error) {
 	}
 	set := c.bits.over(bm)
 	raw := containerBytes(set, bm)
-	if c.key[2] == kindPending && raw != nil {
+	if isMessageKind(c.key[2]) && raw != nil {
 		if packed := pack(set, len(raw)*7/8); packed != nil {
 			return packed, nil
 		}

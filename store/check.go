@@ -25,7 +25,7 @@ func (s *Store) Check(ctx context.Context) (err error) {
 	return s.withFolded(ctx, func(tx *bbolt.Tx) error {
 		c := &checker{
 			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
-			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting),
+			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting), openers: make(map[uint64]int64),
 		}
 		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
 			if s.o.checkError != nil {
@@ -85,6 +85,7 @@ type checker struct {
 	counts  map[uint32]int64    // users of a fact, from the user records
 	numbers map[string]uint32   // of facts that follow from a record, as far as they were asked for
 	waiting map[uint64]*waiting // who waits for a message, from the containers
+	openers map[uint64]int64    // how many users have opened a message, from the containers
 	users   int64
 	tokens  int64
 }
@@ -203,7 +204,7 @@ func isFact(name []byte) bool {
 		return false
 	}
 	switch name[0] {
-	case factTag, factAttr, factPlatform, factLanguage, factTimeZone:
+	case factTag, factOut, factAttr, factPlatform, factLanguage, factTimeZone:
 		return true
 	case factHas:
 		return len(name) == 2
@@ -298,16 +299,34 @@ func (c *checker) block(block uint16) error {
 	if err := c.postings(block, want); err != nil {
 		return err
 	}
+	if err := c.each(block, kindOpener, 8, func(rest, v []byte) error {
+		return c.opened(be64(rest), v, exists)
+	}); err != nil {
+		return err
+	}
 	return c.each(block, kindPending, 8, func(rest, v []byte) error {
 		return c.pending(block, be64(rest), v, exists)
 	})
+}
+
+// opened adds up who has opened a message. That there is a task with as many is seen when the tasks are.
+func (c *checker) opened(seq uint64, v []byte, exists *roaring.Bitmap) error {
+	got := roaring.New()
+	if err := readPending(got, v); err != nil {
+		return broken("who has opened message %d: %v", seq, err)
+	}
+	if got.IsEmpty() || roaring.AndNot(got, exists).GetCardinality() > 0 {
+		return broken("message %d was opened by users who do not exist, or none", seq)
+	}
+	c.openers[seq] += int64(got.GetCardinality())
+	return nil
 }
 
 // kinds checks that a block has no keys of other kinds than there are.
 func (c *checker) kinds(block uint16) error {
 	cur, prefix := c.bucket(bucketBlocks).Cursor(), blockKey(block, 0)[:2]
 	for k, _ := cur.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cur.Seek(blockKey(block, k[2]+1)) {
-		if len(k) < 3 || !bytes.Contains([]byte{kindDevice, kindFact, kindPending, kindUser}, k[2:3]) {
+		if len(k) < 3 || !bytes.Contains([]byte{kindDevice, kindFact, kindOpener, kindPending, kindUser}, k[2:3]) {
 			return broken("key %x is of no kind", k)
 		}
 	}
@@ -420,6 +439,13 @@ func (c *checker) user(block, low uint16, v []byte, add func(uint32, uint16)) er
 			return broken("user %q: tag has fact %d, which is %q", u.id, t, name)
 		}
 		add(t, low)
+	}
+	for i, o := range u.outs {
+		name := c.bucket(bucketNames).Get(key32(o))
+		if len(name) < 1 || name[0] != factOut || i > 0 && u.outs[i-1] >= o {
+			return broken("user %q: category has fact %d, which is %q", u.id, o, name)
+		}
+		add(o, low)
 	}
 	return nil
 }
@@ -549,6 +575,9 @@ func (c *checker) tasks() error {
 	for seq := range c.waiting {
 		return broken("pending users of task %d, which does not exist", seq)
 	}
+	for seq := range c.openers {
+		return broken("users who have opened the message of task %d, which does not exist", seq)
+	}
 	messages, err := c.count(bucketMessages)
 	if err == nil && messages != live {
 		err = broken("%d messages, %d live tasks", messages, live)
@@ -615,6 +644,11 @@ func (c *checker) progress(t *Task, p *Progress, retained bool) error {
 		w = &waiting{blocks: roaring.New()}
 	}
 	delete(c.waiting, t.Seq)
+	opened := c.openers[t.Seq]
+	delete(c.openers, t.Seq)
+	if opened > p.Opened { // there may be fewer: of those unregistered since only the count is left
+		return broken("task %d counts %d users who have opened its message, there are %d", t.Seq, p.Opened, opened)
+	}
 	sum := p.Delivered + p.Failed + p.Pending + p.Expired + p.Withdrawn + p.Gone
 	for _, n := range p.fields() {
 		if *n < 0 {

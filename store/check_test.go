@@ -24,12 +24,14 @@ func harmed(t *testing.T, harm func(tx *bbolt.Tx)) *Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { closeStore(t, s) })
-	propose(t, s, &SetNames{Names: []SlotName{{0, "tier"}, {1, "city"}}})
+	propose(t, s, &SetNames{Names: []SlotName{{0, "tier"}, {1, "city"}, {2, "age"}}})
+	propose(t, s, &SetTypes{Types: []SlotType{{2, NumberType}}})
+	propose(t, s, &Save{Name: "saved", To: &Expr{Op: OpAll}})
 	register(t, s, "a", "b", "c", "d", "e", "f")
 	propose(t, s, &Batch{Ops: []UserOp{{
 		Kind: OpPut, ID: "a", Tags: []string{"x", "y"}, Attrs: []AttrValue{{"tier", "gold"}, {"city", "Bern"}},
-		Devices: []Device{{Platform: "fcm", Token: "1"}},
-	}}})
+		Devices: []Device{{Platform: "fcm", Token: "1", Locale: "zh_CN", TimeZone: "UTC"}},
+	}, {Kind: OpSetAttrs, ID: "b", Attrs: []AttrValue{{"age", "-5"}}}, {Kind: OpSeen, ID: "b"}}})
 	// Message 1 is live, 2 has ended, 3 has lifetime 0.
 	for i, lifetime := range []int64{1 << 30, 1 << 30, 0} {
 		key := []string{"k", "", ""}[i]
@@ -40,6 +42,7 @@ func harmed(t *testing.T, harm func(tx *bbolt.Tx)) *Store {
 	}
 	propose(t, s, &Checkpoint{Seq: 1, Platform: "fcm", Next: 1, Retry: []PhoneRetry{{Attempt: 1, Due: 5}}})
 	propose(t, s, &End{Seq: 2, Reason: Withdrawn})
+	propose(t, s, &Opened{Seq: 2, Block: 0, Bits: roaring.BitmapOf(0, 1)})
 	if err := s.Check(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +112,17 @@ func TestCheckSeesDamage(t *testing.T) {
 			return joinGroup(&group)
 		})
 	}
+	changeOther := func(f func(*userRecord)) func(*bbolt.Tx) {
+		return change(bucketBlocks, groupKey(0, 0), func(v []byte) []byte {
+			group, err := splitGroup(v)
+			must(err)
+			u, err := decodeUser(group[1])
+			must(err)
+			f(&u)
+			group[1] = u.encode()
+			return joinGroup(&group)
+		})
+	}
 	changeTask := func(seq uint64, f func(*Task)) func(*bbolt.Tx) {
 		return change(bucketTasks, key64(seq), func(v []byte) []byte {
 			task, err := decodeTask(seq, v)
@@ -145,6 +159,8 @@ func TestCheckSeesDamage(t *testing.T) {
 		{"a time before the tasks", changeState(func(st *state) { st.now = 1 }), "never accepted"},
 
 		{"a fact that leads nowhere", removeFirst(bucketFacts, factTag), "which is fact"},
+		{"a name that is half a bit", put(bucketNames, key32(1), []byte{factBit, 2}), "is named"},
+		{"a day that is lost", removeFirst(bucketFacts, factSeen), "which is fact"},
 		{"a fact of no kind", put(bucketNames, key32(1), []byte("?x")), "is named"},
 		{"a fact without its count", removeFirst(bucketCounts), "fact counts"},
 		{"a count that is wrong", first(bucketCounts, nil, func(b *bbolt.Bucket, k, _ []byte) { must(b.Put(k, key64(7))) }), "counted"},
@@ -187,6 +203,21 @@ func TestCheckSeesDamage(t *testing.T) {
 		{"a user's tags out of order", changeUser(func(u *userRecord) { u.tags[0], u.tags[1] = u.tags[1], u.tags[0] }), "behind tag"},
 		{"a tag that is none", changeUser(func(u *userRecord) { u.tags = []uint32{u.attrs[0].fact} }), "tag has fact"},
 		{"a value in another slot", changeUser(func(u *userRecord) { u.attrs[0].slot = 1; u.attrs = u.attrs[:1] }), "attribute slot"},
+		{"a number of another type", changeOther(func(u *userRecord) { u.attrs[0].typ++ }), "should be number(0)"},
+		{"a number in a slot of text", changeOther(func(u *userRecord) { u.attrs[0].slot = 1 }), "should be text"},
+		{"text in a slot of numbers", changeState(func(st *state) { st.types = map[uint8]AttrType{0: DateType, 2: NumberType} }), "should be date"},
+		{"a type that is none", changeState(func(st *state) { st.types = map[uint8]AttrType{0: 99, 2: NumberType} }), "has the type"},
+		{"another number", changeOther(func(u *userRecord) { u.attrs[0].number = -4 }), "does not agree"},
+		{"a number above zero", changeOther(func(u *userRecord) { u.attrs[0].number = 5 }), "does not agree"},
+		{"a number with a bit that nobody has", changeOther(func(u *userRecord) { u.attrs[0].number = -7 }), "is not there"},
+		{"a number that is gone", changeOther(func(u *userRecord) { u.attrs = nil }), "does not agree"},
+		{"another day of registration", changeOther(func(u *userRecord) { u.registered += secondsOfDay }), "is not there"},
+		{"another day with a connection", changeOther(func(u *userRecord) { u.seen++ }), "is not there"},
+		{"never seen", changeOther(func(u *userRecord) { u.seen = 0 }), "does not agree"},
+		{"devices of another language", change(bucketBlocks, deviceKey(0, 0), func(v []byte) []byte { return bytes.Replace(v, []byte("zh_CN"), []byte("zh_TW"), 1) }), "is not there"},
+		{"devices without their language", change(bucketBlocks, deviceKey(0, 0), func(v []byte) []byte { return bytes.Replace(v, []byte("zh_CN"), []byte("-----"), 1) }), "does not agree"},
+		{"devices without their time zone", change(bucketBlocks, deviceKey(0, 0), func(v []byte) []byte { return bytes.Replace(v, []byte("\x03UTC"), []byte("\x03UTX"), 1) }), "is not there"},
+		{"a saved audience that is none", put(bucketSaved, []byte("saved"), []byte{99}), "saved as"},
 		{"a user without bits", remove(bucketBlocks, factKey(0, existsFact)), "postings"},
 		{"a bit without a user", put(bucketBlocks, factKey(1, existsFact), bitmapBytes(roaring.BitmapOf(0, 1, 2))), "posting of fact 0"},
 		{"a set of two containers", put(bucketBlocks, factKey(1, existsFact), bitmapBytes(roaring.BitmapOf(0, 1, 1<<16))), "posting of fact 0"},
@@ -199,6 +230,11 @@ func TestCheckSeesDamage(t *testing.T) {
 		{"an end without a reason", changeProgress(2, func(p *Progress) { p.Reason = 0 }), "for reason"},
 		{"somebody waits and is not counted", put(bucketBlocks, pendingKey(0, 1), bitmapBytes(roaring.BitmapOf(1))), "pending users"},
 		{"somebody waits for nothing", put(bucketBlocks, pendingKey(0, 77), bitmapBytes(roaring.BitmapOf(1))), "does not exist"},
+		{"fewer counted than have opened it", changeProgress(2, func(p *Progress) { p.Opened = 1 }), "who have opened"},
+		{"somebody who does not exist has opened it", put(bucketBlocks, messageKey(1, kindOpener, 2), bitmapBytes(roaring.BitmapOf(3))), "opened by users who do not exist"},
+		{"opened by nobody", put(bucketBlocks, messageKey(0, kindOpener, 2), bitmapBytes(roaring.New())), "or none"},
+		{"who has opened it does not decode", put(bucketBlocks, messageKey(0, kindOpener, 2), []byte{99}), "who has opened message 2"},
+		{"opened, of no task", put(bucketBlocks, messageKey(0, kindOpener, 77), bitmapBytes(roaring.BitmapOf(0))), "does not exist"},
 		{"a task that does not know its blocks", changeTask(1, func(t *Task) { t.blocks.Remove(1) }), "does not know"},
 		{"a task without its message", remove(bucketMessages, key64(1)), "message 1"},
 		{"a message that does not decode", put(bucketMessages, key64(1), []byte{1, 2, 3}), "message 1"},

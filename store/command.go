@@ -43,6 +43,7 @@ const (
 	kindPlanStep   commandKind = 13
 	kindSetTypes   commandKind = 12
 	kindSave       commandKind = 20
+	kindOpened     commandKind = 11
 )
 
 func newCommand(k commandKind) Command {
@@ -73,6 +74,8 @@ func newCommand(k commandKind) Command {
 		return new(SetTypes)
 	case kindSave:
 		return new(Save)
+	case kindOpened:
+		return new(Opened)
 	}
 	return nil
 }
@@ -124,6 +127,8 @@ const (
 	// OpDropDevices removes dead tokens: each of Devices, unless it was registered
 	// again at or after its Registered time, which here is a bound.
 	OpDropDevices OpKind = 11
+	OpOptOut      OpKind = 21 // of the categories in Tags
+	OpOptIn       OpKind = 22
 	OpSeen        OpKind = 20 // has connected today, by the command's stamp; nothing for a user who is not known
 )
 
@@ -367,6 +372,7 @@ type Push struct {
 	// Category is what kind of message it is, at most 255 bytes. PerDay and PerWeek are how many of the category a user may have in a day and
 	// in a week; 0: any number.
 	Category        string
+	Fill            byte // how placeholders are filled, opaque here
 	PerDay, PerWeek byte
 }
 
@@ -386,6 +392,7 @@ func (c *Push) encode(w *writer) {
 		w.str(p)
 	}
 	w.bool(c.Always)
+	w.byte(c.Fill)
 	w.str(c.Category)
 	w.byte(c.PerDay)
 	w.byte(c.PerWeek)
@@ -414,6 +421,7 @@ func (c *Push) decode(r *reader) {
 		}
 	}
 	c.Always = r.bool()
+	c.Fill = r.byte()
 	if c.Category = r.str(); len(c.Category) > 255 { // its length is a byte of a key
 		r.fail("category")
 	}
@@ -441,6 +449,19 @@ func (c *Received) decode(r *reader) {
 	c.Block = uint16(r.uvarint())
 	c.Bits = decodeBits(r)
 }
+
+// Opened says that users of a block have opened a message: each counts once, whether the task has
+// ended or not.
+type Opened struct {
+	Seq   uint64
+	Block uint16
+	Bits  *roaring.Bitmap // low halves of ordinals
+}
+
+func (*Opened) kind() commandKind { return kindOpened }
+
+func (c *Opened) encode(w *writer) { (*Received)(c).encode(w) }
+func (c *Opened) decode(r *reader) { (*Received)(c).decode(r) }
 
 // CaughtUp says that one user has several messages.
 type CaughtUp struct {
@@ -551,6 +572,10 @@ type Checkpoint struct {
 	Stats    PhoneStats // what the batch adds
 	Retry    []PhoneRetry
 	Settled  []PhoneRetry // retries that are over; Attempt and Due are not looked at
+	// Pass begins anew, from the first ordinal on, for users who are in one of the time zones Awake, or anywhere if there are none, and in none of
+	// Asleep, who have their pass later.
+	Pass          bool
+	Awake, Asleep []string
 }
 
 func (*Checkpoint) kind() commandKind { return kindCheckpoint }
@@ -570,6 +595,25 @@ func (c *Checkpoint) encode(w *writer) {
 			w.varint(p.Due)
 		}
 	}
+	w.bool(c.Pass)
+	if c.Pass {
+		encodeTexts(w, c.Awake)
+		encodeTexts(w, c.Asleep)
+	}
+}
+
+func encodeTexts(w *writer, list []string) {
+	w.uvarint(uint64(len(list)))
+	for _, s := range list {
+		w.str(s)
+	}
+}
+
+func decodeTexts(r *reader) (list []string) {
+	for range r.count(1) {
+		list = append(list, r.str())
+	}
+	return list
 }
 
 func (c *Checkpoint) decode(r *reader) {
@@ -591,6 +635,9 @@ func (c *Checkpoint) decode(r *reader) {
 			p.Attempt = uint32(r.uvarint())
 			p.Due = r.varint()
 		}
+	}
+	if c.Pass = r.bool(); c.Pass {
+		c.Awake, c.Asleep = decodeTexts(r), decodeTexts(r)
 	}
 }
 

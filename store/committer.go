@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
 )
@@ -31,10 +32,11 @@ const (
 	proposalGivenUp
 )
 
-// ackOf is one user's acknowledgement of one message.
+// ackOf is what one user says of one message: that it is there, or has been opened.
 type ackOf struct {
 	ordinal uint32
 	seq     uint64
+	opened  bool
 }
 
 // queue holds what waits for the committer. It has no bound of its own:
@@ -182,7 +184,15 @@ func (s *Store) newProposal(c Command, read *ahead) (*proposal, error) {
 // Ack clears one pending bit. Acknowledgements of the same message and block that wait
 // together become one command. It reports whether the bit was set.
 func (s *Store) Ack(ctx context.Context, ordinal uint32, seq uint64) (bool, error) {
-	r, err := s.wait(ctx, &proposal{ack: &ackOf{ordinal, seq}})
+	r, err := s.wait(ctx, &proposal{ack: &ackOf{ordinal: ordinal, seq: seq}})
+	is, _ := r.(bool)
+	return is, err
+}
+
+// Opened notes that a user has opened a message, and reports whether that is new. Those of the same message and block that
+// wait together become one command. It returns [ErrUnknownTask] if there is no such task any more.
+func (s *Store) Opened(ctx context.Context, ordinal uint32, seq uint64) (bool, error) {
+	r, err := s.wait(ctx, &proposal{ack: &ackOf{ordinal: ordinal, seq: seq, opened: true}})
 	is, _ := r.(bool)
 	return is, err
 }
@@ -288,6 +298,7 @@ func (s *Store) commit() {
 // commitGroup writes, applies and answers a group.
 func (s *Store) commitGroup(group []*proposal) {
 	fail := func(err error) {
+		s.counts.refused(len(group), err)
 		for _, p := range group {
 			p.done(nil, err)
 		}
@@ -298,10 +309,12 @@ func (s *Store) commitGroup(group []*proposal) {
 	}
 	g := s.form(group)
 	position := s.st.position + 1
-	if err := s.append(position, g.rec.encode()); err != nil {
+	rec, began := g.rec.encode(), time.Now()
+	if err := s.append(position, rec); err != nil {
 		fail(s.journalError(position, err))
 		return
 	}
+	s.counts.committed(g, len(rec), time.Since(began))
 	s.number += uint64(len(g.commands))
 	events, err := s.applyGroup(position, g)
 	if err != nil {
@@ -347,14 +360,15 @@ func (s *Store) form(group []*proposal) *formed {
 		g.result = append(g.result, result)
 	}
 	type message struct {
-		seq   uint64
-		block uint16
+		seq    uint64
+		block  uint16
+		opened bool
 	}
 	acks := make(map[message][]*proposal)
 	var order []message
 	for _, p := range group {
 		if p.ack != nil {
-			m := message{p.ack.seq, s.geo.block(p.ack.ordinal)}
+			m := message{p.ack.seq, s.geo.block(p.ack.ordinal), p.ack.opened}
 			if acks[m] == nil {
 				order = append(order, m)
 			}
@@ -367,14 +381,18 @@ func (s *Store) form(group []*proposal) *formed {
 	}
 	for _, m := range order {
 		joined := acks[m]
-		c := &Received{Seq: m.seq, Block: m.block, Bits: roaring.New()}
+		low := roaring.New()
 		for _, p := range joined {
-			c.Bits.Add(uint32(s.geo.low(p.ack.ordinal)))
+			low.Add(uint32(s.geo.low(p.ack.ordinal)))
+		}
+		var c Command = &Received{Seq: m.seq, Block: m.block, Bits: low}
+		if m.opened {
+			c = &Opened{Seq: m.seq, Block: m.block, Bits: low}
 		}
 		add(c, encodeCommand(c), nil, func(r any, err error) {
-			cleared, _ := r.(*roaring.Bitmap)
+			counted, _ := r.(*roaring.Bitmap)
 			for _, p := range joined {
-				is := cleared != nil && cleared.Contains(uint32(s.geo.low(p.ack.ordinal)))
+				is := counted != nil && counted.Contains(uint32(s.geo.low(p.ack.ordinal)))
 				g.answers = append(g.answers, func() { p.done(is, err) })
 			}
 		})

@@ -181,7 +181,7 @@ func TestPhoneWorkIsDurable(t *testing.T) {
 		next, more := uint64(4), true
 		for more {
 			var some []PhoneTarget
-			some, next, more, err = s.PhoneTargets(1, "fcm", false, next, 2)
+			some, next, more, err = s.PhoneTargets(1, "fcm", false, nil, next, 2)
 			if err != nil || len(some) > 3 { // all devices of the last user are in
 				t.Fatal(some, err)
 			}

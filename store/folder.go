@@ -24,7 +24,9 @@ func (s *Store) folder() {
 			return
 		}
 		for {
+			d, began := s.layers.Load().frozen, time.Now()
 			err := s.foldFrozen()
+			s.counts.folded(d, time.Since(began), err)
 			if err == nil {
 				break
 			}
@@ -44,6 +46,7 @@ func (s *Store) folder() {
 			}
 			if s.foldFail.Swap(&err) == nil {
 				s.o.Logger.Warn("fanfare: cannot fold; trying again until it can", "error", err)
+				s.o.Failed(err)
 			}
 			s.foldNews.tell()
 			select {

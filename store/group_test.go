@@ -192,11 +192,11 @@ func TestAcksTogetherAreOneCommand(t *testing.T) {
 	a := &answers{t: t}
 	together(t, s, func() {
 		for _, ack := range []ackOf{
-			{0, one.Seq}, {1, one.Seq}, {3, one.Seq}, // d is not in its audience
-			{4, one.Seq}, // another block
-			{0, two.Seq}, // another message
-			{2, 99},      // no message
-			{4, one.Seq}, // again
+			{ordinal: 0, seq: one.Seq}, {ordinal: 1, seq: one.Seq}, {ordinal: 3, seq: one.Seq}, // d is not in its audience
+			{ordinal: 4, seq: one.Seq}, // another block
+			{ordinal: 0, seq: two.Seq}, // another message
+			{ordinal: 2, seq: 99},      // no message
+			{ordinal: 4, seq: one.Seq}, // again
 		} {
 			if err := s.queue.push(&proposal{ack: &ack, done: a.next()}); err != nil {
 				t.Error(err)

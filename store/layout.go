@@ -23,12 +23,12 @@ const (
 	bucketDue                     // kind, time, what -> nothing: what is to be done when
 	bucketTokens                  // hash of platform and token -> ordinal
 	bucketAudiences               // sequence, block -> who is notified, whoever has the message; while phones are to be
+	bucketSaved                   // name -> a saved audience
 	bucketPlans                   // plan -> its record, until it is forgotten
 	bucketPlanKeys                // key of a plan -> plan, as long as that
 	bucketPlanTasks               // plan, sequence -> nothing: the tasks of a plan, as long as they are
 	bucketFrozen                  // plan, block -> who is still to be pushed to
 	bucketCaps                    // window, category, level, block -> who has had so many messages of it in it
-	bucketSaved                   // name -> a saved audience
 	bucketBlocks                  // block, kind, rest -> everything of a block
 	buckets
 )
@@ -36,21 +36,28 @@ const (
 var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
-	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"),
-	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("saved"), []byte("blocks"),
+	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"), []byte("saved"),
+	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("blocks"),
 }
 
 // The kinds of keys within a block, in key order.
 const (
 	kindDevice  = 'd' // low half -> the user's devices
 	kindFact    = 'f' // fact number -> posting container
+	kindOpener  = 'o' // sequence -> who has opened the message
 	kindPending = 'p' // sequence -> pending container
 	kindUser    = 'u' // group of users -> their records; in deltas and segments low half -> user record
 )
 
+// messageKinds are those of sets that there are for each message, in key order.
+var messageKinds = [...]byte{kindOpener, kindPending}
+
+func isMessageKind(kind byte) bool { return kind == kindOpener || kind == kindPending }
+
 // The kinds of facts, first byte of a key of bucketFacts.
 const (
 	factTag        = 't'
+	factOut        = 'o' // followed by a category: wants no messages of it
 	factAttr       = 'a' // followed by the slot
 	factPlatform   = 'p'
 	factHas        = 'h' // followed by the slot: has the attribute, whatever its value
@@ -109,8 +116,11 @@ func factKey(block uint16, fact uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte{byte(block >> 8), byte(block), kindFact}, fact)
 }
 
-func pendingKey(block uint16, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{byte(block >> 8), byte(block), kindPending}, seq)
+func pendingKey(block uint16, seq uint64) []byte { return messageKey(block, kindPending, seq) }
+
+// messageKey is the key of a set of users of a message: who waits for it, or has opened it.
+func messageKey(block uint16, kind byte, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(block >> 8), byte(block), kind}, seq)
 }
 
 func tagFactKey(tag string) string                { return string(appendTagFact(nil, tag)) }
@@ -121,8 +131,11 @@ func appendAttrFact(b []byte, slot uint8, value string) []byte {
 	return append(append(b, factAttr, slot), value...)
 }
 func platformFactKey(platform string) string { return string(factPlatform) + platform }
-func languageFactKey(tag string) string      { return string(factLanguage) + tag }
-func timeZoneFactKey(name string) string     { return string(factTimeZone) + name }
+func appendOutFact(b []byte, category string) []byte {
+	return append(append(b, factOut), category...)
+}
+func languageFactKey(tag string) string  { return string(factLanguage) + tag }
+func timeZoneFactKey(name string) string { return string(factTimeZone) + name }
 
 func appendHasFact(b []byte, slot uint8) []byte      { return append(b, factHas, slot) }
 func appendBitFact(b []byte, slot, bit uint8) []byte { return append(b, factBit, slot, bit) }

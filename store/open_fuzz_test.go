@@ -274,7 +274,7 @@ func readDamagedStore(s *Store) {
 		if err == nil && t.Seq < 3 {
 			_, _ = s.Message(t.Seq)
 			_, _ = s.Pending(0, t.Seq)
-			_, _, _, _ = s.PhoneTargets(t.Seq, "fcm", t.Always, 0, 10)
+			_, _, _, _ = s.PhoneTargets(t.Seq, "fcm", t.Always, nil, 0, 10)
 		}
 	}
 	_, _ = s.DueAt(1<<50, 10)
@@ -292,6 +292,7 @@ func changeDamagedStore(s *Store) {
 		&Batch{Ops: []UserOp{{Kind: OpUnregister, ID: "u2"}}},
 		&Push{Key: "k", Body: []byte("x"), To: tag, Lifetime: 1000, Note: []byte("n"), Platforms: []string{"fcm"}, Always: true},
 		&Received{Seq: 1, Bits: roaring.BitmapOf(0, 1)}, &CaughtUp{Ordinal: 1, Seqs: []uint64{1, 2}}, &End{Seq: 1, Reason: Withdrawn},
+		&Opened{Seq: 1, Bits: roaring.BitmapOf(0, 1)},
 	} {
 		_, _ = s.Propose(ctx, c)
 	}

@@ -85,12 +85,15 @@ type phoneRecord struct {
 	done    bool
 	retried bool // a retry was noted at some time: there may be some to remove at the end
 	stats   PhoneStats
+	// Of the pass that is under way, as in [Checkpoint].
+	awake, asleep []string
 }
 
 // The bits of its flags.
 const (
 	phoneDone = 1 << iota
 	phoneRetried
+	phonePass
 )
 
 func (p *phoneRecord) encode() []byte {
@@ -103,8 +106,16 @@ func (p *phoneRecord) encode() []byte {
 	if p.retried {
 		flags |= phoneRetried
 	}
+	pass := len(p.awake)+len(p.asleep) > 0
+	if pass {
+		flags |= phonePass
+	}
 	w.byte(flags)
 	p.stats.encode(&w)
+	if pass {
+		encodeTexts(&w, p.awake)
+		encodeTexts(&w, p.asleep)
+	}
 	return w.b
 }
 
@@ -114,5 +125,8 @@ func decodePhone(b []byte) (p phoneRecord, err error) {
 	flags := r.byte()
 	p.done, p.retried = flags&phoneDone != 0, flags&phoneRetried != 0
 	p.stats.decode(&r)
+	if flags&phonePass != 0 {
+		p.awake, p.asleep = decodeTexts(&r), decodeTexts(&r)
+	}
 	return p, r.done()
 }

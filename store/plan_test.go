@@ -177,7 +177,7 @@ func TestCaps(t *testing.T) {
 			}
 			r := propose(t, s, &Push{Body: []byte("m"), To: to, Lifetime: lifetime, Category: category, PerDay: perDay, PerWeek: perWeek}).(PushResult)
 			state, err := s.Task(r.Seq)
-			if err != nil || r.Total != total || r.Capped != capped || state.Progress.Capped != capped || state.Category != category {
+			if err != nil || r.Total != total || r.Skipped != capped || state.Progress.Capped != capped || state.Category != category {
 				t.Errorf("%s: %+v, %+v, want %d and %d left out", category, r, state, total, capped)
 			}
 		}

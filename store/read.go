@@ -16,9 +16,9 @@ import (
 type User struct {
 	Ordinal    uint32
 	ID         string
-	Registered int64  // seconds since 1970
-	Seen       uint32 // one more than the last day with a connection (see [Day]), 0 for never
+	Registered int64 // seconds since 1970
 	Tags       []string
+	OptOuts    []string    // categories
 	Attrs      []AttrValue // in slot order; of slots without a name the name is empty
 	Devices    []Device
 }
@@ -80,7 +80,7 @@ func (v *view) user(s *Store, u *User) (whole bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	u.ID, u.Registered, u.Seen = rec.id, rec.registered, rec.seen
+	u.ID, u.Registered = rec.id, rec.registered
 	names := s.published.Load().names
 	for _, a := range rec.attrs {
 		if a.typ != TextType {
@@ -101,6 +101,14 @@ func (v *view) user(s *Store, u *User) (whole bool, err error) {
 		u.Tags = append(u.Tags, string(key[1:]))
 	}
 	slices.Sort(u.Tags)
+	for _, o := range rec.outs {
+		key := v.get(bucketNames, key32(o))
+		if len(key) < 1 {
+			return false, v.missing(raw, block, low)
+		}
+		u.OptOuts = append(u.OptOuts, string(key[1:]))
+	}
+	slices.Sort(u.OptOuts)
 	u.Devices, err = decodeDevices(v.blockRecord(kindDevice, block, low))
 	return true, err
 }
@@ -192,6 +200,9 @@ func (s *Store) Members(e *Expr) iter.Seq2[string, error] {
 
 // membersStep is how many members are read at a time.
 const membersStep = 4096
+
+// Names returns the IDs of users of a block, of those that there still are, in the order given.
+func (s *Store) Names(block uint16, low []uint32) ([]string, error) { return s.names(block, low, nil) }
 
 // names appends the IDs of the users of a block: of those that there still are. Each of them is somewhere else
 // in the file, so several goroutines look.
@@ -437,12 +448,13 @@ type Stats struct {
 	Folding      bool
 	BlocksBytes  int64 // of the file
 	JournalBytes int64
+	Counters     Counters
 }
 
 // Stats returns figures about the store.
 func (s *Store) Stats() (Stats, error) {
 	st, l := s.published.Load(), s.layers.Load()
-	r := Stats{Users: int64(st.users), Ordinals: int64(st.nextOrdinal), Pushes: int64(st.nextSeq - 1), Position: st.position, Folding: l.frozen != nil}
+	r := Stats{Users: int64(st.users), Ordinals: int64(st.nextOrdinal), Pushes: int64(st.nextSeq - 1), Position: st.position, Folding: l.frozen != nil, Counters: s.counts.read()}
 	if size := s.size.Load(); size.of == l.active { // else it was frozen since, and the new one is empty
 		r.DeltaEntries, r.DeltaBytes = size.entries, size.bytes
 	}

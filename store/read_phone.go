@@ -19,7 +19,7 @@ func (s *Store) Unfinished() (online []uint64, phones []PhoneWork, err error) {
 			if err != nil {
 				return err
 			}
-			w := PhoneWork{Seq: seq, Platform: platform, Next: rec.next}
+			w := PhoneWork{Seq: seq, Platform: platform, Next: rec.next, Awake: rec.awake, Asleep: rec.asleep}
 			from := append(append(key64(seq), byte(len(platform))), platform...)
 			for _, e := range v.scan(bucketRetries, from, after(from), 1<<20, false) {
 				r := reader{b: e.value}
@@ -44,6 +44,8 @@ type PhoneWork struct {
 	Platform string
 	Next     uint64
 	Retries  []PhoneRetry
+	// Of its pass, as in [Checkpoint].
+	Awake, Asleep []string
 }
 
 // PhoneTarget is a device to notify.
@@ -54,10 +56,17 @@ type PhoneTarget struct {
 }
 
 // PhoneTargets collects the devices on a platform of users who still wait for
-// a message, or always of all of its audience, from the ordinal next on, until there are at least max. It returns the ordinal to
+// a message, or always of all of its audience, and who are among others, if there are any to be among, from the ordinal next on, until there are at least max. It returns the ordinal to
 // go on from; more is false when there are no further users.
-func (s *Store) PhoneTargets(seq uint64, platform string, always bool, next uint64, max int) (targets []PhoneTarget, from uint64, more bool, err error) {
-	end := uint64(s.geo.blocks(s.published.Load().nextOrdinal)) << s.geo.bits
+func (s *Store) PhoneTargets(seq uint64, platform string, always bool, among *Expr, next uint64, max int) (targets []PhoneTarget, from uint64, more bool, err error) {
+	st := s.published.Load()
+	end := uint64(s.geo.blocks(st.nextOrdinal)) << s.geo.bits
+	var prog *program
+	if among != nil {
+		if prog, err = s.compile(among, st); err != nil {
+			return nil, next, false, err
+		}
+	}
 	for next < end && len(targets) < max && err == nil {
 		err = s.withView(func(v *view) error {
 			fact, ok := v.factNumber([]byte(platformFactKey(platform)))
@@ -72,7 +81,15 @@ func (s *Store) PhoneTargets(seq uint64, platform string, always bool, next uint
 			if waiting == nil || have == nil {
 				return nil
 			}
-			it := roaring.And(waiting, have).Iterator()
+			who := roaring.And(waiting, have)
+			if prog != nil {
+				of := prog.eval(v, s.geo, block).set
+				if of == nil {
+					return nil
+				}
+				who.And(of)
+			}
+			it := who.Iterator()
 			for it.AdvanceIfNeeded(low); it.HasNext(); {
 				ord := s.geo.ordinal(block, uint16(it.Next()))
 				if len(targets) >= max {

@@ -82,7 +82,8 @@ func playTwins(t *rapid.T, base string) {
 	w.must(copyFiles(first, second)) // the same store ID and proposer
 	w.a = w.open(first, w.entries, true)
 	w.b = w.open(second, 1<<30, false)
-	w.propose(&SetNames{Names: []SlotName{{0, "tier"}, {3, "city"}}})
+	w.propose(&SetNames{Names: []SlotName{{0, "tier"}, {3, "city"}, {4, "age"}, {5, "born"}}})
+	w.propose(&SetTypes{Types: []SlotType{{4, NumberType + 1}, {5, DateType}}})
 	t.Repeat(map[string]func(*rapid.T){
 		"users":    func(*rapid.T) { w.propose(w.batch()) },
 		"users 2":  func(*rapid.T) { w.propose(w.batch()) },
@@ -90,6 +91,7 @@ func playTwins(t *rapid.T, base string) {
 		"push 2":   func(*rapid.T) { w.push() },
 		"received": func(*rapid.T) { w.received() },
 		"caughtup": func(*rapid.T) { w.caughtUp() },
+		"opened":   func(*rapid.T) { w.opened() },
 		"end":      func(*rapid.T) { w.end() },
 		"plan":     func(*rapid.T) { w.plan() },
 		"plan 2":   func(*rapid.T) { w.plan() },
@@ -294,22 +296,26 @@ func (w *twins) batch() *Batch {
 	tags := rapid.SliceOfN(rapid.SampledFrom([]string{"x", "y", "z"}), 0, 2)
 	attrs := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) AttrValue {
 		return AttrValue{
-			rapid.SampledFrom([]string{"tier", "city", "tier", "city", "size"}).Draw(t, "name"),
-			rapid.SampledFrom([]string{"1", "2"}).Draw(t, "value"),
+			rapid.SampledFrom([]string{"tier", "city", "age", "born", "age", "born", "size"}).Draw(t, "name"),
+			rapid.SampledFrom([]string{"1", "2", "-7.5", "1000000", "2026-01-31", "1969-01-31T10:00:01Z"}).Draw(t, "value"),
 		}
 	}), 0, 2)
 	devices := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Device {
 		return Device{
 			Platform: rapid.SampledFrom([]string{"apns", "fcm"}).Draw(t, "platform"),
 			Token:    rapid.SampledFrom([]string{"1", "2", "3"}).Draw(t, "token"),
+			Locale:   rapid.SampledFrom([]string{"", "zh", "zh_CN", "zh-Hant-TW"}).Draw(t, "locale"),
+			TimeZone: rapid.SampledFrom([]string{"", "UTC", "Asia/Shanghai"}).Draw(t, "zone"),
 		}
 	}), 0, 2)
 	for range rapid.IntRange(1, 4).Draw(w.T, "operations") {
-		kinds := []OpKind{OpRegister, OpPut, OpPut, OpPut, OpUnregister, OpAddTags, OpRemoveTags, OpClearTags, OpSetAttrs, OpRemoveAttrs, OpPutDevices, OpRemoveDevices, OpDropDevices}
+		kinds := []OpKind{OpRegister, OpPut, OpPut, OpPut, OpUnregister, OpAddTags, OpRemoveTags, OpClearTags, OpSetAttrs, OpRemoveAttrs, OpPutDevices, OpRemoveDevices, OpDropDevices, OpOptOut, OpOptIn, OpSeen, OpSeen}
 		o := UserOp{Kind: rapid.SampledFrom(kinds).Draw(w.T, "kind"), ID: w.id()}
 		switch o.Kind {
 		case OpPut:
 			o.Tags, o.Attrs, o.Devices = tags.Draw(w.T, "tags"), attrs.Draw(w.T, "attributes"), devices.Draw(w.T, "devices")
+		case OpOptOut, OpOptIn:
+			o.Tags = []string{"ads"}
 		case OpAddTags, OpRemoveTags:
 			o.Tags = tags.Draw(w.T, "tags")
 		case OpSetAttrs, OpRemoveAttrs:
@@ -326,11 +332,23 @@ func (w *twins) batch() *Batch {
 }
 
 func (w *twins) audience(depth int) *Expr {
-	kind := rapid.IntRange(0, 8).Draw(w.T, "audience")
-	if depth == 0 {
-		kind %= 6
+	kind := rapid.IntRange(0, 13).Draw(w.T, "audience")
+	if depth == 0 && kind > 5 && kind < 9 {
+		kind -= 3
 	}
 	switch kind {
+	case 9:
+		op := rapid.SampledFrom([]Op{OpAttr, OpLess, OpAtMost, OpMore, OpAtLeast, OpBetween}).Draw(w.T, "comparison")
+		value := rapid.SampledFrom([]string{"1", "-7.5", "0", "2026-01-31"})
+		return &Expr{Op: op, Name: rapid.SampledFrom([]string{"age", "born"}).Draw(w.T, "name"), Value: value.Draw(w.T, "low"), High: value.Draw(w.T, "high")}
+	case 10:
+		return &Expr{Op: OpHas, Name: rapid.SampledFrom([]string{"age", "city"}).Draw(w.T, "name")}
+	case 11:
+		return &Expr{Op: OpLanguage, Value: rapid.SampledFrom([]string{"zh", "zh-CN", "zh-Hant"}).Draw(w.T, "language")}
+	case 12:
+		return &Expr{Op: rapid.SampledFrom([]Op{OpSeenWithin, OpRegisteredWithin, OpRegisteredSince}).Draw(w.T, "days"), Days: rapid.Uint32Range(1, 40).Draw(w.T, "number")}
+	case 13:
+		return &Expr{Op: OpTimeZone, Value: "UTC"}
 	case 0:
 		return &Expr{Op: OpAll}
 	case 1:
@@ -412,6 +430,11 @@ func (w *twins) received() {
 	w.propose(&Received{Seq: w.seq(), Block: uint16(rapid.IntRange(0, 6).Draw(w.T, "block")), Bits: roaring.BitmapOf(low...)})
 }
 
+func (w *twins) opened() {
+	low := rapid.SliceOfN(rapid.Uint32Range(0, uint32(min(12, 1<<w.bits-1))), 1, 4).Draw(w.T, "low")
+	w.propose(&Opened{Seq: w.seq(), Block: uint16(rapid.IntRange(0, 6).Draw(w.T, "block")), Bits: roaring.BitmapOf(low...)})
+}
+
 func (w *twins) caughtUp() {
 	c := &CaughtUp{Ordinal: uint32(rapid.IntRange(0, 20).Draw(w.T, "ordinal"))}
 	if rapid.Bool().Draw(w.T, "through") {
@@ -460,6 +483,20 @@ func (w *twins) phones() {
 func (w *twins) settings() {
 	if rapid.Bool().Draw(w.T, "limits") {
 		w.propose(&SetLimits{Limits{TagsPerUser: rapid.IntRange(1, 4).Draw(w.T, "tags"), DevicesPerUser: rapid.IntRange(1, 3).Draw(w.T, "devices")}})
+		return
+	}
+	switch rapid.IntRange(0, 3).Draw(w.T, "setting") {
+	case 0:
+		w.propose(&SetTypes{Types: []SlotType{{
+			rapid.SampledFrom([]uint8{0, 4, 5}).Draw(w.T, "slot"), rapid.SampledFrom([]AttrType{TextType, DateType, NumberType, NumberType + 1}).Draw(w.T, "type"),
+		}}})
+		return
+	case 1:
+		c := &Save{Name: rapid.SampledFrom([]string{"one", "two"}).Draw(w.T, "saved")}
+		if rapid.Bool().Draw(w.T, "there") {
+			c.To = w.audience(1)
+		}
+		w.propose(c)
 		return
 	}
 	w.propose(&SetNames{Names: []SlotName{{

@@ -64,9 +64,12 @@ func (d *delta) changes(yield func(change) bool) {
 				return
 			}
 		}
-		for i, seq := range b.pending.seqs {
-			if !yield(change{bucket: bucketBlocks, key: pendingKey(n, seq), bits: b.pending.list[i]}) {
-				return
+		for _, kind := range messageKinds {
+			sets := b.of(kind)
+			for i, seq := range sets.seqs {
+				if !yield(change{bucket: bucketBlocks, key: messageKey(n, kind, seq), bits: sets.list[i]}) {
+					return
+				}
 			}
 		}
 		for _, low := range sortedKeys(b.users) {
@@ -310,11 +313,12 @@ func (d *delta) load(r *segmentReader, tag byte) error {
 		switch {
 		case key[2] == kindFact && len(rest) == 4:
 			to.facts[be32(rest)] = e
-		case key[2] == kindPending && len(rest) == 8:
-			if to.pending.of(be64(rest)) != nil {
+		case isMessageKind(key[2]) && len(rest) == 8:
+			sets := to.of(key[2])
+			if sets.of(be64(rest)) != nil {
 				return bad("a key twice")
 			}
-			to.pending.add(be64(rest), e)
+			sets.add(be64(rest), e)
 		default:
 			return bad("key of bits")
 		}

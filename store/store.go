@@ -39,6 +39,9 @@ type Options struct {
 	Now func() time.Time
 	// Logger gets what happens in the background. Default: nothing is logged.
 	Logger *slog.Logger
+	// Failed is told what keeps the store from folding, or from any change until it is opened again, and must not
+	// block. Default: nobody is told.
+	Failed func(error)
 	// WrapJournal, for tests and for a journal elsewhere, gets the local journal and returns
 	// the one to use. Default: the local one.
 	WrapJournal func(Journal) Journal
@@ -64,6 +67,9 @@ func (o *Options) fill() {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Failed == nil {
+		o.Failed = func(error) {}
 	}
 }
 
@@ -98,6 +104,7 @@ type Store struct {
 	closing sync.Once
 	running sync.WaitGroup
 
+	counts   counters
 	refuse   atomic.Pointer[error] // why changes are refused, if they are
 	foldFail atomic.Pointer[error] // why the fold cannot write, while it cannot
 	frozen   chan struct{}         // to the folder: there is a frozen delta
@@ -479,6 +486,7 @@ func (s *Store) refuseChanges(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause)
 	if s.refuse.CompareAndSwap(nil, &err) {
 		s.o.Logger.Error("fanfare: changes are refused until the directory is reopened", "cause", cause)
+		s.o.Failed(err)
 	}
 	return err
 }

@@ -96,13 +96,15 @@ type Progress struct {
 	Expired   int64 // did not come in time
 	Withdrawn int64 // waited when it was withdrawn
 	Gone      int64 // unregistered while waiting
+	OptedOut  int64 // not of Total: left out, because they want no messages of the category
 	Capped    int64 // not of Total: left out, because they have had as many of the category as they may have
+	Opened    int64 // have opened it; not part of the sum
 	Ended     int64 // milliseconds since 1970; 0 before the end
 	Reason    Reason
 }
 
 func (p *Progress) fields() []*int64 {
-	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.Capped, &p.Ended}
+	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.OptedOut, &p.Capped, &p.Opened, &p.Ended}
 }
 
 func (p *Progress) encode() []byte {
@@ -130,6 +132,7 @@ type Message struct {
 	From     string
 	Body     []byte
 	Note     []byte
+	Fill     byte
 	Accepted int64
 	Expires  int64
 }
@@ -142,13 +145,14 @@ func (m *Message) encode() []byte {
 	w.varint(m.Expires)
 	w.bytes(m.Body)
 	w.bytes(m.Note)
+	w.byte(m.Fill)
 	return w.b
 }
 
 // decodeMessage copies: what it returns outlives the transaction.
 func decodeMessage(seq uint64, b []byte) (*Message, error) {
 	r := reader{b: append([]byte(nil), b...)}
-	m := &Message{Seq: seq, Random: r.u64(), From: r.str(), Accepted: r.varint(), Expires: r.varint(), Body: r.bytes(), Note: r.bytes()}
+	m := &Message{Seq: seq, Random: r.u64(), From: r.str(), Accepted: r.varint(), Expires: r.varint(), Body: r.bytes(), Note: r.bytes(), Fill: r.byte()}
 	return m, r.done()
 }
 

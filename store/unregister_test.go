@@ -97,6 +97,7 @@ func TestUnregisterErasesEverything(t *testing.T) {
 		}
 		propose(t, s, &Checkpoint{Seq: 3, Platform: "fcm", Next: 2, Stats: PhoneStats{Retried: 1}, Retry: []PhoneRetry{retry}})
 		propose(t, s, &CaughtUp{Ordinal: 1, Seqs: []uint64{2}})
+		propose(t, s, &Opened{Seq: 2, Block: 0, Bits: roaring.BitmapOf(1, 2)})
 	}, func(t *testing.T, s *Store) {
 		before := factsOf(t, s)
 		propose(t, s, &Batch{Ops: []UserOp{{Kind: OpUnregister, ID: "b"}}})
@@ -113,7 +114,7 @@ func TestUnregisterErasesEverything(t *testing.T) {
 				t.Errorf("%d %q: %q, not %q", e.Op, e.Value, got, want)
 			}
 		}
-		for seq, want := range map[uint64]Progress{1: {Total: 3, Gone: 1, Pending: 2}, 2: {Total: 3, Delivered: 1, Pending: 2}} {
+		for seq, want := range map[uint64]Progress{1: {Total: 3, Gone: 1, Pending: 2}, 2: {Total: 3, Delivered: 1, Pending: 2, Opened: 2}} {
 			if got := progressOf(t, s, seq); got != want {
 				t.Errorf("task %d: %+v, not %+v", seq, got, want)
 			}
@@ -136,10 +137,13 @@ func TestUnregisterErasesEverything(t *testing.T) {
 		if got := propose(t, s, &Received{Seq: 1, Block: 0, Bits: roaring.BitmapOf(1)}).(*roaring.Bitmap); !got.IsEmpty() {
 			t.Error("Received:", got)
 		}
+		if got := propose(t, s, &Opened{Seq: 1, Block: 0, Bits: roaring.BitmapOf(1)}).(*roaring.Bitmap); !got.IsEmpty() {
+			t.Error("Opened:", got)
+		}
 		if target, ok, err := s.PhoneTarget(3, "fcm", false, &retry); ok || err != nil {
 			t.Errorf("a phone of nobody: %+v, %v", target, err)
 		}
-		targets, _, _, err := s.PhoneTargets(3, "fcm", false, 0, 10)
+		targets, _, _, err := s.PhoneTargets(3, "fcm", false, nil, 0, 10)
 		if err != nil || len(targets) != 1 || targets[0].ID != "a" {
 			t.Errorf("%+v, %v", targets, err)
 		}

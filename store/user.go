@@ -15,6 +15,7 @@ type userRecord struct {
 	registered int64      // seconds since 1970
 	seen       uint32     // one more than the last day with a connection, 0 for never
 	attrs      []slotFact // by slot
+	outs       []uint32   // the categories that the user has opted out of, ascending
 	tags       []uint32   // ascending
 }
 
@@ -42,7 +43,11 @@ func (u *userRecord) append(b []byte) []byte {
 	}
 	w.uvarint(uint64(u.registered))
 	w.uvarint(uint64(u.seen))
-	w.uvarint(uint64(len(u.attrs)))
+	n := uint64(len(u.attrs)) << 1 // most users have opted out of nothing, which takes no byte of its own
+	if len(u.outs) > 0 {
+		n |= 1
+	}
+	w.uvarint(n)
 	for _, a := range u.attrs {
 		w.byte(a.slot)
 		w.uvarint(uint64(a.fact))
@@ -52,6 +57,14 @@ func (u *userRecord) append(b []byte) []byte {
 		}
 	}
 	last := uint32(0)
+	if len(u.outs) > 0 {
+		w.uvarint(uint64(len(u.outs)))
+	}
+	for _, o := range u.outs {
+		w.uvarint(uint64(o - last))
+		last = o
+	}
+	last = 0
 	for _, t := range u.tags { // their number is what is left of the record
 		w.uvarint(uint64(t - last))
 		last = t
@@ -78,7 +91,12 @@ func (u *userRecord) decode(b []byte) error {
 	r := reader{b: rest}
 	u.registered = int64(r.uvarint())
 	u.seen = uint32(r.uvarint())
-	n := r.count(2)
+	flagged := r.uvarint()
+	n := int(flagged >> 1)
+	if flagged>>1 > uint64(len(r.b)/2) {
+		r.fail("count")
+		return r.err
+	}
 	u.attrs = slices.Grow(u.attrs, n)
 	for range n {
 		a := slotFact{slot: r.byte(), fact: uint32(r.uvarint())}
@@ -90,6 +108,13 @@ func (u *userRecord) decode(b []byte) error {
 		u.attrs = append(u.attrs, a)
 	}
 	last := uint32(0)
+	if flagged&1 != 0 {
+		for range r.count(1) {
+			last += uint32(r.uvarint())
+			u.outs = append(u.outs, last)
+		}
+	}
+	last = 0
 	for len(r.b) > 0 {
 		last += uint32(r.uvarint())
 		u.tags = append(u.tags, last)

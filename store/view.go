@@ -228,20 +228,43 @@ func (v *view) fact(block uint16, fact uint32) result {
 }
 
 func (v *view) pending(block uint16, seq uint64) *roaring.Bitmap {
-	return v.container(pendingKey(block, seq), func(b *blockDelta) *bits { return b.pending.of(seq) }).set
+	return v.ofMessage(kindPending, block, seq)
 }
 
-// pendingBits says whether a delta decides about a user and a message, and how.
-func (b *blockDelta) pendingBits(low uint16, seq uint64) (is, decided bool) {
-	if e := b.pending.of(seq); e != nil {
+// ofMessage returns the set of a kind that there is for a message, nil for nobody.
+func (v *view) ofMessage(kind byte, block uint16, seq uint64) *roaring.Bitmap {
+	return v.container(messageKey(block, kind, seq), func(b *blockDelta) *bits { return b.of(kind).of(seq) }).set
+}
+
+// bit says whether a delta decides about a user in a set of a message, and how.
+func (b *blockDelta) bit(kind byte, low uint16, seq uint64) (is, decided bool) {
+	if e := b.of(kind).of(seq); e != nil {
 		return e.has(low)
 	}
 	return false, false
 }
 
+// anyOf says whether there may be a set of a kind for a message in a block: it is there, or a delta says something of it.
+func (v *view) anyOf(kind byte, block uint16, seq uint64) bool {
+	for _, d := range [...]*delta{v.active, v.frozen} {
+		if d == nil {
+			continue
+		}
+		if b := d.block(block); b != nil {
+			b.mu.RLock()
+			known := b.of(kind).of(seq) != nil
+			b.mu.RUnlock()
+			if known {
+				return true
+			}
+		}
+	}
+	return v.stored(bucketBlocks, messageKey(block, kind, seq)) != nil
+}
+
 // waits says whether a user waits for a message.
 func (v *view) waits(block, low uint16, seq uint64) bool {
-	if is, decided := v.active.block(block).says(low, seq); decided {
+	if is, decided := v.active.block(block).says(kindPending, low, seq); decided {
 		return is
 	}
 	if v.ahead != nil && v.ahead.waiting != nil {
@@ -253,14 +276,27 @@ func (v *view) waits(block, low uint16, seq uint64) bool {
 
 // waitsBelow does so without the active delta.
 func (v *view) waitsBelow(block, low uint16, seq uint64) bool {
+	return v.hasBelow(kindPending, block, low, seq)
+}
+
+// opened says whether a user has opened a message.
+func (v *view) opened(block, low uint16, seq uint64) bool {
+	if is, decided := v.active.block(block).says(kindOpener, low, seq); decided {
+		return is
+	}
+	return v.hasBelow(kindOpener, block, low, seq)
+}
+
+// hasBelow says whether a user is in a set of a message, without the active delta.
+func (v *view) hasBelow(kind byte, block, low uint16, seq uint64) bool {
 	if v.frozen != nil {
 		if b := v.frozen.block(block); b != nil {
-			if is, decided := b.pendingBits(low, seq); decided {
+			if is, decided := b.bit(kind, low, seq); decided {
 				return is
 			}
 		}
 	}
-	raw := v.stored(bucketBlocks, pendingKey(block, seq))
+	raw := v.stored(bucketBlocks, messageKey(block, kind, seq))
 	return raw != nil && containerHas(raw, low)
 }
 
@@ -268,34 +304,39 @@ func (v *view) waitsBelow(block, low uint16, seq uint64) bool {
 // waits for, after the given one, at most max; below are those of them that the active delta says nothing of. The
 // cost grows with the messages for which anybody of the block waits.
 func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, below []uint64) {
+	return v.messagesOf(kindPending, block, low, after, max)
+}
+
+// messagesOf does so with the sets of a kind.
+func (v *view) messagesOf(kind byte, block, low uint16, after uint64, max int) (found, below []uint64) {
 	var active, frozen *blockDelta
 	if active = v.active.block(block); active != nil {
-		found = active.waiting(low, after, max)
+		found = active.waiting(kind, low, after, max)
 	}
 	if v.frozen != nil {
 		frozen = v.frozen.block(block)
 	}
 	if frozen != nil {
-		of := &frozen.pending
+		of := frozen.of(kind)
 		for i := of.from(after + 1); i < len(of.seqs) && len(below) < max; i++ {
-			if is, _ := of.list[i].has(low); is && !active.decides(low, of.seqs[i]) {
+			if is, _ := of.list[i].has(low); is && !active.decides(kind, low, of.seqs[i]) {
 				below = append(below, of.seqs[i])
 			}
 		}
 	}
-	prefix := blockKey(block, kindPending)
+	prefix := blockKey(block, kind)
 	c := v.tx.Bucket(bucketName[bucketBlocks]).Cursor()
 	n := 0
-	for k, raw := c.Seek(pendingKey(block, after+1)); bytes.HasPrefix(k, prefix) && n < max; k, raw = c.Next() {
+	for k, raw := c.Seek(messageKey(block, kind, after+1)); bytes.HasPrefix(k, prefix) && n < max; k, raw = c.Next() {
 		if !containerHas(raw, low) {
 			continue
 		}
 		seq := binary.BigEndian.Uint64(k[len(prefix):])
-		if active.decides(low, seq) {
+		if active.decides(kind, low, seq) {
 			continue
 		}
 		if frozen != nil {
-			if _, decided := frozen.pendingBits(low, seq); decided {
+			if _, decided := frozen.bit(kind, low, seq); decided {
 				continue
 			}
 		}
@@ -314,11 +355,11 @@ func (v *view) pendingOf(block, low uint16, after uint64, max int) (found, below
 	return found[:min(len(found), max)], below
 }
 
-// waiting returns what an active delta has of a user's sequences after the given one, at most max.
-func (b *blockDelta) waiting(low uint16, after uint64, max int) (found []uint64) {
+// waiting returns what an active delta has of a user's sequences of a kind after the given one, at most max.
+func (b *blockDelta) waiting(kind byte, low uint16, after uint64, max int) (found []uint64) {
 	b.mu.RLock()
 	defer b.mu.RUnlock() // see says
-	of := &b.pending
+	of := b.of(kind)
 	for i := of.from(after + 1); i < len(of.seqs) && len(found) < max; i++ {
 		if is, _ := of.list[i].has(low); is {
 			found = append(found, of.seqs[i])
@@ -327,21 +368,21 @@ func (b *blockDelta) waiting(low uint16, after uint64, max int) (found []uint64)
 	return found
 }
 
-// decides says whether the active delta of a block, which may be nil, says anything of a user and a message.
-func (b *blockDelta) decides(low uint16, seq uint64) bool {
-	_, decided := b.says(low, seq)
+// decides says whether the active delta of a block, which may be nil, says anything of a user in a set of a message.
+func (b *blockDelta) decides(kind byte, low uint16, seq uint64) bool {
+	_, decided := b.says(kind, low, seq)
 	return decided
 }
 
-// says is pendingBits of the active delta of a block, which may be nil. A push has bytes of the file, and these may be damaged: the lock
+// says is bit of the active delta of a block, which may be nil. A push has bytes of the file, and these may be damaged: the lock
 // must not stay behind when they are met.
-func (b *blockDelta) says(low uint16, seq uint64) (is, decided bool) {
+func (b *blockDelta) says(kind byte, low uint16, seq uint64) (is, decided bool) {
 	if b == nil {
 		return false, false
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return b.pendingBits(low, seq)
+	return b.bit(kind, low, seq)
 }
 
 // entry is a key with its value, a copy of both.

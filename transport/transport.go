@@ -117,6 +117,8 @@ type Content struct {
 	Silent bool `json:"silent,omitempty"`
 	// Deferrable lets the phone wait for a better moment, to save power.
 	Deferrable bool `json:"deferrable,omitempty"`
+	// Urgent notifies in quiet hours, too.
+	Urgent bool `json:"urgent,omitempty"`
 	// Always notifies all of the audience, at once: those who are connected or have the message, too.
 	Always bool `json:"always,omitempty"`
 	// Overrides are laid over what is made of all this for a platform's service, in the service's own format, as a JSON merge

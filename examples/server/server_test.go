@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -74,5 +75,28 @@ func TestEndToEnd(t *testing.T) {
 	s := p.call("timpush/all_member_push_statistics", fmt.Sprintf(`{"TaskID":[%q]}`, tasks[101]))["Results"].([]any)[0].(map[string]any)
 	if s["TotalCount"] != 4.0 || s["DeliveredCount"] != 4.0 {
 		t.Errorf("the statistics are %v", s)
+	}
+}
+
+// TestMetrics: what the API did is shown to Prometheus.
+func TestMetrics(t *testing.T) {
+	p := start(t, t.TempDir())
+	p.call("im_open_login_svc/multiaccount_import", `{"AccountList":[{"UserID":"alice"},{"UserID":"bob"}]}`)
+	alice := p.dial("alice")
+	p.push(1, "to all", week)
+	alice.ack(alice.expect("to all"))
+	p.push(2, "to all again", week)
+	alice.expect("to all again")
+	status, text := p.get("/metrics")
+	if status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	for _, line := range []string{
+		"fanfare_users 2", "fanfare_online_users 1", "fanfare_pushes_total 2", `fanfare_deliveries_total{outcome="failed"} 0`,
+		"fanfare_changes_refused 0", "# TYPE go_goroutines gauge", "# TYPE process_open_fds gauge",
+	} {
+		if !strings.Contains("\n"+text, "\n"+line+"\n") {
+			t.Errorf("there is no %s in\n%s", line, text)
+		}
 	}
 }

@@ -1,0 +1,161 @@
+package fanfare
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanfare-im/fanfare/transport"
+	"github.com/fanfare-im/fanfare/transport/transporttest"
+)
+
+func TestTemplate(t *testing.T) {
+	t.Parallel()
+	values := map[string]string{"city": `"Wu\han"`, "first name": "Ann", "empty": ""}
+	for _, c := range []struct{ text, plain, within string }{
+		{"", "", ""},
+		{"no placeholders, {{not}} {{ one }} {{attr.}}", "no placeholders, {{not}} {{ one }} {{attr.}}", "no placeholders, {{not}} {{ one }} {{attr.}}"},
+		{"{{attr.city}}", `"Wu\han"`, `\"Wu\\han\"`},
+		{"a{{attr.city}}b{{ attr.first name }}c", `a"Wu\han"bAnnc`, `a\"Wu\\han\"bAnnc`},
+		{"{{attr.none}}.", ".", "."},
+		{"{{attr.none|x y}}{{attr.none|}}{{attr.city|x}}", `x y"Wu\han"`, `x y\"Wu\\han\"`},
+		{"{{attr.empty|x}}", "", ""},
+		{"{{attr.city", "{{attr.city", "{{attr.city"},
+		{"{{{attr.first name}}}", "{Ann}", "{Ann}"},
+	} {
+		tmpl := parseTemplate(c.text)
+		if got := tmpl.with(values, FillText); got != c.plain {
+			t.Errorf("%s: %s, want %s", c.text, got, c.plain)
+		}
+		if got := tmpl.with(values, FillJSON); got != c.within {
+			t.Errorf("%s in JSON: %s, want %s", c.text, got, c.within)
+		}
+	}
+}
+
+// TestFill: each user gets the message with the user's own values, as they are when it is delivered, online, on login, in a batch, by the host, and on the phone.
+func TestFill(t *testing.T) {
+	t.Parallel()
+	for _, batch := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			b := new(transporttest.BatchRecorder)
+			rec := &b.Recorder
+			var online transport.Online = rec
+			if batch {
+				online = b
+			}
+			phones := transporttest.NewPhones("apns")
+			p := testPusher(t, t.TempDir(), Options{Online: online, Mobile: []transport.Mobile{phones}, Grace: time.Hour, blockBits: 2})
+			must(t, p.SetAttributeNames(ctx, map[int]string{0: "city", 1: "name"}))
+			for i, id := range []string{"ann", "ben", "cat"} {
+				must(t, p.Register(ctx, id))
+				must(t, p.SetAttributes(ctx, id, map[string]string{"city": fmt.Sprintf(`C"%d`, i)}))
+				must(t, p.RegisterDevice(ctx, id, Device{Platform: "apns", Token: id}))
+			}
+			must(t, p.SetAttributes(ctx, "ann", map[string]string{"name": "Ann"}))
+			connect(t, p, rec, "ann")
+			connect(t, p, rec, "ben")
+			synctest.Wait()
+			m := Message{
+				Body: []byte(`{"text":"{{attr.name|friend}} in {{attr.city}}"}`), To: All(), Lifetime: week, Fill: FillJSON,
+				Notification: &Notification{Title: "{{attr.name|You}}", Body: "{{attr.city}}", Locales: map[string]transport.Text{"de": {Title: "Hallo {{attr.name|du}}"}}},
+			}
+			mustTask(t, p, m)
+			synctest.Wait()
+			text := func(b []byte) string {
+				t.Helper()
+				var v struct{ Text string }
+				must(t, json.Unmarshal(b, &v))
+				return v.Text
+			}
+			for id, want := range map[string]string{"ann": `Ann in C"0`, "ben": `friend in C"1`} {
+				got := rec.Received(id)
+				if len(got) != 1 || text(got[0].Body) != want {
+					t.Errorf("%s: %s", id, bodies(got))
+				}
+			}
+			must(t, p.SetAttributes(ctx, "cat", map[string]string{"city": "moved", "name": "Cat"}))
+			for m, err := range p.Pending(ctx, "cat") {
+				must(t, err)
+				if text(m.Body) != "Cat in moved" {
+					t.Errorf("%s", m.Body)
+				}
+			}
+			time.Sleep(time.Hour + time.Second)
+			synctest.Wait()
+			if got := phones.Shown("cat"); len(got) != 1 || got[0].Content.Title != "Cat" || got[0].Content.Body != "moved" || got[0].Content.Locales["de"].Title != "Hallo Cat" {
+				t.Errorf("%+v", got)
+			}
+			must(t, p.RemoveAttributes(ctx, "cat", "city"))
+			connect(t, p, rec, "cat")
+			synctest.Wait()
+			if got := rec.Received("cat"); len(got) != 1 || text(got[0].Body) != "Cat in " { // it was there when the push was accepted
+				t.Errorf("%s", bodies(got))
+			}
+		})
+	}
+}
+
+// TestUnresolved: a placeholder that cannot be filled for somebody refuses the push, and a plan that finds one when it fires.
+func TestUnresolved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := testPusher(t, t.TempDir(), Options{})
+		ctx := context.Background()
+		must(t, p.SetAttributeNames(ctx, map[int]string{0: "city"}))
+		must(t, p.Register(ctx, "ann", "ben", "cat"))
+		must(t, p.SetAttributes(ctx, "ann", map[string]string{"city": "x"}))
+		m := Message{Body: []byte("{{attr.city}}"), To: All(), Lifetime: time.Hour, Fill: FillText}
+		var unresolved *UnresolvedError
+		if _, err := p.Push(ctx, m); !errors.As(err, &unresolved) || unresolved.Name != "city" || unresolved.Users != 2 {
+			t.Error(err)
+		}
+		if _, err := p.Plan(ctx, Plan{Message: m}); !errors.As(err, &unresolved) {
+			t.Error(err)
+		}
+		for _, bad := range []Message{
+			{Body: []byte("{{attr.other|x}}"), To: All(), Fill: FillText}, {Body: []byte("{{attr.other}}"), To: All(), Fill: FillText},
+			{Body: []byte("no JSON"), To: All(), Fill: FillJSON}, {Body: []byte("x"), To: All(), Fill: 9},
+		} {
+			if _, err := p.Push(ctx, bad); err == nil {
+				t.Errorf("%s was accepted", bad.Body)
+			}
+		}
+		for range p.Tasks(ctx) {
+			t.Error("a push that was refused is there")
+		}
+		m.To = Users("ann")
+		mustTask(t, p, m)
+		for m, err := range p.Pending(ctx, "ann") {
+			must(t, err)
+			if string(m.Body) != "x" {
+				t.Errorf("%s", m.Body)
+			}
+		}
+		m.To = HasAttr("city").Or(Tag("late"))
+		planned, err := p.Plan(ctx, Plan{Message: m, At: time.Now().Add(time.Hour)})
+		must(t, err)
+		must(t, p.AddTags(ctx, "ben", "late"))
+		must(t, planned.Wait(ctx))
+		if i := info(t, planned); i.Outcome != PlanFailed || !strings.Contains(i.Error, "{{attr.city}}") {
+			t.Errorf("%+v", i)
+		}
+		m.To, m.Fill = All(), FillNothing
+		mustTask(t, p, m)
+		var got []string
+		for m, err := range p.Pending(ctx, "ann") {
+			must(t, err)
+			got = append(got, string(m.Body))
+		}
+		if !slices.Equal(got, []string{"{{attr.city}}"}) {
+			t.Error(got)
+		}
+	})
+}

@@ -1,0 +1,106 @@
+package fanfare
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+)
+
+// place is where on Earth a clock shows the time of a local plan at a moment: time zones.
+type place struct {
+	At     int64    `json:"at"`              // milliseconds since 1970
+	Zones  []string `json:"zones,omitempty"` // by name
+	Rest   bool     `json:"rest,omitempty"`  // and users in none of the zones of any place
+	Missed bool     `json:"missed,omitempty"`
+}
+
+// The zones of the Earth go from 14 hours before UTC to 12 behind.
+const (
+	zonesBefore = 14 * time.Hour
+	zonesBehind = 12 * time.Hour
+)
+
+// reading is what a clock shows, as if it were in UTC.
+func reading(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+}
+
+// firstOnEarth is when a clock shows a reading first somewhere, lastOnEarth when last.
+func firstOnEarth(t time.Time) time.Time { return reading(t).Add(-zonesBefore) }
+func lastOnEarth(t time.Time) time.Time  { return reading(t).Add(zonesBehind) }
+
+// readIn is when a clock in a zone shows the reading of t: of two times the first, and where there is none, because the clock is set forward over it, as many
+// minutes behind that as the reading is.
+func readIn(t time.Time, zone *time.Location) time.Time {
+	want := reading(t)
+	_, before := want.Add(-24 * time.Hour).In(zone).Zone()
+	_, after := want.Add(24 * time.Hour).In(zone).Zone()
+	for _, offset := range []int{max(before, after), min(before, after)} { // the greater is the earlier moment
+		if at := want.Add(-time.Duration(offset) * time.Second); reading(at.In(zone)).Equal(want) {
+			return at
+		}
+	}
+	return want.Add(-time.Duration(before) * time.Second)
+}
+
+// places are where the users are, in the order in which it gets to be the time of a local plan there.
+func (p *Pusher) places(ctx context.Context, plan *Plan) ([]place, error) {
+	zone, err := time.LoadLocation(plan.Zone)
+	if err != nil {
+		return nil, err
+	}
+	byTime := make(map[int64]*place)
+	at := func(t time.Time) *place {
+		ms := t.UnixMilli()
+		if byTime[ms] == nil {
+			byTime[ms] = &place{At: ms}
+		}
+		return byTime[ms]
+	}
+	at(readIn(plan.At, zone)).Rest = true
+	for z, err := range p.TimeZones(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if local, err := time.LoadLocation(z.Name); err == nil { // else they are of the rest
+			of := at(readIn(plan.At, local))
+			of.Zones = append(of.Zones, z.Name)
+		}
+	}
+	list := make([]place, 0, len(byTime))
+	for _, x := range byTime {
+		list = append(list, *x)
+	}
+	slices.SortFunc(list, func(x, y place) int { return cmp.Compare(x.At, y.At) })
+	return list, nil
+}
+
+// whose are the users of a place. At the last one they are all that are left, but for those who have been in places alone that were missed: somebody may have gone from one
+// place to another meanwhile.
+func whose(places []place, i int) Audience {
+	zones := func(of func(*place) bool) (list []Audience) {
+		for k := range places {
+			if of(&places[k]) {
+				for _, name := range places[k].Zones {
+					list = append(list, TimeZone(name))
+				}
+			}
+		}
+		return list
+	}
+	nobody := Users()
+	rest := func(but []Audience) Audience { return nobody.Or(but...).Not() }
+	if i < len(places)-1 {
+		here := nobody.Or(zones(func(x *place) bool { return x == &places[i] })...)
+		if places[i].Rest {
+			here = here.Or(rest(zones(func(*place) bool { return true })))
+		}
+		return here
+	}
+	inTime := nobody.Or(zones(func(x *place) bool { return !x.Missed })...)
+	if slices.ContainsFunc(places, func(x place) bool { return x.Rest && x.Missed }) {
+		return inTime
+	}
+	return inTime.Or(rest(zones(func(x *place) bool { return x.Missed })))
+}

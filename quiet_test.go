@@ -1,0 +1,122 @@
+package fanfare
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanfare-im/fanfare/transport"
+	"github.com/fanfare-im/fanfare/transport/transporttest"
+)
+
+// TestQuietHoursEnd: when quiet hours end, over midnight and over the edges of daylight saving.
+func TestQuietHoursEnd(t *testing.T) {
+	t.Parallel()
+	night, noon := QuietHours{From: 22 * time.Hour, To: 8 * time.Hour}, QuietHours{From: 12 * time.Hour, To: 13*time.Hour + 30*time.Minute}
+	for _, c := range []struct {
+		q             QuietHours
+		zone, at, end string // no end: it is not quiet
+	}{
+		{night, "UTC", "2026-01-01T21:59:59Z", ""},
+		{night, "UTC", "2026-01-01T22:00:00Z", "2026-01-02T08:00:00Z"},
+		{night, "UTC", "2026-01-02T00:00:00Z", "2026-01-02T08:00:00Z"},
+		{night, "UTC", "2026-01-02T07:59:59Z", "2026-01-02T08:00:00Z"},
+		{night, "UTC", "2026-01-02T08:00:00Z", ""},
+		{noon, "UTC", "2026-01-02T13:00:00Z", "2026-01-02T13:30:00Z"},
+		{noon, "UTC", "2026-01-02T13:30:00Z", ""},
+		{night, "Asia/Tokyo", "2026-01-02T13:00:00Z", "2026-01-03T08:00:00+09:00"},
+		{night, "Europe/Berlin", "2026-03-28T23:00:00+01:00", "2026-03-29T08:00:00+02:00"}, // a night of nine hours
+		{night, "Europe/Berlin", "2026-10-24T23:00:00+02:00", "2026-10-25T08:00:00+01:00"}, // and one of eleven
+		{QuietHours{From: time.Hour, To: 150 * time.Minute}, "Europe/Berlin", "2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"},
+		{QuietHours{}, "UTC", "2026-01-01T00:00:00Z", ""},
+		{QuietHours{From: 5 * time.Hour, To: 5 * time.Hour}, "UTC", "2026-01-01T05:00:00Z", ""},
+	} {
+		zone, err := time.LoadLocation(c.zone)
+		must(t, err)
+		at, err := time.Parse(time.RFC3339, c.at)
+		must(t, err)
+		got := ""
+		if end := c.q.end(at, zone); !end.IsZero() {
+			got = end.In(zone).Format(time.RFC3339)
+		}
+		if got != c.end {
+			t.Errorf("%v to %v in %s at %s: %q, want %q", c.q.From, c.q.To, c.zone, c.at, got, c.end)
+		}
+	}
+}
+
+// TestQuietHours: a phone is notified when its night has ended, once, also over an end of the process; the message itself does not wait, and what is urgent neither.
+func TestQuietHours(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ urgent, always, reopen bool }{{}, {urgent: true}, {always: true}, {reopen: true}, {always: true, reopen: true}} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				shown, mu := make(map[string]time.Time), new(sync.Mutex)
+				open := func() *Pusher {
+					phones := transporttest.NewPhones("apns")
+					phones.SetBatchSize(1)
+					phones.OnSend(func(_ context.Context, batch []transport.Notification) ([]transport.Result, bool) {
+						mu.Lock()
+						defer mu.Unlock()
+						for _, n := range batch {
+							if !shown[n.UserID].IsZero() {
+								t.Errorf("%s was notified again", n.UserID)
+							}
+							shown[n.UserID] = time.Now().UTC()
+						}
+						return nil, false
+					})
+					return testPusher(t, dir, Options{
+						Mobile: []transport.Mobile{phones}, Grace: -1, blockBits: 2, Quiet: QuietHours{From: 22 * time.Hour, To: 8 * time.Hour, Zone: "Asia/Shanghai"},
+					})
+				}
+				p := open()
+				for user, zones := range localZones { // places_test.go
+					must(t, p.Register(t.Context(), user))
+					for i, zone := range append(zones, "")[:max(1, len(zones))] {
+						must(t, p.RegisterDevice(t.Context(), user, Device{Platform: "apns", Token: fmt.Sprint(user, i), TimeZone: zone}))
+						break
+					}
+				}
+				must(t, p.RegisterDevice(t.Context(), "two", Device{Platform: "fcm", Token: "other", TimeZone: "Asia/Tokyo"}))
+				day := time.Date(2000, 1, 3, 0, 0, 0, 0, time.UTC)
+				time.Sleep(time.Until(day.Add(14*time.Hour + 30*time.Minute))) // 23:30 in Tokyo, 22:30 in Shanghai, 15:30 in Berlin, 9:30 in New York
+				m := notice(week)
+				m.Notification.Urgent, m.Notification.Always = c.urgent, c.always
+				task := mustTask(t, p, m)
+				synctest.Wait()
+				if g := progress(t, task); g.Total != 7 || g.Pending != 7 {
+					t.Errorf("%+v", g)
+				}
+				if c.reopen {
+					time.Sleep(time.Hour)
+					must(t, p.Close(t.Context()))
+					p = open()
+				}
+				time.Sleep(48 * time.Hour)
+				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				want := map[string]float64{"berlin": 14.5, "newyork": 14.5, "tokyo": 23, "two": 23, "shanghai": 24, "nowhere": 24, "odd": 24}
+				for user, hour := range want {
+					if c.urgent {
+						hour = 14.5
+					}
+					if got := shown[user].Sub(day).Hours(); got < hour || got > hour+0.1 {
+						t.Errorf("%s was notified at %v, want %v", user, got, hour)
+					}
+				}
+				task, err := p.Task(t.Context(), task.ID)
+				must(t, err)
+				if g := progress(t, task).Phones["apns"]; g.Accepted != 7 || g.Sent != 7 {
+					t.Errorf("%+v", g)
+				}
+			})
+		})
+	}
+}
