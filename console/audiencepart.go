@@ -139,7 +139,12 @@ func problemOf(v *view, text string, err error) *problem {
 	if l, is := errors.AsType[*fanfare.LimitError](err); is {
 		return &problem{Text: v.T("Too large: %s may be at most %s, and this is %s.", l.What, v.N(l.Limit), v.N(l.Got))}
 	}
+	if e, is := errors.AsType[*fanfare.ValueError](err); is {
+		return &problem{Text: v.T("The attribute %s cannot be compared with %s.", e.Name, e.Value)}
+	}
 	switch {
+	case errors.Is(err, fanfare.ErrUnknownAudience):
+		return &problem{Text: v.T("It names a saved audience that there is not.")}
 	case errors.Is(err, fanfare.ErrUnnamedAttribute):
 		return &problem{Text: v.T("It names an attribute that there is not.")}
 	case errors.Is(err, fanfare.ErrInvalidText):

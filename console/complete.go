@@ -45,7 +45,7 @@ func (h *handler) complete(v *view) error {
 	ctx, cancel := context.WithTimeout(v.ctx, completeWithin)
 	defer cancel()
 	at := cursorOf(text)
-	out := completion{From: len(utf16.Encode([]rune(text[:at.from]))), Suggestions: h.names.suggest(ctx, v, &at)}
+	out := completion{From: len(utf16.Encode([]rune(text[:at.from]))), Suggestions: h.suggest(ctx, v, &at)}
 	if out.Suggestions == nil {
 		out.Suggestions = []suggestion{}
 	}
@@ -65,6 +65,12 @@ const (
 	attributeName
 	attributeValue
 	platformName
+	languageName
+	timeZoneName
+	savedName
+	betweenAnd // between the two values of a range
+	dayWord    // behind a number of days
+	wordBehind // behind seen and registered
 )
 
 // cursor is where somebody types in the text of an audience.
@@ -117,9 +123,13 @@ func tokensOf(text string) []token {
 			}
 			out = append(out, token{text[i:j], 'w', i, j == len(text)})
 			i = j
-		case r == '!' && strings.HasPrefix(text[i:], "!="):
-			out = append(out, token{"!=", '=', i, false})
-			i += 2
+		case strings.ContainsRune("=!<>", r):
+			j := i + 1
+			if r != '=' && j < len(text) && text[j] == '=' {
+				j++
+			}
+			out = append(out, token{text[i:j], '=', i, false})
+			i = j
 		default:
 			out = append(out, token{text[i : i+size], text[i], i, false})
 			i += size
@@ -161,13 +171,29 @@ func cursorOf(text string) cursor {
 		c.wanted = tagName
 	case one.kind == ':' && two.is("platform"):
 		c.wanted = platformName
+	case one.kind == ':' && two.is("language"):
+		c.wanted = languageName
+	case one.kind == ':' && two.is("timezone"):
+		c.wanted = timeZoneName
+	case one.kind == ':' && two.is("saved"):
+		c.wanted = savedName
+	case one.is("seen", "registered") && two.kind != ':' && two.kind != '.' && two.kind != '=':
+		c.wanted, c.attribute = wordBehind, strings.ToLower(one.text)
+	case one.is("within", "since", "between"): // a number or a date
+	case two.is("within"):
+		c.wanted = dayWord
+	case two.is("between"):
+		c.wanted = betweenAnd
+	case one.is("and") && three.is("between"):
+	case one.is("day", "days", "exists"), two.is("since"), two.is("and") && last(3).is("between"), two.kind == '-':
+		c.wanted = operator
 	case one.kind == ':':
 	case one.kind == '.' && two.is("attr"):
 		c.wanted = attributeName
 	case one.kind == '=' && isAttribute(1):
 		c.wanted, c.attribute = attributeValue, two.text
 	case isAttribute(0):
-		c.wanted = comparison
+		c.wanted, c.attribute = comparison, one.text
 	case one.kind == '(' && two.is("in") && isAttribute(2):
 		c.wanted, c.attribute = attributeValue, three.text
 	case one.kind == ',' || one.kind == '(' && two.is("in"):
@@ -184,45 +210,71 @@ func cursorOf(text string) cursor {
 	case one.kind == ')' || one.kind == '"' || one.is("all") || one.kind == 'w' && strings.IndexByte(":=,", two.kind) >= 0 && two.kind != 0:
 		c.wanted = operator
 	}
-	if c.from < len(text) && text[c.from] == '"' && (c.wanted == term || c.wanted == operator || c.wanted == comparison) {
-		c.wanted = nothing // a string is none of these
+	if c.from < len(text) && text[c.from] == '"' {
+		switch c.wanted {
+		case term, operator, comparison, betweenAnd, dayWord, wordBehind:
+			c.wanted = nothing // a string is none of these
+		}
 	}
 	return c
 }
 
 // suggest returns what fits at a cursor.
-func (n *names) suggest(ctx context.Context, v *view, c *cursor) []suggestion {
+func (h *handler) suggest(ctx context.Context, v *view, c *cursor) []suggestion {
 	var out []suggestion
 	words := func(list ...string) {
 		for _, w := range list {
-			if strings.HasPrefix(strings.ToLower(w), strings.ToLower(c.prefix)) && w != c.prefix {
+			if strings.HasPrefix(w, strings.ToLower(c.prefix)) && w != c.prefix {
 				out = append(out, suggestion{Label: strings.TrimSpace(w), Insert: w})
 			}
 		}
 	}
-	counted := func(all iter.Seq2[string, int64], write func(string) string) {
-		for name, users := range all {
-			if ctx.Err() != nil || len(out) == suggestions {
-				return
+	counted := func(all iter.Seq2[fanfare.NameCount, error]) {
+		for one, err := range all {
+			if err != nil || ctx.Err() != nil || len(out) == suggestions {
+				return // what there is so far
 			}
-			out = append(out, suggestion{Label: name, Insert: write(name) + " ", Count: v.N(users)})
+			if strings.HasPrefix(one.Name, c.prefix) {
+				out = append(out, suggestion{Label: one.Name, Insert: written(one.Name) + " ", Count: v.N(one.Users)})
+			}
 		}
 	}
 	switch c.wanted {
 	case term:
-		words("all ", "tag:", "attr.", "user:", "platform:", "sample(", "not ")
+		words("all ", "tag:", "attr.", "user:", "platform:", "language:", "timezone:", "saved:", "seen within ", "registered within ", "registered since ", "sample(", "not ")
 	case operator:
 		words("and ", "or ")
+	case betweenAnd:
+		words("and ")
+	case dayWord:
+		words("days ")
+	case wordBehind:
+		if words("within "); c.attribute == "registered" {
+			words("since ")
+		}
 	case comparison:
-		words("= ", "!= ", "in (")
+		if words("= ", "!= ", "in (", "exists "); h.ordered(ctx, c.attribute) {
+			words("< ", "<= ", "> ", ">= ", "between ")
+		}
 	case platformName:
 		words("apns ", "fcm ")
 	case tagName:
-		if n.tags != nil {
-			counted(n.tags(ctx, c.prefix), writtenTag)
+		counted(h.p.TagNames(ctx, c.prefix))
+	case languageName:
+		counted(h.p.Languages(ctx))
+	case timeZoneName:
+		counted(h.p.TimeZones(ctx))
+	case savedName:
+		for one, err := range h.p.SavedAudiences(ctx) {
+			if err != nil || ctx.Err() != nil || len(out) == suggestions {
+				break
+			}
+			if strings.HasPrefix(one.Name, c.prefix) {
+				out = append(out, suggestion{Label: one.Name, Insert: written(one.Name) + " "})
+			}
 		}
 	case attributeName:
-		all, err := n.attributes(ctx)
+		all, err := h.p.AttributeNames(ctx)
 		if err != nil {
 			return nil
 		}
@@ -232,18 +284,31 @@ func (n *names) suggest(ctx context.Context, v *view, c *cursor) []suggestion {
 			}
 		}
 	case attributeValue:
-		if n.values != nil {
-			counted(n.values(ctx, c.attribute, c.prefix), writtenValue)
-		}
+		counted(h.p.AttributeValues(ctx, c.attribute, c.prefix))
 	}
 	return out
 }
 
-// writtenTag is a tag as the text of an audience has it.
-func writtenTag(name string) string { return strings.TrimPrefix(fanfare.Tag(name).String(), "tag:") }
+// ordered says whether the values of an attribute can be compared.
+func (h *handler) ordered(ctx context.Context, name string) bool {
+	names, err := h.p.AttributeNames(ctx)
+	if err != nil {
+		return false
+	}
+	types, err := h.p.AttributeTypes(ctx)
+	if err != nil {
+		return false
+	}
+	for slot, other := range names {
+		if other == name {
+			return types[slot] != fanfare.Text
+		}
+	}
+	return false
+}
 
-// writtenValue is a value, which is written as a tag is.
-func writtenValue(value string) string { return writtenTag(value) }
+// written is a name or a value as the text of an audience has it.
+func written(name string) string { return strings.TrimPrefix(fanfare.Tag(name).String(), "tag:") }
 
 // writtenAttribute is an attribute's name as the text of an audience has it.
 func writtenAttribute(name string) string {

@@ -245,6 +245,9 @@ func (h *handler) refused(v *view, err error) string {
 	if n, is := errors.AsType[*fanfare.NotificationError](err); is {
 		return v.T("The service of %s would not take this notification: %s", n.Platform, n.Err.Error())
 	}
+	if u, is := errors.AsType[*fanfare.UnresolvedError](err); is {
+		return v.T("%s have no attribute %s for the placeholder, and it has no default.", v.People(u.Users), u.Name)
+	}
 	if errors.Is(err, fanfare.ErrKeyReused) {
 		return v.T("This form was sent before, with another content. To push again, begin a new one.")
 	}

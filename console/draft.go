@@ -34,6 +34,8 @@ type draft struct {
 	Image    string
 	Collapse string
 	Always   bool
+	Urgent   bool
+	Fill     bool // placeholders
 
 	Key     string // makes sending the form twice one push
 	TestKey string // the same for its test
@@ -72,7 +74,7 @@ func (h *handler) draftOf(f url.Values) *draft {
 	d := &draft{
 		To: lines("to"), Format: f.Get("format"), Text: lines("text"), From: line("from"), Category: line("category"), Lifetime: f.Get("lifetime"),
 		Notify: f.Get("notify") != "", Title: line("title"), Body: lines("body"),
-		Sound: line("sound"), Link: line("link"), Image: line("image"), Collapse: line("collapse"), Always: f.Get("always") != "",
+		Sound: line("sound"), Link: line("link"), Image: line("image"), Collapse: line("collapse"), Always: f.Get("always") != "", Urgent: f.Get("urgent") != "", Fill: f.Get("fill") != "",
 		Key: f.Get("key"), TestKey: f.Get("testkey"), TestTo: line("testto"),
 	}
 	languages, titles, bodies := f["locale"], f["localetitle"], f["localebody"]
@@ -113,6 +115,12 @@ func (d *draft) Fields() []field {
 	if d.Always {
 		out = append(out, field{"always", "yes"})
 	}
+	if d.Urgent {
+		out = append(out, field{"urgent", "yes"})
+	}
+	if d.Fill {
+		out = append(out, field{"fill", "yes"})
+	}
 	for _, l := range d.Locales {
 		out = append(out, field{"locale", l.Language}, field{"localetitle", l.Title}, field{"localebody", l.Body})
 	}
@@ -126,7 +134,7 @@ func (d *draft) More() bool {
 
 // MoreOfNotification is More for those of the notification.
 func (d *draft) MoreOfNotification() bool {
-	return d.Sound != "" || d.Link != "" || d.Image != "" || d.Collapse != "" || d.Always
+	return d.Sound != "" || d.Link != "" || d.Image != "" || d.Collapse != "" || d.Always || d.Urgent
 }
 
 // LifetimeText is the lifetime as the form words it.
@@ -180,6 +188,11 @@ func (h *handler) message(v *view, d *draft, m *mistakes) fanfare.Message {
 	default:
 		out.Body = h.encoded(d)
 	}
+	if d.Fill {
+		if out.Fill = fanfare.FillText; json.Valid(out.Body) {
+			out.Fill = fanfare.FillJSON
+		}
+	}
 	known := false
 	for _, l := range lifetimes {
 		if l.Value == d.Lifetime {
@@ -192,7 +205,7 @@ func (h *handler) message(v *view, d *draft, m *mistakes) fanfare.Message {
 	if !d.Notify {
 		return out
 	}
-	n := &fanfare.Notification{Title: d.Title, Body: d.Body, Sound: d.Sound, Link: d.Link, Image: d.Image, Collapse: d.Collapse, Always: d.Always}
+	n := &fanfare.Notification{Title: d.Title, Body: d.Body, Sound: d.Sound, Link: d.Link, Image: d.Image, Collapse: d.Collapse, Always: d.Always, Urgent: d.Urgent}
 	if isBlank(d.Title) && isBlank(d.Body) {
 		m.add("title", v.T("A notification needs a title or a text."))
 	}

@@ -20,7 +20,6 @@ import (
 type handler struct {
 	p       *fanfare.Pusher
 	o       Options
-	names   names
 	origins *http.CrossOriginProtection
 	key     []byte // of the forms' tokens; another in each process, so a form does not outlive it
 	// counting bounds the audiences that are counted at a time: who types fast queues for a place, and gives it up with the request.
@@ -37,7 +36,7 @@ type handler struct {
 func Handler(p *fanfare.Pusher, o Options) http.Handler {
 	o = o.withDefaults()
 	h := &handler{
-		p: p, o: o, names: namesOf(p), origins: http.NewCrossOriginProtection(), key: make([]byte, 32),
+		p: p, o: o, origins: http.NewCrossOriginProtection(), key: make([]byte, 32),
 		counting: make(chan struct{}, 4), streams: make(chan struct{}, o.Streams), sampler: newSampler(o.Done),
 	}
 	_, _ = rand.Read(h.key) // does not fail

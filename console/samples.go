@@ -190,7 +190,7 @@ func (one *series) look(now time.Time) {
 // same says whether two moments of a task differ in nothing that is shown at once.
 func same(a, b *fanfare.Progress) bool {
 	return a.Delivered == b.Delivered && a.Failed == b.Failed && a.Pending == b.Pending && a.Expired == b.Expired && a.Withdrawn == b.Withdrawn &&
-		a.Gone == b.Gone && notified(a) == notified(b) && a.Ended.Equal(b.Ended)
+		a.Gone == b.Gone && a.Opened == b.Opened && notified(a) == notified(b) && a.Ended.Equal(b.Ended)
 }
 
 // thin lets every second sample go, but neither the first nor the last.

@@ -31,6 +31,7 @@ type evidence struct {
 	fitsKnown  bool
 	connected  bool
 	platforms  []string // of the user's devices
+	optedOut   bool     // of the message's category, now
 }
 
 // fact is a sentence, a key of the texts, with what is put into it.
@@ -74,10 +75,12 @@ func (h *handler) why(v *view, data *userData) error {
 			}
 		}
 		n, err := h.p.Count(v.ctx, e.info.To.And(fanfare.Users(data.Asked)))
-		if err != nil && !errors.Is(err, fanfare.ErrUnnamedAttribute) {
+		_, mistyped := errors.AsType[*fanfare.ValueError](err)
+		if err != nil && !mistyped && !errors.Is(err, fanfare.ErrUnnamedAttribute) && !errors.Is(err, fanfare.ErrUnknownAudience) {
 			return err
 		}
 		e.fits, e.fitsKnown = n > 0, err == nil
+		e.optedOut = e.info.Category != "" && slices.Contains(data.User.OptOuts, e.info.Category)
 		for _, d := range data.User.Devices {
 			if !slices.Contains(e.platforms, d.Platform) {
 				e.platforms = append(e.platforms, d.Platform)
@@ -133,12 +136,12 @@ func explain(v *view, e *evidence) *answer {
 	}
 
 	// Who was in the audience, as far as that follows: all of the users are, always.
-	surely := e.info.To.String() == "all" && e.info.Plan == "" && g.Capped == 0 && !sameSecond
+	surely := e.info.To.String() == "all" && e.info.Plan == "" && g.Capped == 0 && g.OptedOut == 0 && !sameSecond
 	switch {
 	case surely:
 		say("The push was to all users, and this one was registered before it, so the user was in the audience.")
 	case !e.fitsKnown:
-		say("The audience names an attribute that has no name now, so it cannot be said whether it fits the user.")
+		say("The audience names something that is not there any more, so it cannot be said whether it fits the user.")
 	case e.fits:
 		say("The audience fits the user now: %s", e.info.To.String())
 	default:
@@ -146,6 +149,11 @@ func explain(v *view, e *evidence) *answer {
 	}
 	if g.Capped > 0 {
 		say("%s were left out of the push because they had had as many of the category %q as they may.", v.People(g.Capped), e.info.Category)
+	}
+	if e.optedOut {
+		say("The user wants no messages of the category %q now, and who does not want them is left out.", e.info.Category)
+	} else if g.OptedOut > 0 {
+		say("%s were left out of the push because they want no messages of the category %q.", v.People(g.OptedOut), e.info.Category)
 	}
 	if e.info.Plan != "" {
 		say("A plan released it, to a part of the audience at a time or a part for each variant, and this task is one of the parts.")
@@ -181,7 +189,7 @@ func explain(v *view, e *evidence) *answer {
 		if all {
 			a.Facts[len(a.Facts)-1] = fact{"All %s of the audience have it.", []any{v.People(g.Total)}}
 		}
-	case e.fitsKnown && !e.fits:
+	case e.fitsKnown && !e.fits, e.optedOut && g.OptedOut > 0:
 		a.Verdict = verdictUnlikely
 		a.Limit = "The audience is looked at as it is now. Whether it fitted the user when the push was accepted is not kept for those who are not waiting."
 	case lost > 0:
