@@ -1,0 +1,195 @@
+// What the pages do beyond forms and htmx: completion of the audience, live progress with its chart, and forms that are sent once. Everything works without it but
+// these.
+(() => {
+  'use strict';
+
+  // A form that is sent once: the second click of two does nothing here, and the form's key makes it harmless elsewhere.
+  for (const form of document.querySelectorAll('form[data-once]')) {
+    form.addEventListener('submit', event => {
+      if (form.dataset.sent) {
+        event.preventDefault();
+        return;
+      }
+      form.dataset.sent = 'yes';
+      setTimeout(() => form.querySelectorAll('button').forEach(b => { b.disabled = true; }));
+    });
+  }
+  addEventListener('pageshow', event => {
+    if (!event.persisted) return;
+    for (const form of document.querySelectorAll('form[data-once]')) {
+      delete form.dataset.sent;
+      form.querySelectorAll('button').forEach(b => { b.disabled = false; });
+    }
+  });
+
+  // Completion of the audience, as a list that belongs to the text field: the focus stays in the field.
+  const field = document.querySelector('[data-complete]');
+  if (field) complete(field, document.getElementById('suggestions'));
+
+  function complete(field, list) {
+    let from = 0, items = [], chosen = -1, timer = 0, request = null;
+    const token = field.form.elements.token;
+
+    const close = () => {
+      list.hidden = true;
+      chosen = -1;
+      field.removeAttribute('aria-activedescendant');
+    };
+    const mark = i => {
+      chosen = i;
+      [...list.children].forEach((li, n) => li.setAttribute('aria-selected', n === i ? 'true' : 'false'));
+      if (i < 0) {
+        field.removeAttribute('aria-activedescendant');
+        return;
+      }
+      field.setAttribute('aria-activedescendant', 'suggestion-' + i);
+      list.children[i].scrollIntoView({block: 'nearest'});
+    };
+    const take = i => {
+      const end = field.selectionStart;
+      field.setRangeText(items[i].insert, from, end, 'end');
+      close();
+      field.dispatchEvent(new Event('input', {bubbles: true}));
+    };
+    const show = answer => {
+      from = answer.from;
+      items = answer.suggestions;
+      list.replaceChildren(...items.map((item, i) => {
+        const li = document.createElement('li');
+        li.id = 'suggestion-' + i;
+        li.setAttribute('role', 'option');
+        li.setAttribute('aria-selected', 'false');
+        const label = document.createElement('span');
+        label.textContent = item.label;
+        li.append(label);
+        if (item.count) {
+          const count = document.createElement('span');
+          count.className = 'count';
+          count.textContent = item.count;
+          li.append(count);
+        }
+        li.addEventListener('pointerdown', event => { event.preventDefault(); take(i); });
+        return li;
+      }));
+      chosen = -1;
+      field.removeAttribute('aria-activedescendant');
+      list.hidden = items.length === 0;
+    };
+    const ask = async () => {
+      request?.abort();
+      const mine = request = new AbortController();
+      try {
+        const answer = await fetch(field.dataset.complete, {
+          method: 'POST', signal: mine.signal, headers: {'HX-Request': 'true'},
+          body: new URLSearchParams({token: token.value, before: field.value.slice(0, field.selectionStart)}),
+        });
+        if (answer.ok && document.activeElement === field) show(await answer.json());
+      } catch { /* the next key asks again */ }
+    };
+    field.addEventListener('input', () => {
+      clearTimeout(timer);
+      timer = setTimeout(ask, 120);
+    });
+    field.addEventListener('blur', close);
+    field.addEventListener('click', close);
+    field.addEventListener('keydown', event => {
+      if (list.hidden) {
+        if (event.key === 'ArrowDown' && event.altKey) {
+          event.preventDefault();
+          ask();
+        }
+        return;
+      }
+      switch (event.key) {
+        case 'ArrowDown': mark((chosen + 1) % items.length); break;
+        case 'ArrowUp': mark((chosen <= 0 ? items.length : chosen) - 1); break;
+        case 'Escape': close(); break;
+        case 'Enter': case 'Tab':
+          if (chosen < 0) { close(); return; }
+          take(chosen);
+          break;
+        default: return;
+      }
+      event.preventDefault();
+    });
+  }
+
+  // Live progress. The browser opens the stream anew by itself, and the server goes on behind the last sample that it was told of.
+  const progress = document.querySelector('[data-stream]');
+  if (progress) watch(progress);
+
+  function watch(progress) {
+    const chart = makeChart(document.getElementById('chart'));
+    const spoken = document.getElementById('spoken');
+    let shown = '', again = 0;
+    const open = () => {
+      const source = new EventSource(progress.dataset.stream);
+      source.addEventListener('progress', event => {
+        const news = JSON.parse(event.data);
+        if (news.html !== shown) progress.innerHTML = shown = news.html;
+        chart.add(news.samples);
+        progress.dataset.live = 'yes';
+        if (!news.over) return;
+        source.close();
+        progress.dataset.live = 'over';
+        document.getElementById('withdraw')?.remove();
+        spoken.textContent = progress.dataset.over;
+      });
+      source.onerror = () => {
+        if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
+        clearTimeout(again);
+        again = setTimeout(open, 5000); // there were too many, or the server is away
+      };
+      addEventListener('pagehide', () => source.close(), {once: true});
+    };
+    open();
+  }
+
+  function makeChart(place) {
+    const data = [[], [], [], []];
+    let plot = null;
+    const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    const size = () => ({width: Math.max(place.clientWidth - 24, 200), height: 240});
+    const note = document.createElement('p');
+    note.className = 'note';
+    note.textContent = place.dataset.empty;
+    place.append(note);
+    const short = new Intl.NumberFormat(document.documentElement.lang, {notation: 'compact', maximumFractionDigits: 1});
+    const full = new Intl.NumberFormat('en');
+    const draw = () => {
+      plot?.destroy();
+      const axis = {stroke: colour('--soft'), grid: {stroke: colour('--line'), width: 1}, ticks: {stroke: colour('--line'), width: 1}, font: '12px system-ui, sans-serif'};
+      const line = (label, name, dash) => ({label, stroke: colour(name), width: 2, dash, points: {show: data[0].length < 3}, value: (_, v) => v == null ? '—' : full.format(v)});
+      plot = new uPlot({
+        ...size(),
+        series: [
+          {label: '', value: (_, t) => t == null ? '—' : new Date(t * 1000).toLocaleTimeString(document.documentElement.lang)},
+          line(place.dataset.delivered, '--delivered'), line(place.dataset.notified, '--notified', [8, 4]), line(place.dataset.pending, '--pending', [2, 3]),
+        ],
+        scales: {y: {range: (_, min, max) => [0, Math.max(max * 1.05, 1)]}},
+        axes: [{...axis, space: 70, values: [
+          [86400, '{YYYY}-{MM}-{DD}', null, null, null, null, null, null, 1],
+          [60, '{HH}:{mm}', null, null, null, null, null, null, 1],
+          [1, '{HH}:{mm}:{ss}', null, null, null, null, null, null, 1],
+        ]}, {...axis, size: 56, values: (_, ticks) => ticks.map(v => Number.isInteger(v) ? short.format(v) : '')}],
+        cursor: {y: false},
+      }, data, place);
+    };
+    addEventListener('resize', () => plot?.setSize(size()));
+    matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { if (plot) draw(); });
+    return {
+      add(samples) {
+        for (const [at, ...values] of samples) {
+          const t = at / 1000, last = data[0].at(-1);
+          if (last !== undefined && t <= last) continue; // told before
+          data[0].push(t);
+          values.forEach((v, i) => data[i + 1].push(v));
+        }
+        if (data[0].length === 0) return;
+        note.remove();
+        if (!plot || data[0].length < 4) draw();
+        else plot.setData(data);
+      },
+    };
+  }
+})();

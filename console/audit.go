@@ -1,0 +1,78 @@
+package console
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Outcome is what became of an action.
+type Outcome string
+
+// The outcomes. What has begun and has no other outcome was under way when the process ended.
+const (
+	Begun   Outcome = "begun"
+	Done    Outcome = "done"
+	Failed  Outcome = "failed"
+	Refused Outcome = "refused" // by the role of who asked
+)
+
+// Entry is what the audit log has of an action. An action that is tried has two entries with the same ID: one that it has begun, kept before anything is done, and one
+// of what became of it.
+type Entry struct {
+	ID      string    `json:"id"`
+	Time    time.Time `json:"time"`
+	Who     string    `json:"who"`
+	Role    Role      `json:"role"`
+	Action  string    `json:"action"` // such as "push", "test", "withdraw"
+	Target  string    `json:"target,omitempty"`
+	Detail  string    `json:"detail,omitempty"`
+	Outcome Outcome   `json:"outcome"`
+	Error   string    `json:"error,omitempty"`
+}
+
+// Audit keeps entries. Its methods are called from several goroutines at once.
+type Audit interface {
+	// Record keeps an entry. Where it fails for an action that has begun, the action is not done.
+	Record(ctx context.Context, e Entry) error
+	// List returns at most limit entries, newest first, behind the skip newest ones.
+	List(ctx context.Context, skip, limit int) ([]Entry, error)
+}
+
+// MemoryAudit is an [Audit] in memory, for as long as the process lives. Make one with [NewMemoryAudit].
+type MemoryAudit struct {
+	mu      sync.Mutex
+	most    int
+	entries []Entry // oldest first
+}
+
+// NewMemoryAudit makes one that keeps the last so many entries; 0 means 1,000.
+func NewMemoryAudit(entries int) *MemoryAudit {
+	if entries <= 0 {
+		entries = 1000
+	}
+	return &MemoryAudit{most: entries}
+}
+
+// Record keeps an entry, and lets the oldest go for it.
+func (a *MemoryAudit) Record(_ context.Context, e Entry) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.entries) == a.most {
+		a.entries = slices.Delete(a.entries, 0, 1)
+	}
+	a.entries = append(a.entries, e)
+	return nil
+}
+
+// List returns entries, newest first.
+func (a *MemoryAudit) List(_ context.Context, skip, limit int) ([]Entry, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []Entry
+	for i := len(a.entries) - 1 - max(skip, 0); i >= 0 && len(out) < limit; i-- {
+		out = append(out, a.entries[i])
+	}
+	return out, nil
+}

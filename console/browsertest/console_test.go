@@ -1,0 +1,366 @@
+package browsertest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/fanfare-im/fanfare"
+)
+
+func grouped(n int) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
+}
+
+// shot writes a picture of the page, if the flag says so.
+func (t *tab) shot(name string) {
+	t.Helper()
+	if *screens == "" {
+		return
+	}
+	png := get(t, chromedp.FullScreenshot(100))
+	if err := os.WriteFile(filepath.Join(*screens, name+".png"), png, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// push pushes a message without the page.
+func (w *world) push(t *testing.T, to fanfare.Audience, text string, n *fanfare.Notification) *fanfare.Task {
+	t.Helper()
+	task, err := w.p.Push(context.Background(), fanfare.Message{From: "news", Body: []byte(text), To: to, Lifetime: 24 * time.Hour, Notification: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return task
+}
+
+// TestComposeToFinish pushes to everybody, and watches it arrive.
+func TestComposeToFinish(t *testing.T) {
+	b := open(t, desktop)
+	b.visit("")
+	b.click(".head .button")
+	b.do(chromedp.WaitVisible("#to"))
+	b.fill("#to", "all and not user:nobody")
+	b.shows("#audience-size", grouped(*people)+" people")
+	b.fill("#text", "The lounge is open tonight.")
+	b.click("#notify")
+	b.fill("#title", "Good evening")
+	b.fill("#body", "The lounge is open tonight. Come by.")
+	b.shows("#preview .notification", "Good evening")
+	b.shows("#preview .list-item", "The lounge is open tonight.")
+
+	b.click(".actions .primary")
+	b.do(chromedp.WaitVisible("#confirm"))
+	b.shows("main", "You are about to disturb")
+	b.shows("main .huge", grouped(*people)+" people")
+	b.fill("#confirm", "12")
+	b.click("form .primary")
+	b.shows(".banner.bad", "is not the number of people")
+	b.fill("#confirm", grouped(*people))
+	b.w.slow.Store(int64(time.Millisecond))
+	b.click("form .primary")
+	b.do(chromedp.WaitVisible("#progress"))
+	b.until("the first live figures", "document.querySelector('#progress').dataset.live")
+	b.shows("#progress", grouped(*people))
+	away := *people/10 - 1
+	b.shows("#progress", grouped(*people-away)+" of "+grouped(*people)+" have it")
+	b.until("a chart", "document.querySelector('#chart canvas')")
+	b.shows("#progress", "DeviceTokenNotForTopic")
+
+	// It is over when those who were away have come.
+	for i := 10; i < *people; i += 10 {
+		s, err := b.w.p.Connect(b.ctx, user(i).ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+	}
+	b.shows("#progress .state", "Finished")
+	b.until("the end of the stream", "document.querySelector('#progress').dataset.live === 'over'")
+	b.shows("#spoken", "The task has ended.")
+	if value[bool](b, "Boolean(document.querySelector('#withdraw'))") {
+		t.Error("a task that has ended can be withdrawn")
+	}
+	b.visit("audit")
+	b.shows("main", "The lounge is open tonight.")
+}
+
+// TestWithdrawMidway takes back a push that half of the people have, and finds the chart as it was after a reload.
+func TestWithdrawMidway(t *testing.T) {
+	b := open(t, desktop)
+	b.w.slow.Store(int64(20 * time.Millisecond))
+	task := b.w.push(t, fanfare.All(), "We close at six.", nil)
+	b.visit("tasks/" + task.ID)
+	b.until("the first live figures", "document.querySelector('#progress').dataset.live === 'yes'")
+	time.Sleep(1500 * time.Millisecond)
+	b.visit("tasks/" + task.ID)
+	b.until("a chart again", "document.querySelector('#chart canvas')")
+	b.click("#withdraw")
+	b.shows("main", "will not get it any more")
+	b.click("form button.danger")
+	b.shows(".banner.good", "The task was withdrawn")
+	b.shows("#progress .state", "Withdrawn")
+	b.until("the end of the stream", "document.querySelector('#progress').dataset.live === 'over'")
+	g, err := task.Progress()
+	if err != nil || g.Withdrawn == 0 || g.Delivered == 0 || g.Ended.IsZero() {
+		t.Errorf("the task is %+v, %v", g, err)
+	}
+	b.shows("#progress", grouped(int(g.Withdrawn)))
+}
+
+// TestWhyNot asks why a message did not reach somebody, of three people.
+func TestWhyNot(t *testing.T) {
+	b := open(t, desktop)
+	ctx := context.Background()
+	task := b.w.push(t, fanfare.Users("alice", "dave", "bob"), "to a few", nil)
+	if err := b.w.p.Register(ctx, "erin"); err != nil { // too late
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.w.p.Unregister(ctx, "erin") })
+	if err := task.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(who string) {
+		b.visit("users")
+		b.fill("#id", who)
+		b.fill("#message", task.ID)
+		b.press(kb.Enter)
+	}
+	time.Sleep(1100 * time.Millisecond) // registrations are known to the second
+	if err := b.w.p.Register(ctx, "frank"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.w.p.Unregister(ctx, "frank") })
+	ask("frank")
+	b.shows("#verdict", "It was never meant for this user.")
+	b.shows(".verdict", "after the push was accepted")
+	ask("alice")
+	b.shows("#verdict", "It probably reached this user.")
+	ask("user-000005")
+	b.shows("#verdict", "It was probably not meant for this user.")
+	b.shows(".verdict", "The audience does not fit the user now")
+}
+
+// TestKeyboard composes, sends and withdraws with keys alone.
+func TestKeyboard(t *testing.T) {
+	b := open(t, desktop)
+	// press Tab until the focus is there, and see that it shows.
+	tabTo := func(selector string) {
+		t.Helper()
+		for range 60 {
+			b.press(kb.Tab)
+			if value[bool](b, fmt.Sprintf("document.activeElement.matches(%q)", selector)) {
+				if !value[bool](b, "(s => s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2)(getComputedStyle(document.activeElement))") {
+					t.Errorf("the focus does not show on %s", selector)
+				}
+				return
+			}
+		}
+		t.Fatalf("the Tab key does not come to %s", selector)
+	}
+	b.visit("")
+	b.press(kb.Tab)
+	if skip := value[string](b, "document.activeElement.className"); skip != "skip" {
+		t.Errorf("the first stop is %q, not the link to the content", skip)
+	}
+	tabTo("nav a[href$='compose']")
+	b.press(kb.Enter)
+	b.do(chromedp.WaitVisible("#to"))
+	tabTo("#to")
+	b.press("attr.t")
+	b.until("suggestions", "!document.querySelector('#suggestions').hidden")
+	b.press(kb.ArrowDown)
+	if got := value[string](b, "document.getElementById(document.activeElement.getAttribute('aria-activedescendant')).innerText"); got != "tier" {
+		t.Errorf("the chosen suggestion is %q", got)
+	}
+	b.press(kb.Enter)
+	b.press("= gold and user in (alice, user-000004, user-000008)")
+	b.press(kb.Escape)
+	b.shows("#audience-size", "3 people")
+	tabTo("#text")
+	b.press("by keys")
+	tabTo(".actions button.primary")
+	b.press(kb.Enter)
+	b.do(chromedp.WaitVisible("#confirm"))
+	b.until("the field for the number has the focus", "document.activeElement.id === 'confirm'")
+	b.press("3", kb.Enter)
+	b.do(chromedp.WaitVisible("#progress"))
+	b.shows("main", "user in (")
+	b.shows("#progress", "of 3 have it")
+}
+
+// places are the screens that there are.
+func (w *world) places(t *testing.T) map[string]string {
+	t.Helper()
+	ctx := context.Background()
+	var task *fanfare.Task
+	for one, err := range w.p.Tasks(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if one.Info().Category == "offers" {
+			task = one
+			break
+		}
+	}
+	if task == nil {
+		var err error
+		task, err = w.p.Push(ctx, fanfare.Message{
+			From: "news", Category: "offers", Body: []byte(`{"text":"Two for one, until Sunday."}`), Lifetime: 72 * time.Hour,
+			To:           fanfare.Tag("news").And(fanfare.Attr("city", "Shenzhen").Or(fanfare.Attr("city", "Wuhan"))),
+			Notification: &fanfare.Notification{Title: "Two for one", Body: "Until Sunday, in all shops."},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := task.Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	away := "user-000210" // with a phone, not connected
+	return map[string]string{
+		"overview": "", "compose": "compose", "tasks": "tasks", "task": "tasks/" + task.ID, "withdraw": "tasks/" + task.ID + "/withdraw",
+		"users": "users?id=" + away + "&message=" + task.ID, "audit": "audit", "missing": "nowhere",
+	}
+}
+
+// fillIn fills in the form so that all of it is there to be looked at.
+func (t *tab) fillIn() {
+	t.Helper()
+	t.fill("#to", `tag:news and attr.city in ("Shenzhen", "Wuhan")`)
+	t.fill("#text", "Two for one, until Sunday.")
+	t.click("#notify")
+	t.fill("#title", "Two for one")
+	t.fill("#body", "Until Sunday, in all shops.")
+	t.click("button[name=add]")
+	t.do(chromedp.WaitVisible("#locale-0"))
+	t.fill("#locale-0", "zh-Hans")
+	t.fill("#localetitle-0", "买一送一")
+	t.fill("#localebody-0", "周日前，所有门店。")
+	t.until("both previews", "document.querySelectorAll('#preview .phone').length === 2 && document.querySelector('#preview').innerText.includes('周日前')")
+	t.until("the size", "/\\d/.test(document.querySelector('#audience-size .count')?.innerText ?? '')")
+}
+
+// each goes through all screens, the form also filled in, refused, and at its confirmation.
+func (t *tab) each(look func(name string)) {
+	t.Helper()
+	for name, path := range t.w.places(t.T) {
+		t.visit(path)
+		if name == "task" {
+			t.until("a chart", "document.querySelector('#chart canvas')")
+		}
+		look(name)
+	}
+	t.visit("compose")
+	t.click(".actions .primary")
+	t.do(chromedp.WaitVisible(".banner.bad"))
+	look("refused")
+	t.visit("compose?to=" + "tag%3Anews+and+nott")
+	look("mistake")
+	t.visit("compose")
+	t.fillIn()
+	look("form")
+	t.fill("#to", "attr.")
+	t.until("suggestions", "!document.querySelector('#suggestions').hidden")
+	look("suggestions")
+	t.press(kb.Escape)
+	t.fill("#to", `tag:news and attr.city in ("Shenzhen", "Wuhan")`)
+	t.click(".actions .primary")
+	t.do(chromedp.WaitVisible("#confirm"))
+	look("confirm")
+}
+
+var looks = map[string]look{
+	"en-light": desktop,
+	"en-dark":  {width: 1280, height: 900, dark: true, language: "en"},
+	"zh-light": {width: 1280, height: 900, language: "zh-CN"},
+	"zh-dark":  {width: 1280, height: 900, dark: true, language: "zh-CN"},
+	"en-phone": {width: 390, height: 844, language: "en"},
+	"zh-phone": {width: 390, height: 844, dark: true, language: "zh-CN"},
+}
+
+// TestAccessible has axe look at every screen, in both languages and modes, and on a phone's width, where nothing may be wider than the screen.
+func TestAccessible(t *testing.T) {
+	axe, err := os.ReadFile("axe/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, l := range looks {
+		t.Run(name, func(t *testing.T) {
+			b := open(t, l)
+			b.each(func(screen string) {
+				b.shot(screen + "-" + name)
+				if got := value[string](b, "document.documentElement.lang"); got != map[string]string{"en": "en", "zh-CN": "zh-CN"}[l.language] {
+					t.Errorf("%s is in %s", screen, got)
+				}
+				if wide := value[int64](b, "document.documentElement.scrollWidth"); wide > l.width {
+					t.Errorf("%s is %d pixels wide on a screen of %d", screen, wide, l.width)
+				}
+				value[bool](b, string(axe)+"; true")
+				found := get(b, chromedp.Evaluate[string](`axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.filter(v => v.impact === 'serious' || v.impact === 'critical')
+					.map(v => v.id + ': ' + v.help + ' at ' + v.nodes.map(n => n.target.join(' ') + ' (' + (n.any[0]?.message ?? n.all[0]?.message ?? '') + ')').join(', ')).join('\n'))`, chromedp.EvalAwaitPromise))
+				for _, violation := range strings.Split(found, "\n") {
+					if violation != "" {
+						t.Errorf("%s: %s", screen, violation)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestDarkMode: the page is dark for who likes it so, and light for others.
+func TestDarkMode(t *testing.T) {
+	for _, dark := range []bool{false, true} {
+		b := open(t, look{width: 1280, height: 900, dark: dark, language: "en"})
+		b.visit("")
+		paper := value[string](b, "getComputedStyle(document.documentElement).backgroundColor")
+		var r, g, bl int
+		if _, err := fmt.Sscanf(paper, "rgb(%d, %d, %d)", &r, &g, &bl); err != nil || (r+g+bl < 3*128) != dark {
+			t.Errorf("dark is %v, and the paper %s", dark, paper)
+		}
+	}
+}
+
+// TestLanguageSwitch: the switch changes the language, keeps it, and comes back to the page.
+func TestLanguageSwitch(t *testing.T) {
+	b := open(t, desktop)
+	b.visit("users?id=alice")
+	b.click("button[name=language]")
+	b.until("Chinese", "document.documentElement.lang === 'zh-CN'")
+	if at := value[string](b, "location.href"); at != b.w.url+"users?id=alice" {
+		t.Errorf("the switch goes to %s", at)
+	}
+	b.visit("")
+	b.shows("h1", "概览")
+}
+
+// TestViewer sees no way to change anything, and has none.
+func TestViewer(t *testing.T) {
+	b := open(t, desktop)
+	b.visit("")
+	call(b, network.SetCookie, network.SetCookieParams{Name: "role", Value: "viewer", URL: b.w.url})
+	for _, path := range b.w.places(t) {
+		b.visit(path)
+		if n := value[int64](b, "document.querySelectorAll('main form[method=post], main a[href*=compose], main a[href$=withdraw]').length"); n > 0 {
+			t.Errorf("%s offers an action to a viewer", path)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if got := b.status[b.w.url+"compose"]; got != http.StatusForbidden {
+		t.Errorf("the form answers a viewer with %d", got)
+	}
+}

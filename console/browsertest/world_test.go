@@ -1,0 +1,165 @@
+package browsertest
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/console"
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+var (
+	people  = flag.Int("people", 200_000, "how many users there are")
+	screens = flag.String("screens", "", "`directory` to write a picture of each screen to")
+)
+
+// world is a server with the page, and people who are connected or have phones.
+type world struct {
+	p    *fanfare.Pusher
+	url  string       // of the page, with a slash at its end
+	slow atomic.Int64 // every sixteenth delivery takes so long
+	n    atomic.Int64
+}
+
+// Deliver takes as long as the test says, so that there is something to watch.
+func (w *world) Deliver(ctx context.Context, _ string, _ *transport.Message) error {
+	d := time.Duration(w.slow.Load())
+	if d == 0 || w.n.Add(1)%16 != 0 {
+		return nil
+	}
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// phones is a service that rejects some of what it is sent.
+type phones string
+
+func (f phones) Platform() string { return string(f) }
+
+func (f phones) Send(_ context.Context, batch []transport.Notification) []transport.Result {
+	out := make([]transport.Result, len(batch))
+	for i := range batch {
+		switch n := len(batch[i].Device.Token); {
+		case batch[i].Device.Token[n-1] == '7':
+			out[i] = transport.Result{Outcome: transport.Rejected, Reason: "DeviceTokenNotForTopic"}
+		case batch[i].Device.Token[n-2:] == "13":
+			out[i] = transport.Result{Outcome: transport.Unregistered, Reason: "Unregistered"}
+		default:
+			out[i] = transport.Result{Outcome: transport.Accepted}
+		}
+	}
+	return out
+}
+
+var (
+	tiers  = []string{"gold", "silver", "platinum", "basic"}
+	cities = []string{"Shenzhen", "Wuhan", "Lisbon", "Nairobi", "Toronto"}
+)
+
+// user is the i-th one. Each tenth has a phone, and is away.
+func user(i int) fanfare.User {
+	u := fanfare.User{
+		ID:         fmt.Sprintf("user-%06d", i),
+		Attributes: map[string]string{"tier": tiers[i%len(tiers)], "city": cities[i/7%len(cities)]},
+	}
+	switch i {
+	case 0:
+		u.ID = "alice"
+	case 1:
+		u.ID = "bob"
+	}
+	if i%3 == 0 {
+		u.Tags = append(u.Tags, "news")
+	}
+	if i%50 == 0 {
+		u.Tags = append(u.Tags, "vip", "stock A")
+	}
+	if i%10 == 0 {
+		u.Devices = []fanfare.Device{{Platform: []string{"apns", "fcm"}[i/10%2], Token: fmt.Sprintf("token-%06d", i/10), Topic: "im.example", Locale: "zh-Hans-CN", TimeZone: "Asia/Shanghai"}}
+	}
+	return u
+}
+
+// theWorld is made for the first test that asks for it, and is there for all.
+var theWorld = sync.OnceValues(makeWorld)
+
+var ended func() // ends it
+
+func makeWorld() (*world, error) {
+	dir, err := os.MkdirTemp("", "console-browsertest")
+	if err != nil {
+		return nil, err
+	}
+	w := new(world)
+	w.p, err = fanfare.Open(filepath.Join(dir, "data"), fanfare.Options{Online: w, Mobile: []transport.Mobile{phones("apns"), phones("fcm")}, Grace: -1})
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	ctx := context.Background()
+	if err := w.p.SetAttributeNames(ctx, map[int]string{0: "tier", 1: "city"}); err != nil {
+		return nil, err
+	}
+	all := func(yield func(fanfare.User, error) bool) {
+		for i := range *people {
+			if !yield(user(i), nil) {
+				return
+			}
+		}
+	}
+	if _, err := w.p.Import(ctx, all, nil); err != nil {
+		return nil, err
+	}
+	for i := range *people {
+		if i%10 == 0 && i != 0 {
+			continue
+		}
+		if _, err := w.p.Connect(ctx, user(i).ID); err != nil {
+			return nil, err
+		}
+	}
+	done := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.Handle("/deep/console/", http.StripPrefix("/deep/console", console.Handler(w.p, console.Options{Identify: identify, From: "news", Location: time.UTC, Done: done})))
+	server := httptest.NewServer(mux)
+	w.url = server.URL + "/deep/console/"
+	ended = func() {
+		close(done)
+		server.CloseClientConnections()
+		server.Close()
+		_ = w.p.Close(ctx)
+		_ = os.RemoveAll(dir)
+	}
+	return w, nil
+}
+
+// identify has who looks be whoever the test's cookie says.
+func identify(r *http.Request) (console.Identity, error) {
+	if c, err := r.Cookie("role"); err == nil && c.Value == "viewer" {
+		return console.Identity{Name: "vera", Role: console.Viewer}, nil
+	}
+	return console.Identity{Name: "oscar", Role: console.Operator}, nil
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	if ended != nil {
+		ended()
+	}
+	os.Exit(code)
+}

@@ -1,0 +1,105 @@
+package console
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// language is one in which the page speaks.
+type language struct {
+	Tag   string // BCP 47
+	Name  string // in itself
+	texts map[string]string
+}
+
+// languages are all there are; the first is for who says nothing of theirs. The English texts are the keys, but for words of one meaning that are told apart by
+// what they are said of.
+var languages = []*language{
+	{Tag: "en", Name: "English", texts: english},
+	{Tag: "zh-CN", Name: "中文", texts: chinese},
+}
+
+var english = map[string]string{
+	"role viewer": "viewer", "role operator": "operator", "role nobody": "without a role",
+	"action push": "push", "action test": "test", "action withdraw": "withdraw",
+	"outcome begun": "begun", "outcome done": "done", "outcome failed": "failed", "outcome refused": "refused",
+}
+
+// T is a text in the language of who looks, with what is put into it.
+func (v *view) T(text string, args ...any) string {
+	if other, ok := v.lang.texts[text]; ok {
+		text = other
+	}
+	if len(args) == 0 {
+		return text
+	}
+	return fmt.Sprintf(text, args...)
+}
+
+// Lang is the language's tag.
+func (v *view) Lang() string { return v.lang.Tag }
+
+// Languages are those to choose from.
+func (v *view) Languages() []*language { return languages }
+
+// Here is the page itself, as the choice of a language returns to it.
+func (v *view) Here() string {
+	here := strings.TrimPrefix(v.below, "/")
+	if v.r.Method != http.MethodGet {
+		return "" // the answer to a form is not a page to come back to
+	}
+	if v.r.URL.RawQuery != "" {
+		here += "?" + v.r.URL.RawQuery
+	}
+	return here
+}
+
+// languageOf is the language of who asks: the one chosen, else what the browser says.
+func languageOf(r *http.Request) *language {
+	if c, err := r.Cookie(languageCookie); err == nil {
+		for _, l := range languages {
+			if l.Tag == c.Value {
+				return l
+			}
+		}
+	}
+	best, weight := languages[0], 0.0
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Language"), ",") {
+		tag, parameters, _ := strings.Cut(part, ";")
+		q := 1.0
+		if value, has := strings.CutPrefix(strings.TrimSpace(parameters), "q="); has {
+			var err error
+			if q, err = strconv.ParseFloat(value, 64); err != nil {
+				continue
+			}
+		}
+		primary, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(tag)), "-")
+		for _, l := range languages {
+			if own, _, _ := strings.Cut(l.Tag, "-"); own == primary && q > weight {
+				best, weight = l, q
+			}
+		}
+	}
+	return best
+}
+
+// setLanguage keeps a choice in a cookie, and goes back.
+func (h *handler) setLanguage(v *view) error {
+	for _, l := range languages {
+		if l.Tag == v.r.PostFormValue("language") {
+			h.setCookie(v.w, v.r, v.mount, &http.Cookie{Name: languageCookie, Value: l.Tag, MaxAge: 365 * 24 * 60 * 60})
+		}
+	}
+	to := v.r.PostFormValue("back")
+	u, err := url.Parse(to)
+	if err != nil || u.Scheme != "" || u.Host != "" || strings.HasPrefix(u.Path, "/") || strings.Contains(to, `\`) {
+		return v.redirect("")
+	}
+	if t, _, _ := find(http.MethodGet, "/"+u.Path); t == nil || t.stream {
+		return v.redirect("") // it comes from the form, so it may be anything
+	}
+	return v.redirect(u.String())
+}

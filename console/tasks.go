@@ -1,0 +1,193 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/fanfare-im/fanfare"
+)
+
+// tasksPerPage is how many tasks a page of the list has.
+const tasksPerPage = 25
+
+// taskRow is a task as a list shows it.
+type taskRow struct {
+	ID string
+	fanfare.TaskInfo
+	fanfare.Progress
+	State string // a key of the texts
+}
+
+// Percent is how much of the audience has the message.
+func (t *taskRow) Percent() int64 {
+	if t.Total == 0 {
+		return 100
+	}
+	return t.Delivered * 100 / t.Total
+}
+
+// Notified is how many notifications the services took.
+func (t *taskRow) Notified() int64 { return notified(&t.Progress) }
+
+func notified(g *fanfare.Progress) int64 {
+	var n int64
+	for _, phones := range g.Phones {
+		n += phones.Accepted
+	}
+	return n
+}
+
+// stateOf is where a task stands, in a word.
+func stateOf(g *fanfare.Progress) string {
+	switch {
+	case g.Ended.IsZero():
+		return "Running"
+	case g.Withdrawn > 0:
+		return "Withdrawn"
+	case g.Expired > 0:
+		return "Expired"
+	}
+	return "Finished"
+}
+
+func rowOf(task *fanfare.Task, g fanfare.Progress) taskRow {
+	return taskRow{ID: task.ID, TaskInfo: task.Info(), Progress: g, State: stateOf(&g)}
+}
+
+// tasksData is a page of the list.
+type tasksData struct {
+	Rows   []taskRow
+	Before string // the page is of the tasks before this one; empty: the newest
+	Next   string // the next page is of those before this one; empty: there is none
+}
+
+func (h *handler) tasks(v *view) error {
+	data := tasksData{Before: v.r.URL.Query().Get("before")}
+	var err error
+	if data.Rows, data.Next, err = h.taskRows(v.ctx, data.Before, tasksPerPage); err != nil {
+		return err
+	}
+	return v.render(http.StatusOK, "tasks", page{Title: "Tasks", Section: "tasks", Data: data})
+}
+
+// taskRows returns the tasks that were accepted before one, newest first, and the last of them if there are more. IDs sort by acceptance.
+func (h *handler) taskRows(ctx context.Context, before string, most int) (rows []taskRow, next string, err error) {
+	for task, err := range h.p.Tasks(ctx) {
+		if err != nil {
+			return nil, "", err
+		}
+		if before != "" && task.ID >= before {
+			continue
+		}
+		if len(rows) == most {
+			return rows, rows[most-1].ID, nil
+		}
+		g, err := task.Progress()
+		if errors.Is(err, fanfare.ErrUnknownTask) {
+			continue // forgotten meanwhile
+		}
+		if err != nil {
+			return nil, "", err
+		}
+		rows = append(rows, rowOf(task, g))
+	}
+	return rows, "", nil
+}
+
+// taskData is what the page of a task shows.
+type taskData struct {
+	taskRow
+	Notice string // what was just done; a key of the texts
+	Now    time.Time
+}
+
+// platformRow is what a platform did for a task.
+type platformRow struct {
+	Platform string
+	fanfare.PhoneStats
+	Why []reasonRow
+}
+
+// reasonRow is a reason for which notifications were rejected.
+type reasonRow struct {
+	Reason string
+	Count  int64
+}
+
+// Platforms are the platforms of the task, by name, with the reasons of failures, most frequent first.
+func (t *taskData) Platforms() []platformRow {
+	var out []platformRow
+	for _, name := range slices.Sorted(maps.Keys(t.Phones)) {
+		row := platformRow{Platform: name, PhoneStats: t.Phones[name]}
+		for reason, n := range row.Reasons {
+			row.Why = append(row.Why, reasonRow{reason, n})
+		}
+		slices.SortFunc(row.Why, func(a, b reasonRow) int {
+			if a.Count != b.Count {
+				return int(min(max(b.Count-a.Count, -1), 1))
+			}
+			if a.Reason < b.Reason {
+				return -1
+			}
+			return 1
+		})
+		out = append(out, row)
+	}
+	return out
+}
+
+// Waiting says that the task is for those online now only, and still goes out, so that nothing but its total is known.
+func (t *taskData) Fleeting() bool { return t.Expires.Equal(t.Accepted) }
+
+func (h *handler) taskData(v *view) (*fanfare.Task, *taskData, error) {
+	task, err := h.p.Task(v.ctx, v.arg)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := task.Progress()
+	if err != nil {
+		return nil, nil, err
+	}
+	return task, &taskData{taskRow: rowOf(task, g), Now: time.Now()}, nil
+}
+
+// notices are what the page of a task says that was just done, by what its address has.
+var notices = map[string]string{
+	"pushed":    "The push was accepted. It goes on by itself; this page shows how far it is.",
+	"again":     "This form had been sent before. It is one push, and this is it.",
+	"withdrawn": "The task was withdrawn. Nobody gets the message any more; those who have it keep it.",
+}
+
+func (h *handler) task(v *view) error {
+	task, data, err := h.taskData(v)
+	if err != nil {
+		return err
+	}
+	data.Notice = notices[v.r.URL.Query().Get("notice")]
+	h.sampler.follow(task)
+	return v.render(http.StatusOK, "task", page{Title: "Task", Section: "tasks", Data: data})
+}
+
+func (h *handler) askWithdraw(v *view) error {
+	_, data, err := h.taskData(v)
+	if err != nil {
+		return err
+	}
+	return v.render(http.StatusOK, "withdraw", page{Title: "Withdraw this task?", Section: "tasks", Data: data})
+}
+
+func (h *handler) withdraw(v *view) error {
+	_, data, err := h.taskData(v)
+	if err != nil {
+		return err
+	}
+	err = h.act(v, data.ID, data.To.String(), func(ctx context.Context) (string, error) { return "", h.p.Withdraw(ctx, data.ID) })
+	if err != nil {
+		return err
+	}
+	return v.redirect("tasks/" + data.ID + "?notice=withdrawn")
+}
