@@ -33,6 +33,7 @@ func TestNothingIsHeldWhileOutside(t *testing.T) {
 			return nil, false
 		})
 		p = testPusher(t, t.TempDir(), Options{Online: rec, Mobile: []transport.Mobile{phones}})
+		synctest.Wait() // what Open has started looks for what is due, beside the import
 		users := func(yield func(User, error) bool) {
 			for _, id := range []string{"a", "b", "c"} {
 				check("Import's iterator")

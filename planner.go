@@ -121,13 +121,16 @@ func (plan *Plan) tolerance() time.Duration {
 type planner struct {
 	p    *Pusher
 	wake chan struct{}
+	// When a plan with a pace released last, in milliseconds since 1970: a step is stamped behind the look at the clock that says
+	// when the next one is due.
+	released map[uint64]int64
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next step
 }
 
 func newPlanner(p *Pusher) *planner {
-	return &planner{p: p, wake: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &planner{p: p, wake: make(chan struct{}, 1), released: make(map[uint64]int64), changed: make(chan struct{})}
 }
 
 // changes returns a channel that is closed when a plan has made a step.
@@ -211,8 +214,10 @@ func (pl *planner) step(ctx context.Context, id uint64) error {
 		return ignoreEnded(err)
 	}
 	plan, s, err := decodePlan(rec)
-	if err != nil {
-		return err
+	if err != nil { // which is damage, or of a newer version: it must not be in the way of others
+		c := &store.PlanStep{ID: id, Version: rec.Version, State: rec.State, Due: pl.p.o.now().Add(time.Hour).UnixMilli()}
+		_, late := pl.p.store.Propose(ctx, c)
+		return errors.Join(err, ignoreEnded(late))
 	}
 	m := &planMove{pl: pl, rec: rec, plan: plan, s: s}
 	switch {
@@ -262,6 +267,12 @@ func (m *planMove) propose(ctx context.Context, c *store.PlanStep) (store.PlanRe
 	}
 	res := r.(store.PlanResult)
 	m.rec.Version = res.Version
+	if m.s.Pace > 0 && res.Push.Seq != 0 {
+		m.pl.released[m.rec.ID] = res.Push.Accepted
+	}
+	if c.End {
+		delete(m.pl.released, m.rec.ID)
+	}
 	if res.Push.Seq != 0 {
 		m.pl.p.dueSoon(res.Push.Accepted + store.TaskRetention.Milliseconds())
 	}
@@ -378,6 +389,12 @@ func (m *planMove) next() (*store.PlanStep, error) {
 // release pushes to those who are frozen: to as many as the pace allows in a second, form by form, and of a local plan place by place.
 func (m *planMove) release(ctx context.Context) error {
 	left := uint64(m.s.Pace)
+	second := m.pl.p.o.paceEvery.Milliseconds()
+	at := m.pl.released[m.rec.ID] + second
+	if wait := at - m.pl.p.o.now().UnixMilli(); m.s.Pace > 0 && wait > 0 && wait <= second { // more is a clock that was set back
+		_, err := m.propose(ctx, &store.PlanStep{Due: at})
+		return err
+	}
 	places := m.s.Places
 	if !m.plan.Local {
 		places = []place{{At: m.s.At}}

@@ -8,15 +8,6 @@ import (
 	"time"
 )
 
-func frozenOf(t *testing.T, s *Store, id uint64) int64 {
-	t.Helper()
-	p, err := s.Plan(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p.Held
-}
-
 // TestPlanTakesEachOnce: who was frozen is pushed to once, in parts that are as large as was said, whatever becomes of tags meanwhile; who is gone is not.
 func TestPlanTakesEachOnce(t *testing.T) {
 	t.Parallel()

@@ -19,6 +19,7 @@ import (
 	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/metrics"
 	"github.com/fanfare-im/fanfare/rest"
+	"github.com/fanfare-im/fanfare/schedule"
 )
 
 // server is the process: the files, the REST API, the gateway, and the listener that all is reached by.
@@ -39,7 +40,7 @@ func newServer(c *config, log *slog.Logger) (*server, error) {
 	if s.listener, err = net.Listen("tcp", c.listen); err != nil {
 		return nil, err
 	}
-	if s.p, err = fanfare.Open(c.data, fanfare.Options{Online: s.gateway, Logger: log}); err != nil {
+	if s.p, err = fanfare.Open(c.data, fanfare.Options{Online: s.gateway, Logger: log, Cron: schedule.Cron}); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", c.data, err), s.listener.Close())
 	}
 	s.gateway.p = s.p

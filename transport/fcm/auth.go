@@ -45,7 +45,7 @@ func newAuth(ctx context.Context, account transport.Secret, config *tls.Config) 
 	ctx, a.cancel = context.WithCancel(context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, a.client))
 	a.find = func() (*google.Credentials, error) {
 		if len(account) > 0 {
-			return google.CredentialsFromJSON(ctx, account, messagingScope)
+			return google.CredentialsFromJSONWithType(ctx, account, google.ServiceAccount, messagingScope)
 		}
 		return google.FindDefaultCredentials(ctx, messagingScope)
 	}
