@@ -161,6 +161,9 @@ func (h *handler) place(r *http.Request) (below, mount string) {
 			if prefix, ok := strings.CutSuffix(u.Path, below); ok {
 				mount = (&url.URL{Path: strings.TrimSuffix(prefix, "/") + "/"}).EscapedPath()
 			}
+			if below == "" && strings.HasSuffix(u.Path, "/") {
+				below = "/"
+			}
 		}
 	}
 	if below != "" && below[0] != '/' {

@@ -1,0 +1,278 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fanfare-im/fanfare"
+)
+
+// TestRoles tries every route with every role, and with nobody.
+func TestRoles(t *testing.T) {
+	b := newBench(t)
+	for i := range routes {
+		route := &routes[i]
+		path := strings.ReplaceAll(route.path, "{task}", "nothing")
+		for who, role := range map[string]Role{"": 0, "zoe": 0, "vera": Viewer, "oscar": Operator} {
+			t.Run(fmt.Sprintf("%s %s by %q", route.method, path, who), func(t *testing.T) {
+				var w *httptest.ResponseRecorder
+				switch {
+				case route.method == http.MethodGet:
+					w = b.get(who, path)
+				case role == 0: // has no page to take a token from
+					r := b.form("vera", path, nil)
+					r.Header.Set("X-Name", who)
+					if who == "" {
+						r.Header.Del("X-Name")
+					}
+					w = b.call(r)
+				default:
+					w = b.post(who, path, nil)
+				}
+				if refused := w.Code == http.StatusForbidden; refused != (role < route.role) {
+					t.Errorf("the answer is %d: %s", w.Code, w.Body)
+				}
+				headers(t, w)
+			})
+		}
+	}
+	entries, _ := b.audit.List(t.Context(), 0, 100)
+	refused := map[string]int{}
+	for _, e := range entries {
+		if e.Outcome == Refused && e.Who == "vera" {
+			refused[e.Action]++
+		}
+	}
+	for _, action := range []string{"push", "test", "withdraw"} {
+		if refused[action] != 1 {
+			t.Errorf("the audit log has %d refusals of %s to the viewer", refused[action], action)
+		}
+	}
+}
+
+// headers looks at what every answer has.
+func headers(t *testing.T, w *httptest.ResponseRecorder) {
+	t.Helper()
+	policy := w.Header().Get("Content-Security-Policy")
+	for _, part := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
+		if !strings.Contains(policy, part) {
+			t.Errorf("the policy %q is without %s", policy, part)
+		}
+	}
+	if strings.Contains(policy, "unsafe") || strings.Contains(policy, "http") || strings.Contains(policy, "*") {
+		t.Errorf("the policy is %q", policy)
+	}
+	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"} {
+		if got := w.Header().Get(name); got != want {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
+	if w.Header().Get("Cache-Control") != "no-store" && !strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
+		t.Errorf("an answer may be kept: %q", w.Header().Get("Cache-Control"))
+	}
+}
+
+// TestMethods: what a route does not take is refused with what it takes.
+func TestMethods(t *testing.T) {
+	b := newBench(t)
+	for method, wants := range map[string]int{http.MethodPut: 405, http.MethodDelete: 405, http.MethodGet: 405, http.MethodHead: 405, http.MethodOptions: 405} {
+		w := b.call(b.request("oscar", method, "/compose/send", nil))
+		if w.Code != wants || w.Header().Get("Allow") != "POST" {
+			t.Errorf("%s is answered with %d, Allow %q", method, w.Code, w.Header().Get("Allow"))
+		}
+	}
+	if w := b.call(b.request("oscar", http.MethodHead, "/", nil)); w.Code != 200 || w.Body.Len() > 0 {
+		t.Errorf("HEAD is answered with %d and %d bytes", w.Code, w.Body.Len())
+	}
+}
+
+// TestWithoutIdentify: a page without one is closed, to everything.
+func TestWithoutIdentify(t *testing.T) {
+	h := Handler(open(t, fanfare.Options{}), Options{})
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		for _, path := range []string{"/", "/tasks", "/compose/send"} {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+			if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "console.Options") {
+				t.Errorf("%s %s is answered with %d: %s", method, path, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// TestRefusals: how an Identify refuses is what is answered, and no error of it is shown.
+func TestRefusals(t *testing.T) {
+	p := open(t, fanfare.Options{})
+	tests := map[string]struct {
+		who    Identity
+		err    error
+		status int
+		header map[string]string
+	}{
+		"an error":           {err: errors.New("a secret"), status: 403},
+		"no name":            {who: Identity{Role: Operator}, status: 403},
+		"a refusal":          {err: &Refusal{}, status: 403},
+		"a challenge":        {err: &Refusal{Status: 401, Challenge: "Basic"}, status: 401, header: map[string]string{"WWW-Authenticate": "Basic"}},
+		"a wrapped refusal":  {err: fmt.Errorf("a secret: %w", &Refusal{Status: 401}), status: 401},
+		"a place to sign in": {err: &Refusal{Location: "/login"}, status: 303, header: map[string]string{"Location": "/login"}},
+		"no role":            {who: Identity{Name: "zoe"}, status: 403},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			h := Handler(p, Options{Identify: func(*http.Request) (Identity, error) { return test.who, test.err }})
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+			if w.Code != test.status || strings.Contains(w.Body.String(), "secret") {
+				t.Errorf("the answer is %d: %s", w.Code, w.Body)
+			}
+			for name, want := range test.header {
+				if got := w.Header().Get(name); got != want {
+					t.Errorf("%s is %q", name, got)
+				}
+			}
+		})
+	}
+}
+
+func TestBasicAuth(t *testing.T) {
+	identify := BasicAuth("the page", func(name, password string) (Identity, bool) {
+		return Identity{Name: name, Role: Viewer}, name == "vera" && password == "open"
+	})
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	_, err := identify(r)
+	if refusal, is := errors.AsType[*Refusal](err); !is || refusal.Status != 401 || refusal.Challenge != `Basic realm="the page", charset="UTF-8"` {
+		t.Errorf("nobody is refused with %+v", err)
+	}
+	r.SetBasicAuth("vera", "shut")
+	if _, err := identify(r); err == nil {
+		t.Error("a wrong password is let in")
+	}
+	r.SetBasicAuth("vera", "open")
+	if who, err := identify(r); err != nil || who.Name != "vera" || who.Role != Viewer {
+		t.Errorf("Vera is %+v, %v", who, err)
+	}
+}
+
+// TestForgery: a form of another page changes nothing, whatever is wrong with it.
+func TestForgery(t *testing.T) {
+	b := newBench(t)
+	task := b.push(fanfare.All())
+	path := "/tasks/" + task.ID + "/withdraw"
+	tests := map[string]func(r *http.Request){
+		"from another site":   func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+		"from a sibling site": func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") },
+		"from another origin": func(r *http.Request) {
+			r.Header.Del("Sec-Fetch-Site")
+			r.Header.Set("Origin", "https://elsewhere.example")
+		},
+		"without a session": func(r *http.Request) { r.Header.Del("Cookie") },
+		"with another session": func(r *http.Request) {
+			r.Header.Set("Cookie", sessionCookie+"="+strings.Repeat("A", 26))
+		},
+		"as another person": func(r *http.Request) { r.Header.Set("X-Name", "olga") },
+	}
+	for name, change := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := b.form("oscar", path, nil)
+			change(r)
+			if w := b.call(r); w.Code != http.StatusForbidden {
+				t.Errorf("the answer is %d", w.Code)
+			}
+		})
+	}
+	for name, token := range map[string]string{"without a token": "", "with another token": strings.Repeat("0", 64)} {
+		t.Run(name, func(t *testing.T) {
+			if w := b.post("oscar", path, url.Values{"token": {token}}); w.Code != http.StatusForbidden {
+				t.Errorf("the answer is %d", w.Code)
+			}
+		})
+	}
+	for name, kind := range map[string]string{"as JSON": "application/json", "as plain text": "text/plain", "in parts": "multipart/form-data; boundary=x"} {
+		t.Run(name, func(t *testing.T) {
+			r := b.form("oscar", path, nil)
+			r.Header.Set("Content-Type", kind)
+			if w := b.call(r); w.Code != http.StatusUnsupportedMediaType {
+				t.Errorf("the answer is %d", w.Code)
+			}
+		})
+	}
+	if g, err := task.Progress(); err != nil || !g.Ended.IsZero() {
+		t.Errorf("the task is %+v, %v", g, err)
+	}
+	if w := b.post("oscar", path, nil); w.Code != http.StatusSeeOther {
+		t.Errorf("the genuine form is answered with %d: %s", w.Code, w.Body)
+	}
+}
+
+// TestTrustedOrigins: a proxy that changes the Host is told of.
+func TestTrustedOrigins(t *testing.T) {
+	b := newBenchWith(t, open(t, fanfare.Options{}), Options{TrustedOrigins: []string{"https://ops.example"}})
+	r := b.form("oscar", "/compose/confirm", draftFields("all"))
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	r.Header.Set("Origin", "https://ops.example")
+	if w := b.call(r); w.Code != http.StatusOK {
+		t.Errorf("the answer is %d", w.Code)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("an origin that is none is taken")
+		}
+	}()
+	Handler(b.p, Options{TrustedOrigins: []string{"ops"}})
+}
+
+func TestCookies(t *testing.T) {
+	p := open(t, fanfare.Options{})
+	for name, test := range map[string]struct {
+		o      Options
+		url    string
+		secure bool
+		path   string
+	}{
+		"plain":         {url: "http://a.example/tasks", path: "/"},
+		"TLS":           {url: "https://a.example/tasks", secure: true, path: "/"},
+		"TLS elsewhere": {o: Options{SecureCookies: true, Base: "/ops/console/"}, url: "http://a.example/ops/console/tasks", secure: true, path: "/ops/console/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.o.Identify = byHeader
+			r := httptest.NewRequest(http.MethodGet, test.url, nil)
+			r.Header.Set("X-Name", "vera")
+			w := httptest.NewRecorder()
+			Handler(p, test.o).ServeHTTP(w, r)
+			cookies := w.Result().Cookies()
+			if w.Code != 200 || len(cookies) != 1 {
+				t.Fatalf("the answer is %d with %v", w.Code, cookies)
+			}
+			c := cookies[0]
+			if c.Secure != test.secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != test.path || len(c.Value) < 26 {
+				t.Errorf("the cookie is %+v", c)
+			}
+		})
+	}
+}
+
+// TestBounds: what is too large, or too slow, is refused.
+func TestBounds(t *testing.T) {
+	b := newBenchWith(t, open(t, fanfare.Options{}), Options{MaxBodyBytes: 4 << 10})
+	if w := b.post("oscar", "/compose/confirm", with(draftFields("all"), "text", strings.Repeat("x", 8<<10))); w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a large form is answered with %d", w.Code)
+	}
+	if w := b.call(func() *http.Request {
+		r := b.form("oscar", "/compose/confirm", nil)
+		r.Body = http.NoBody
+		r.URL.RawQuery = "token=x;y"
+		return r
+	}()); w.Code != http.StatusBadRequest && w.Code != http.StatusForbidden {
+		t.Errorf("a form that is none is answered with %d", w.Code)
+	}
+	late := newBenchWith(t, b.p, Options{Timeout: time.Nanosecond})
+	if w := late.get("vera", "/"); w.Code != http.StatusServiceUnavailable && w.Code != http.StatusOK {
+		t.Errorf("what is late is answered with %d", w.Code)
+	}
+}

@@ -1,0 +1,380 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/transport"
+)
+
+// TestScreens looks at each screen in both languages.
+func TestScreens(t *testing.T) {
+	b := newBench(t)
+	task := b.push(fanfare.All())
+	screens := map[string][2]string{
+		"/":                                  {"Tasks running", "进行中的任务"},
+		"/figures":                           {"Journal", "日志文件"},
+		"/compose":                           {"Review…", "检查…"},
+		"/tasks":                             {"Tasks, newest first", "任务，最新的在前"},
+		"/tasks?before=0":                    {"There are no older tasks.", "没有更早的任务。"},
+		"/tasks/" + task.ID:                  {"0 of 3 have it", "0 / 3 人已收到"},
+		"/tasks/" + task.ID + "/withdraw":    {"This cannot be undone.", "此操作不可撤销。"},
+		"/users":                             {"Look up", "查询"},
+		"/users?id=alice":                    {"Pending messages", "待送达的消息"},
+		"/users?id=nobody":                   {"There is no such user.", "没有这个用户。"},
+		"/users?id=alice&message=x":          {"There is no such message", "没有这条消息"},
+		"/users?id=alice&message=" + task.ID: {"It has not arrived yet", "尚未送达"},
+		"/audit":                             {"Nobody has done anything yet.", "还没有人执行过操作。"},
+	}
+	for path, texts := range screens {
+		for i, language := range []string{"en-GB,en;q=0.8", "fr, zh-TW;q=0.7, en;q=0.2"} {
+			r := b.request("oscar", http.MethodGet, path, nil)
+			r.Header.Set("Accept-Language", language)
+			w := b.call(r)
+			if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), texts[i]) {
+				t.Errorf("%s in %s is %d, without %q: %s", path, language, w.Code, texts[i], w.Body)
+			}
+			headers(t, w)
+		}
+	}
+	for _, path := range []string{"/nowhere", "/tasks/", "/tasks/none", "/tasks//withdraw", "/../tasks", "//tasks", "/assets/x/console.css", "/assets/", "/compose/"} {
+		if w := b.get("oscar", path); w.Code != http.StatusNotFound {
+			t.Errorf("%s is answered with %d", path, w.Code)
+		}
+	}
+}
+
+// TestTexts: all that the page says is there in Chinese, and no translation is of nothing.
+func TestTexts(t *testing.T) {
+	said := map[string]bool{}
+	find := func(glob, pattern string) {
+		files, err := filepath.Glob(glob)
+		if err != nil || len(files) == 0 {
+			t.Fatal(files, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(file, "_test.go") || file == "chinese.go" {
+				continue
+			}
+			for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(text, -1) {
+				var s string
+				if err := json.Unmarshal([]byte(`"`+string(m[1])+`"`), &s); err != nil {
+					t.Fatalf("%s: %s: %v", file, m[1], err)
+				}
+				said[s] = true
+			}
+		}
+	}
+	const str = `"((?:[^"\\]|\\.)+)"`
+	find("templates/*.html", `\.T `+str)
+	find("*.go", `\bT\(`+str)
+	find("*.go", `say\(`+str)
+	find("*.go", `fact\{`+str)
+	find("*.go", `statusError\{[^,]+, `+str)
+	find("*.go", `status, text = [^,]+, `+str)
+	find("*.go", `status, text := [^,]+, `+str)
+	find("*.go", `Title: `+str)
+	find("*.go", `(?:Limit|Limit, "") = `+str)
+	find("*.go", `verdict[A-Z]\w* += `+str)
+	for _, l := range lifetimes {
+		said[l.Text] = true
+	}
+	for _, text := range notices {
+		said[text] = true
+	}
+	for key := range english {
+		said[key] = true
+	}
+	for _, state := range []string{"Running", "Finished", "Withdrawn", "Expired"} {
+		said[state] = true
+	}
+	for text := range said {
+		other, ok := chinese[text]
+		if !ok {
+			t.Errorf("not in Chinese: %q", text)
+			continue
+		}
+		verbs := regexp.MustCompile(`%[sdq]`)
+		if a, b := verbs.FindAllString(text, -1), verbs.FindAllString(other, -1); fmt.Sprint(a) != fmt.Sprint(b) {
+			t.Errorf("%q has %v, and %q has %v", text, a, other, b)
+		}
+	}
+	for text := range chinese {
+		if !said[text] {
+			t.Errorf("in Chinese, but never said: %q", text)
+		}
+	}
+}
+
+// TestMounts: wherever the page is mounted, and however, its links and redirects stay within.
+func TestMounts(t *testing.T) {
+	p := open(t, fanfare.Options{})
+	mounts := map[string]struct {
+		prefix string
+		wrap   func(Options) http.Handler
+	}{
+		"at the root": {"", func(o Options) http.Handler { return Handler(p, o) }},
+		"stripped":    {"/console", func(o Options) http.Handler { return http.StripPrefix("/console", Handler(p, o)) }},
+		"stripped deep, with the slash": {"/ä/c/d", func(o Options) http.Handler {
+			return http.StripPrefix("/ä/c/d/", Handler(p, o))
+		}},
+		"by Base": {"/ops/console", func(o Options) http.Handler { o.Base = "/ops/console"; return Handler(p, o) }},
+	}
+	for name, mount := range mounts {
+		t.Run(name, func(t *testing.T) {
+			mux := http.NewServeMux()
+			mux.Handle(mount.prefix+"/", mount.wrap(Options{Identify: byHeader}))
+			server := httptest.NewServer(mux)
+			defer server.Close()
+			top := server.URL + (&url.URL{Path: mount.prefix + "/"}).EscapedPath()
+			task, err := p.Push(t.Context(), fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen, todo := map[string]bool{}, []string{top, top + "tasks/" + task.ID + "/withdraw", top + "users?id=alice&message=" + task.ID}
+			link := regexp.MustCompile(`(?:href|src|action|hx-get|hx-post|formaction|data-stream|data-complete)="([^"#][^"]*)"`)
+			for len(todo) > 0 {
+				at := todo[0]
+				todo = todo[1:]
+				if seen[at] {
+					continue
+				}
+				seen[at] = true
+				r, _ := http.NewRequest(http.MethodGet, at, nil)
+				r.Header.Set("X-Name", "oscar")
+				if strings.HasSuffix(at, "/events") {
+					continue
+				}
+				resp, err := http.DefaultClient.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body := readAll(resp)
+				if resp.StatusCode != 200 && resp.StatusCode != 405 || !strings.HasPrefix(resp.Request.URL.String(), top) {
+					t.Errorf("%s is answered with %d", at, resp.StatusCode)
+				}
+				if resp.StatusCode == 405 || strings.Contains(at, "assets") {
+					continue
+				}
+				for _, m := range link.FindAllStringSubmatch(body, -1) {
+					u, err := resp.Request.URL.Parse(strings.ReplaceAll(m[1], "&amp;", "&"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !strings.HasPrefix(u.String(), top) {
+						t.Errorf("%s links to %s", at, u)
+						continue
+					}
+					todo = append(todo, u.String())
+				}
+			}
+			if len(seen) < 18 {
+				t.Errorf("only %d addresses were found: %v", len(seen), seen)
+			}
+		})
+	}
+
+	// The mount without its slash leads to it.
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "/deep/console", nil)
+	http.StripPrefix("/deep/console", Handler(p, Options{Identify: byHeader})).ServeHTTP(w, r)
+	if to, _ := r.URL.Parse(w.Header().Get("Location")); w.Code != http.StatusPermanentRedirect || to.Path != "/deep/console/" {
+		t.Errorf("the mount is answered with %d to %s", w.Code, to)
+	}
+}
+
+func readAll(resp *http.Response) string {
+	defer func() { _ = resp.Body.Close() }()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b)
+}
+
+// TestInjection: what people are called, tagged and sent is text on every screen, and nothing else.
+func TestInjection(t *testing.T) {
+	p := open(t, fanfare.Options{})
+	evil := `"><script>alert(1)</script><img src=x onerror=alert(1)>'`
+	ctx := t.Context()
+	short := `"><b onload=alert(1)>'` // tags are short
+	var batch fanfare.Batch
+	batch.Register(evil)
+	batch.AddTags(evil, short)
+	batch.SetAttributes(evil, map[string]string{"tier": short})
+	batch.RegisterDevice(evil, fanfare.Device{Platform: "<i>", Token: evil, Topic: evil, Locale: evil, TimeZone: evil})
+	if err := errors.Join(p.Apply(ctx, &batch), p.SetAttributeNames(ctx, map[int]string{2: short}), p.SaveAudience(ctx, short, fanfare.All())); err != nil {
+		t.Fatal(err)
+	}
+	b := newBenchWith(t, p, Options{From: evil})
+	task, err := p.Push(ctx, fanfare.Message{From: evil, Body: []byte(evil), To: fanfare.Users(evil).Or(fanfare.Tag(short)), Lifetime: time.Hour, Category: short})
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(what string, w *httptest.ResponseRecorder) {
+		t.Helper()
+		body := w.Body.String()
+		if strings.Contains(w.Header().Get("Content-Type"), "html") {
+			for _, raw := range []string{"<script>alert", "<img src=x", "<b onload", "<i>"} {
+				if strings.Contains(body, raw) {
+					t.Errorf("%s has %s as it came: %s", what, raw, body)
+				}
+			}
+		}
+		headers(t, w)
+	}
+	q := url.QueryEscape(evil)
+	for _, path := range []string{"/", "/tasks", "/tasks/" + task.ID, "/tasks/" + task.ID + "/withdraw", "/users?id=" + q + "&message=" + q, "/users?id=" + q + "&message=" + task.ID, "/compose?to=" + q, "/compose?to=" + url.QueryEscape("tag:"+q), "/tasks?before=" + q, "/audit?page=" + q, "/" + q} {
+		look(path, b.get("oscar", path))
+	}
+	fields := func() url.Values {
+		f := draftFields(fanfare.Users(evil).String())
+		for _, name := range []string{"text", "from", "title", "body", "sound", "link", "image", "collapse", "testto", "locale", "localetitle", "localebody"} {
+			f.Set(name, evil)
+		}
+		return with(f, "notify", "yes", "category", short)
+	}
+	for _, path := range []string{"/compose", "/compose/audience", "/compose/preview", "/compose/confirm", "/compose/test"} {
+		look(path, b.post("oscar", path, fields()))
+		look(path, b.post("oscar", path, with(fields(), "to", evil)))
+	}
+	for _, before := range []string{"tag:", "attr.", "saved:", `attr.tier = `} {
+		w := b.post("oscar", "/compose/complete", url.Values{"before": {before}})
+		if got := w.Header().Get("Content-Type"); got != "application/json" || !json.Valid(w.Body.Bytes()) || strings.Contains(w.Body.String(), "<") {
+			t.Errorf("the completion of %s is %s: %s", before, got, w.Body)
+		}
+	}
+	look("the audit log", b.get("oscar", "/audit"))
+}
+
+// TestLanguage: the switch sets the cookie and goes back to where it was, and nowhere else.
+func TestLanguage(t *testing.T) {
+	b := newBench(t)
+	for back, want := range map[string]string{
+		"tasks": "./tasks", "users?id=a%2Fb": "./users?id=a%2Fb", "": "./", "tasks/x": "./tasks/x",
+		"https://elsewhere.example/": "./", "//elsewhere.example": "./", "/elsewhere": "./", `\\elsewhere.example`: "./", "javascript:alert(1)": "./", "nowhere": "./", "../elsewhere": "./", "tasks/x/events": "./",
+	} {
+		w := b.post("vera", "/language", url.Values{"language": {"zh-CN"}, "back": {back}})
+		if got := w.Header().Get("Location"); w.Code != http.StatusSeeOther || got != want {
+			t.Errorf("%q goes to %q with %d", back, got, w.Code)
+		}
+		if c := w.Result().Cookies(); len(c) != 1 || c[0].Value != "zh-CN" {
+			t.Errorf("the cookies are %v", c)
+		}
+	}
+	for header, want := range map[string]string{"": "en", "zh": "zh-CN", "en;q=0.5, zh-Hant-TW": "zh-CN", "de, en-US;q=0.1": "en", "zh;q=0, en": "en", "x;q=y": "en", "ZH-hans": "zh-CN"} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Accept-Language", header)
+		if got := languageOf(r).Tag; got != want {
+			t.Errorf("%q is %s", header, got)
+		}
+	}
+}
+
+// TestOverview counts what there is.
+func TestOverview(t *testing.T) {
+	b := newBench(t)
+	s, err := b.p.Connect(t.Context(), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	b.push(fanfare.Users("bob"))
+	b.push(fanfare.Users("nobody"))
+	body := b.get("vera", "/figures").Body.String()
+	for _, want := range []string{"<dt>Users</dt><dd>3</dd>", "<dt>Online now</dt><dd>1</dd>", "<dt>Pushes today</dt><dd>2</dd>", "<dt>Tasks running</dt><dd>1</dd>", "accepted"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the overview is without %q: %s", want, body)
+		}
+	}
+	if strings.Contains(b.get("vera", "/").Body.String(), `href="./compose"`) {
+		t.Error("a viewer is offered the form")
+	}
+}
+
+// TestTasksPaged goes through the pages of the list.
+func TestTasksPaged(t *testing.T) {
+	b := newBench(t)
+	const n = 2*tasksPerPage + 3
+	for range n {
+		b.push(fanfare.Users("bob"))
+	}
+	seen := map[string]bool{}
+	path, pages := "/tasks", 0
+	for path != "" {
+		body := b.get("vera", path).Body.String()
+		for _, m := range regexp.MustCompile(`href="\./tasks/([0-9a-f]{32})"`).FindAllStringSubmatch(body, -1) {
+			if seen[m[1]] {
+				t.Errorf("%s is there twice", m[1])
+			}
+			seen[m[1]] = true
+		}
+		pages++
+		path = ""
+		if m := regexp.MustCompile(`href="\.(/tasks\?before=[0-9a-f]+)"`).FindStringSubmatch(body); m != nil {
+			path = m[1]
+		}
+	}
+	if len(seen) != n || pages != 3 {
+		t.Errorf("there are %d tasks on %d pages", len(seen), pages)
+	}
+}
+
+// TestClosed: after the Pusher's end the page says that the server is stopping.
+func TestClosed(t *testing.T) {
+	b := newBench(t)
+	task := b.push(fanfare.All())
+	if err := b.p.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/", "/tasks", "/tasks/" + task.ID, "/tasks/" + task.ID + "/events", "/users?id=alice", "/compose?to=all"} {
+		if w := b.get("oscar", path); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("%s is answered with %d", path, w.Code)
+		}
+	}
+}
+
+// TestPhonesOfATask shows failures by platform and reason.
+func TestPhonesOfATask(t *testing.T) {
+	p := open(t, fanfare.Options{Mobile: []transport.Mobile{rejecting{}}, Grace: -1})
+	b := newBenchWith(t, p, Options{})
+	task, err := p.Push(t.Context(), fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: time.Hour, Notification: &fanfare.Notification{Title: "x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := task.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	body := b.get("vera", "/tasks/"+task.ID).Body.String()
+	for _, want := range []string{"Why apns rejected", "BadTopic", `<th scope="row">apns</th>`} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page is without %q: %s", want, body)
+		}
+	}
+}
+
+type rejecting struct{}
+
+func (rejecting) Platform() string { return "apns" }
+
+func (rejecting) Send(_ context.Context, batch []transport.Notification) []transport.Result {
+	out := make([]transport.Result, len(batch))
+	for i := range out {
+		out[i] = transport.Result{Outcome: transport.Rejected, Reason: "BadTopic"}
+	}
+	return out
+}
