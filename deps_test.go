@@ -91,6 +91,7 @@ func TestImportsPointDownward(t *testing.T) {
 		"./transport/fcm/fcmtest":       {},
 		"./rest":                        {"", "transport", "rest/usersig"},
 		"./schedule":                    {""},
+		"./console":                     {"", "transport"},
 		"./metrics":                     {""},
 		"./rest/usersig":                {},
 		"./examples/quickstart":         {"", "transport", "internal/cities"},

@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	people  = flag.Int("people", 200_000, "how many users there are")
+	people  = flag.Int("people", 20_000, "how many users there are, at least 1,000")
 	screens = flag.String("screens", "", "`directory` to write a picture of each screen to")
 )
 

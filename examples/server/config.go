@@ -22,11 +22,16 @@ type config struct {
 	cloudLimits bool
 	patience    time.Duration
 	level       slog.Level
+
+	consoleUser     string
+	consolePassword transport.Secret // empty: there is no console
+	consoleAudit    string           // file; empty: in memory
 }
 
 // variables are the environment variables that stand in for flags that are not given.
 var variables = map[string]string{
 	"listen": "FANFARE_LISTEN", "data": "FANFARE_DATA", "sdkappid": "FANFARE_SDKAPPID", "key": "FANFARE_KEY", "admin": "FANFARE_ADMIN",
+	"console-user": "FANFARE_CONSOLE_USER", "console-password": "FANFARE_CONSOLE_PASSWORD", "console-audit": "FANFARE_CONSOLE_AUDIT",
 }
 
 // readConfig reads the flags, and the environment for those that are not given.
@@ -40,10 +45,14 @@ func readConfig(args []string, getenv func(string) string, log io.Writer) (*conf
 	admins := flags.String("admin", "administrator", "`users` who may call the REST API, by comma (FANFARE_ADMIN)")
 	flags.BoolVar(&c.cloudLimits, "cloud-limits", false, "keep to the limits of the cloud service: a push a second, 100 a day, of 10 KB")
 	flags.DurationVar(&c.patience, "shutdown-timeout", 15*time.Second, "how long requests and connections may take to end at shutdown, and after them the files")
+	flags.StringVar(&c.consoleUser, "console-user", "operator", "`name` to sign in to the console with (FANFARE_CONSOLE_USER)")
+	password := flags.String("console-password", "", "`password` of the console, which is off without one; others on the machine see it: rather use FANFARE_CONSOLE_PASSWORD")
+	flags.StringVar(&c.consoleAudit, "console-audit", "", "`file` that what is done in the console is appended to; without one the last 1,000 actions are kept in memory (FANFARE_CONSOLE_AUDIT)")
 	flags.TextVar(&c.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	if err := parse(flags, args, getenv, log); err != nil {
 		return nil, err
 	}
+	c.consolePassword = transport.Secret(*password)
 	var err error
 	if c.keys, err = splitKeys(*key); err != nil {
 		return nil, err
@@ -61,6 +70,8 @@ func readConfig(args []string, getenv func(string) string, log io.Writer) (*conf
 		return nil, errors.New("-sdkappid is needed, a number above 0")
 	case c.patience <= 0:
 		return nil, errors.New("-shutdown-timeout must be above 0")
+	case len(c.consolePassword) > 0 && c.consoleUser == "":
+		return nil, errors.New("-console-user is empty")
 	}
 	return c, nil
 }

@@ -16,15 +16,15 @@ func (e env) get(name string) string { return e[name] }
 
 func TestConfig(t *testing.T) {
 	var log bytes.Buffer
-	e := env{"FANFARE_LISTEN": "127.0.0.1:1", "FANFARE_DATA": "d", "FANFARE_SDKAPPID": "7", "FANFARE_KEY": "hidden,second", "FANFARE_ADMIN": "x,y"}
+	e := env{"FANFARE_LISTEN": "127.0.0.1:1", "FANFARE_DATA": "d", "FANFARE_SDKAPPID": "7", "FANFARE_KEY": "hidden,second", "FANFARE_ADMIN": "x,y", "FANFARE_CONSOLE_PASSWORD": "hidden"}
 	c, err := readConfig([]string{"-listen", "127.0.0.1:2", "-cloud-limits"}, e.get, &log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.listen != "127.0.0.1:2" || c.data != "d" || c.sdkAppID != 7 || len(c.keys) != 2 || string(c.keys[1]) != "second" || len(c.admins) != 2 || !c.cloudLimits {
+	if c.listen != "127.0.0.1:2" || c.data != "d" || c.sdkAppID != 7 || len(c.keys) != 2 || string(c.keys[1]) != "second" || len(c.admins) != 2 || !c.cloudLimits || string(c.consolePassword) != "hidden" || c.consoleUser != "operator" {
 		t.Errorf("read: %+v", c)
 	}
-	for _, args := range [][]string{{"-help"}, {"-what"}, {"-key", "hidden", "extra"}, {"-sdkappid", "x"}, {"-key", "hidden,,"}, {"-admin", "a,,b"}, {"-data", ""}, {"hidden"}} {
+	for _, args := range [][]string{{"-help"}, {"-what"}, {"-key", "hidden", "extra"}, {"-sdkappid", "x"}, {"-key", "hidden,,"}, {"-admin", "a,,b"}, {"-data", ""}, {"hidden"}, {"-console-password", "hidden", "-console-user", ""}} {
 		_, err := readConfig(args, env{"FANFARE_KEY": "hidden", "FANFARE_SDKAPPID": "1"}.get, &log)
 		if err == nil || strings.Contains(err.Error(), "hidden") {
 			t.Errorf("%q: %v", args, err)

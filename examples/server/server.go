@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/console"
 	"github.com/fanfare-im/fanfare/metrics"
 	"github.com/fanfare-im/fanfare/rest"
 	"github.com/fanfare-im/fanfare/schedule"
@@ -31,11 +35,13 @@ type server struct {
 	http     *http.Server
 	listener net.Listener
 	ready    atomic.Bool
+	audit    *console.FileAudit // of the console; nil: it is in memory, or there is none
+	stopping chan struct{}      // closed when the server stops
 }
 
 // newServer opens the directory and listens. It answers once serve is called.
 func newServer(c *config, log *slog.Logger) (*server, error) {
-	s := &server{c: c, log: log, gateway: newGateway(c, log)}
+	s := &server{c: c, log: log, gateway: newGateway(c, log), stopping: make(chan struct{})}
 	var err error
 	if s.listener, err = net.Listen("tcp", c.listen); err != nil {
 		return nil, err
@@ -44,6 +50,11 @@ func newServer(c *config, log *slog.Logger) (*server, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", c.data, err), s.listener.Close())
 	}
 	s.gateway.p = s.p
+	if len(c.consolePassword) > 0 && c.consoleAudit != "" {
+		if s.audit, err = console.OpenFileAudit(c.consoleAudit); err != nil {
+			return nil, errors.Join(fmt.Errorf("the console's audit log: %w", err), s.p.Close(context.Background()), s.listener.Close())
+		}
+	}
 	s.http = &http.Server{
 		Handler:        s.handler(),
 		ReadTimeout:    15 * time.Second, // of a request, also one that nothing reads; WebSockets have their own
@@ -65,6 +76,9 @@ func (s *server) handler() http.Handler {
 	mux.Handle("GET /ws", s.gateway)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.Handle("GET /metrics", s.metrics())
+	if len(s.c.consolePassword) > 0 {
+		mux.Handle("/console/", http.StripPrefix("/console", s.console()))
+	}
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		switch stats, err := s.p.Stats(r.Context()); {
 		case !s.ready.Load() || err != nil:
@@ -95,6 +109,31 @@ func (s *server) metrics() http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelError), MaxRequestsInFlight: 4})
 }
 
+// console is the page for operators. There is one, by name and password.
+func (s *server) console() http.Handler {
+	name, password := sha256.Sum256([]byte(s.c.consoleUser)), sha256.Sum256([]byte(s.c.consolePassword))
+	o := console.Options{Logger: s.log, Done: s.stopping, Encode: restText, From: s.c.admins[0]}
+	o.Identify = console.BasicAuth("fanfare", func(n, p string) (console.Identity, bool) {
+		gotName, gotPassword := sha256.Sum256([]byte(n)), sha256.Sum256([]byte(p))
+		same := subtle.ConstantTimeCompare(gotName[:], name[:]) & subtle.ConstantTimeCompare(gotPassword[:], password[:])
+		return console.Identity{Name: n, Role: console.Operator}, same == 1
+	})
+	if s.audit != nil {
+		o.Audit = s.audit
+	}
+	return console.Handler(s.p, o)
+}
+
+// restText is the body of a plain text, in the form that the REST API gives to a push of one, so that clients know one form only.
+func restText(text string) []byte {
+	type element struct {
+		MsgType    string
+		MsgContent map[string]string
+	}
+	b, _ := json.Marshal(map[string][]element{"MsgBody": {{"TIMTextElem", map[string]string{"Text": text}}}}) // of strings there is no error
+	return b
+}
+
 // serve answers until ctx ends, finishes what was accepted, and closes everything.
 func (s *server) serve(ctx context.Context) error {
 	failed := make(chan error, 1)
@@ -116,6 +155,7 @@ func (s *server) serve(ctx context.Context) error {
 func (s *server) shutdown() error {
 	s.log.Info("stopping")
 	s.ready.Store(false)
+	close(s.stopping)
 	s.gateway.stop()
 	var errs []error
 	within := func(f func(context.Context) error) error {
@@ -134,6 +174,11 @@ func (s *server) shutdown() error {
 	}
 	if err := within(s.p.Close); err != nil {
 		errs = append(errs, fmt.Errorf("closing the files: %w", err))
+	}
+	if s.audit != nil {
+		if err := s.audit.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("closing the console's audit log: %w", err))
+		}
 	}
 	s.log.Info("stopped")
 	return errors.Join(errs...)
