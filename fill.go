@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -155,6 +156,8 @@ func (f *filler) notification(values map[string]string) *transport.Content {
 	return &own
 }
 
+var errNoJSON = errors.New("fanfare: FillJSON and a body that is no JSON")
+
 // checkFill reports the first placeholder that cannot be filled for somebody of an audience.
 func (p *Pusher) checkFill(ctx context.Context, m *Message, to Audience) error {
 	switch m.Fill {
@@ -163,7 +166,7 @@ func (p *Pusher) checkFill(ctx context.Context, m *Message, to Audience) error {
 	case FillText:
 	case FillJSON:
 		if !json.Valid(m.Body) {
-			return fmt.Errorf("fanfare: FillJSON and a body that is no JSON")
+			return errNoJSON
 		}
 	default:
 		return &LimitError{What: "way to fill placeholders", Limit: int64(FillJSON), Got: int64(m.Fill)}
