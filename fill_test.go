@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,4 +159,61 @@ func TestUnresolved(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+// slowBatch is a transport whose batches take their time.
+type slowBatch struct {
+	mu    sync.Mutex
+	begun int
+	most  int // users in a batch
+}
+
+func (s *slowBatch) Deliver(context.Context, string, *transport.Message) error {
+	panic("there are batches")
+}
+func (s *slowBatch) MaxBatch() int { return 0 }
+
+func (s *slowBatch) DeliverBatch(_ context.Context, users []string, _ *transport.Message) []error {
+	s.mu.Lock()
+	s.begun++
+	s.most = max(s.most, len(users))
+	s.mu.Unlock()
+	time.Sleep(30 * time.Millisecond)
+	return nil
+}
+
+// TestFillInBatches: with a transport of batches each call for a message with placeholders is for one user, none begins after Withdraw or Close, and the time that a
+// call may take is that of one.
+func TestFillInBatches(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"withdraw", "close"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, s := t.Context(), new(slowBatch)
+				stuck := func(user, _ string) { t.Errorf("%s is stuck", user) }
+				p := testPusher(t, t.TempDir(), Options{Online: s, Grace: -1, DeliverTimeout: time.Second, Hooks: Hooks{Stuck: stuck}})
+				must(t, p.SetAttributeNames(ctx, map[int]string{0: "n"}))
+				for i := range 100 {
+					_, err := p.Connect(ctx, fmt.Sprint("u", i))
+					must(t, err)
+				}
+				synctest.Wait()
+				task := mustTask(t, p, Message{Body: []byte("{{attr.n|x}}"), Fill: FillText, To: All(), Lifetime: time.Hour})
+				time.Sleep(1500*time.Millisecond + time.Millisecond)
+				if end == "close" {
+					must(t, p.Close(ctx))
+				} else {
+					must(t, p.Withdraw(ctx, task.ID))
+				}
+				s.mu.Lock()
+				begun := s.begun
+				s.mu.Unlock()
+				time.Sleep(10 * time.Second)
+				if s.begun != begun || begun < 50 || begun > 52 || s.most != 1 {
+					t.Errorf("%d calls, %d after the end, of %d users at most", begun, s.begun-begun, s.most)
+				}
+			})
+		})
+	}
 }

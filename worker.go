@@ -304,19 +304,13 @@ func callOne(d *delivery, id string, m *message) (err error) {
 	return d.online.Deliver(d.ctx, id, m.of(d, id))
 }
 
+// callBatch delivers a message to many, or one that is each user's own to one.
 func callBatch(d *delivery, b transport.Batcher, ids []string, m *message) (errs func(int) error) {
 	defer func() {
 		if x := recover(); x != nil {
 			errs = func(int) error { return &panicError{x} }
 		}
 	}()
-	if len(ids) > 1 && m.filler() != nil { // each has another message
-		all := make([]error, len(ids))
-		for i := range ids {
-			all[i] = callBatch(d, b, ids[i:i+1], m)(0)
-		}
-		return func(i int) error { return all[i] }
-	}
 	list := b.DeliverBatch(d.ctx, ids, m.of(d, ids[0]))
 	switch {
 	case list == nil:
