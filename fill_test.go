@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
 )
@@ -216,4 +217,37 @@ func TestFillInBatches(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFillUnread: a user whose attributes cannot be read is not sent blanks but nothing, and has it later; one who is not known has no values.
+func TestFillUnread(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		batches, phones := new(transporttest.BatchRecorder), transporttest.NewPhones("apns")
+		p := testPusher(t, t.TempDir(), Options{Online: batches, Mobile: []transport.Mobile{phones}, Grace: time.Hour})
+		must(t, p.SetAttributeNames(ctx, map[int]string{0: "n"}))
+		must(t, p.Register(ctx, "ann"))
+		must(t, p.SetAttributes(ctx, "ann", map[string]string{"n": "Ann"}))
+		m := newMessage(&store.Message{Seq: 1, Body: []byte("Dear {{attr.n}}"), Note: []byte(`{"title":"{{attr.n|you}}"}`), Fill: byte(FillText)})
+		for user, want := range map[string]string{"ann": "Dear Ann", "nobody": "Dear "} {
+			if own, err := m.of(p.delivery, user); err != nil || string(own.Body) != want {
+				t.Errorf("%s: %v %v", user, own, err)
+			}
+		}
+		must(t, p.Close(ctx)) // nothing can be read any more
+		for name, err := range map[string]error{
+			"one": callOne(p.delivery, "ann", m), "a batch of one": callBatch(p.delivery, batches, []string{"ann"}, m)(0),
+		} {
+			if !errors.Is(err, ErrClosed) || len(batches.Received("ann")) > 0 {
+				t.Errorf("%s: %v %v", name, err, batches.Received("ann"))
+			}
+		}
+		o := new(phoneOutcome)
+		target := store.PhoneTarget{ID: "ann", Device: store.Device{Platform: "apns", Token: "x"}}
+		p.delivery.phones.runners["apns"].send(m, []sending{{target: target}}, o)
+		if len(o.cp.Retry) != 1 || o.unsent != 1 || o.cp.Stats.Sent != 0 || len(phones.Shown("x")) > 0 {
+			t.Errorf("%+v", o)
+		}
+	})
 }

@@ -301,7 +301,11 @@ func callOne(d *delivery, id string, m *message) (err error) {
 			err = &panicError{x}
 		}
 	}()
-	return d.online.Deliver(d.ctx, id, m.of(d, id))
+	own, err := m.of(d, id)
+	if err != nil {
+		return err
+	}
+	return d.online.Deliver(d.ctx, id, own)
 }
 
 // callBatch delivers a message to many, or one that is each user's own to one.
@@ -311,7 +315,11 @@ func callBatch(d *delivery, b transport.Batcher, ids []string, m *message) (errs
 			errs = func(int) error { return &panicError{x} }
 		}
 	}()
-	list := b.DeliverBatch(d.ctx, ids, m.of(d, ids[0]))
+	own, err := m.of(d, ids[0])
+	if err != nil {
+		return func(int) error { return err }
+	}
+	list := b.DeliverBatch(d.ctx, ids, own)
 	switch {
 	case list == nil:
 		return func(int) error { return nil }
