@@ -316,6 +316,10 @@ func (t *phoneTask) due() time.Time {
 	return t.from
 }
 
+func (t *phoneTask) retryDue(now time.Time) bool {
+	return slices.ContainsFunc(t.retries, func(x store.PhoneRetry) bool { return x.Due <= now.UnixMilli() })
+}
+
 // sending is a notification of a batch, with the retry that it is, if it is one.
 type sending struct {
 	target store.PhoneTarget
@@ -344,6 +348,9 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 	}
 	if err := r.pass(t, m); err != nil {
 		return false, err
+	}
+	if t.scanned && len(t.asleep) > 0 && !t.retryDue(r.d.o.now()) {
+		return false, nil // an outcome of nothing would be made durable for nothing
 	}
 	o, err := r.sendBatch(t, m)
 	if o != nil {

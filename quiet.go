@@ -19,11 +19,11 @@ type QuietHours struct {
 
 const day = 24 * time.Hour
 
-// end is when the quiet hours end that a zone has at a moment, zero if it has none then.
+// end is when the quiet hours end that a zone has at a moment, zero if it has none then. It is after that moment.
 func (q *QuietHours) end(now time.Time, zone *time.Location) time.Time {
-	local := now.In(zone)
-	at := time.Duration(local.Hour())*time.Hour + time.Duration(local.Minute())*time.Minute + time.Duration(local.Second())*time.Second
-	end := time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, time.UTC).Add(q.To)
+	local := reading(now.In(zone))
+	midnight := time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, time.UTC)
+	at, end := local.Sub(midnight), midnight.Add(q.To)
 	switch {
 	case q.From < q.To && q.From <= at && at < q.To, q.From > q.To && at < q.To:
 	case q.From > q.To && at >= q.From:
@@ -31,7 +31,10 @@ func (q *QuietHours) end(now time.Time, zone *time.Location) time.Time {
 	default:
 		return time.Time{}
 	}
-	return readIn(end, zone)
+	if first := readIn(end, zone); first.After(now) {
+		return first
+	}
+	return now.Add(end.Sub(local)) // in the second of two hours that show the same
 }
 
 // restOfZones stands for the users who are in no zone that is known.
