@@ -121,6 +121,7 @@ func (h *handler) checked(v *view) (*draft, fanfare.Message, *audienceData, mist
 		m.add("to", v.T("The audience has a mistake: %s", audience.Problem.Text))
 	}
 	out = h.message(v, d, &m)
+	_ = h.plan(v, d, &m)
 	if len(m.fields) == 0 {
 		out.To, err = fanfare.ParseAudience(d.To)
 	}
@@ -180,6 +181,22 @@ func (h *handler) send(v *view) error {
 	}
 	var task *fanfare.Task
 	detail := clip(d.Text, 200) + " → " + message.To.String()
+	if d.planned() {
+		plan := h.plan(v, d, &m)
+		plan.Message = message
+		planned, err := h.sendPlan(v, plan, detail)
+		if err != nil {
+			if text := h.refused(v, err); text != "" {
+				return h.renderConfirm(v, http.StatusUnprocessableEntity, d, audience, text)
+			}
+			return err
+		}
+		notice := "planned"
+		if planned.Duplicate {
+			notice = "again"
+		}
+		return v.redirect("plans/" + planned.ID + "?notice=" + notice)
+	}
 	err = h.act(v, "", detail, func(ctx context.Context) (string, error) {
 		var err error
 		if task, err = h.p.Push(ctx, message); err != nil {
@@ -247,6 +264,12 @@ func (h *handler) refused(v *view, err error) string {
 	}
 	if u, is := errors.AsType[*fanfare.UnresolvedError](err); is {
 		return v.T("%s have no attribute %s for the placeholder, and it has no default.", v.People(u.Users), u.Name)
+	}
+	if errors.Is(err, fanfare.ErrNoCron) {
+		return v.T("This server repeats nothing.")
+	}
+	if text, is := strings.CutPrefix(err.Error(), "fanfare: plan: "); is {
+		return v.T("The plan has a mistake: %s", text)
 	}
 	if errors.Is(err, fanfare.ErrKeyReused) {
 		return v.T("This form was sent before, with another content. To push again, begin a new one.")

@@ -24,6 +24,11 @@ type draft struct {
 	From     string
 	Category string
 	Lifetime string // one of lifetimes
+	When     string // see when.go
+	At       string
+	Zone     string
+	Every    string
+	Pace     string
 
 	Notify   bool
 	Title    string
@@ -64,7 +69,7 @@ var lifetimes = []lifetime{
 
 // newDraft is the form before anything is filled in.
 func (h *handler) newDraft() *draft {
-	return &draft{Format: "text", From: h.o.From, Lifetime: "24h", Key: rand.Text(), TestKey: rand.Text()}
+	return &draft{Format: "text", From: h.o.From, Lifetime: "24h", When: whenNow, Key: rand.Text(), TestKey: rand.Text()}
 }
 
 // draftOf reads the form.
@@ -73,6 +78,7 @@ func (h *handler) draftOf(f url.Values) *draft {
 	lines := func(name string) string { return strings.ReplaceAll(f.Get(name), "\r\n", "\n") } // as browsers send them
 	d := &draft{
 		To: lines("to"), Format: f.Get("format"), Text: lines("text"), From: line("from"), Category: line("category"), Lifetime: f.Get("lifetime"),
+		When: f.Get("when"), At: line("at"), Zone: line("zone"), Every: line("every"), Pace: line("pace"),
 		Notify: f.Get("notify") != "", Title: line("title"), Body: lines("body"),
 		Sound: line("sound"), Link: line("link"), Image: line("image"), Collapse: line("collapse"), Always: f.Get("always") != "", Urgent: f.Get("urgent") != "", Fill: f.Get("fill") != "",
 		Key: f.Get("key"), TestKey: f.Get("testkey"), TestTo: line("testto"),
@@ -84,6 +90,11 @@ func (h *handler) draftOf(f url.Values) *draft {
 			l.Title, l.Body = strings.TrimSpace(titles[i]), strings.ReplaceAll(bodies[i], "\r\n", "\n")
 		}
 		d.Locales = append(d.Locales, l)
+	}
+	switch d.When {
+	case whenAt, whenLocal, whenEvery:
+	default:
+		d.When = whenNow
 	}
 	if d.Format != "json" {
 		d.Format = "text"
@@ -107,7 +118,8 @@ type field struct{ Name, Value string }
 
 // Fields are what is filled in, to be carried through the confirmation.
 func (d *draft) Fields() []field {
-	out := []field{{"to", d.To}, {"format", d.Format}, {"text", d.Text}, {"from", d.From}, {"category", d.Category}, {"lifetime", d.Lifetime}}
+	out := []field{{"to", d.To}, {"format", d.Format}, {"text", d.Text}, {"from", d.From}, {"category", d.Category}, {"lifetime", d.Lifetime},
+		{"when", d.When}, {"at", d.At}, {"zone", d.Zone}, {"every", d.Every}, {"pace", d.Pace}}
 	if d.Notify {
 		out = append(out, field{"notify", "yes"})
 	}

@@ -141,6 +141,8 @@ func (v *view) fail(err error) {
 		status, text = known.status, known.text
 	case errors.Is(err, fanfare.ErrUnknownTask):
 		status, text = http.StatusNotFound, "There is no such task, or it was forgotten, 30 days after its end."
+	case errors.Is(err, fanfare.ErrUnknownPlan):
+		status, text = http.StatusNotFound, "There is no such plan, or it was forgotten, 30 days after its end."
 	case errors.Is(err, fanfare.ErrUnknownUser):
 		status, text = http.StatusNotFound, "There is no such user."
 	case errors.Is(err, fanfare.ErrOutcomeUnknown):
@@ -188,6 +190,9 @@ func (v *view) People(n int64) string {
 	}
 	return v.T("%s people", v.N(n))
 }
+
+// People64 is People of another kind of number.
+func (v *view) People64(n int) string { return v.People(int64(n)) }
 
 // Bytes is a size.
 func (v *view) Bytes(n int64) string {

@@ -99,10 +99,13 @@ func TestTexts(t *testing.T) {
 	for _, text := range notices {
 		said[text] = true
 	}
+	for _, text := range planNotices {
+		said[text] = true
+	}
 	for key := range english {
 		said[key] = true
 	}
-	for _, state := range []string{"Running", "Finished", "Withdrawn", "Expired"} {
+	for _, state := range []string{"Running", "Finished", "Withdrawn", "Expired", "Cancelled", "Missed", "Failed", "Paused", "Waiting"} {
 		said[state] = true
 	}
 	for text := range said {

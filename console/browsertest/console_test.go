@@ -229,10 +229,42 @@ func (w *world) places(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 	}
+	var plan *fanfare.Planned
+	for one, err := range w.p.Plans(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan = one
+		break
+	}
+	if plan == nil {
+		var err error
+		plan, err = w.p.Plan(ctx, fanfare.Plan{
+			Message: fanfare.Message{From: "news", Category: "offers", Body: []byte(`{"text":"Until Sunday."}`), Lifetime: time.Hour, To: fanfare.Tag("vip")},
+			Pace:    20, Variants: []fanfare.Variant{{Name: "A"}, {Name: "B", Body: []byte(`{"text":"Only until Sunday!"}`)}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			i, err := plan.Info(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i.Running {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err := plan.Pause(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
 	away := "user-000210" // with a phone, not connected
 	return map[string]string{
 		"overview": "", "compose": "compose", "tasks": "tasks", "task": "tasks/" + task.ID, "withdraw": "tasks/" + task.ID + "/withdraw",
 		"users": "users?id=" + away + "&message=" + task.ID, "audit": "audit", "missing": "nowhere",
+		"plans": "plans", "plan": "plans/" + plan.ID, "planend": "plans/" + plan.ID + "/end",
 	}
 }
 
@@ -249,6 +281,10 @@ func (t *tab) fillIn() {
 	t.fill("#locale-0", "zh-Hans")
 	t.fill("#localetitle-0", "买一送一")
 	t.fill("#localebody-0", "周日前，所有门店。")
+	t.click("input[name=when][value=every]")
+	t.fill("#every", "0 9 * * 1-5")
+	t.fill("#zone", "Asia/Shanghai")
+	t.fill("#pace", "5000")
 	t.until("both previews", "document.querySelectorAll('#preview .phone').length === 2 && document.querySelector('#preview').innerText.includes('周日前')")
 	t.until("the size", "/\\d/.test(document.querySelector('#audience-size .count')?.innerText ?? '')")
 }

@@ -1,0 +1,213 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/fanfare-im/fanfare"
+)
+
+const (
+	plansPerPage = 25
+	// planTasks is how many of its tasks the page of a plan shows.
+	planTasks = 25
+)
+
+// planRow is a plan as a list shows it.
+type planRow struct {
+	fanfare.PlanInfo
+	State string // a key of the texts
+}
+
+func planState(i *fanfare.PlanInfo) string {
+	switch {
+	case i.Outcome == fanfare.PlanCompleted:
+		return "Finished"
+	case i.Outcome == fanfare.PlanCancelled:
+		return "Cancelled"
+	case i.Outcome == fanfare.PlanMissed:
+		return "Missed"
+	case i.Outcome == fanfare.PlanFailed:
+		return "Failed"
+	case i.Paused:
+		return "Paused"
+	case i.Running:
+		return "Running"
+	}
+	return "Waiting"
+}
+
+// plansData is a page of the list.
+type plansData struct {
+	Rows   []planRow
+	Before string
+	Next   string
+}
+
+func (h *handler) plans(v *view) error {
+	data := plansData{Before: v.r.URL.Query().Get("before")}
+	for planned, err := range h.p.Plans(v.ctx) {
+		if err != nil {
+			return err
+		}
+		if data.Before != "" && planned.ID >= data.Before { // IDs ascend
+			continue
+		}
+		if len(data.Rows) == plansPerPage {
+			data.Next = data.Rows[plansPerPage-1].ID
+			break
+		}
+		info, err := planned.Info(v.ctx)
+		if errors.Is(err, fanfare.ErrUnknownPlan) {
+			continue // forgotten meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		data.Rows = append(data.Rows, planRow{info, planState(&info)})
+	}
+	return v.render(http.StatusOK, "plans", page{Title: "Plans", Section: "plans", Data: data})
+}
+
+// planData is what the page of a plan shows.
+type planData struct {
+	planRow
+	Progress fanfare.PlanProgress
+	Tasks    []taskRow
+	More     bool // there are further tasks
+	Notice   string
+	Problem  string
+}
+
+// Percent is how much of those whom it was released to have the message.
+func (d *planData) Percent() int64 {
+	if d.Progress.Total == 0 {
+		return 0
+	}
+	return d.Progress.Delivered * 100 / d.Progress.Total
+}
+
+func (h *handler) planData(v *view) (*fanfare.Planned, *planData, error) {
+	planned, err := h.p.Planned(v.ctx, v.arg)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := planned.Info(v.ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	data := &planData{planRow: planRow{info, planState(&info)}}
+	if data.Progress, err = planned.Progress(v.ctx); err != nil {
+		return nil, nil, err
+	}
+	for task, err := range planned.Tasks(v.ctx) {
+		if err != nil {
+			return nil, nil, err
+		}
+		if data.More = len(data.Tasks) == planTasks; data.More {
+			break
+		}
+		g, err := task.Progress()
+		if errors.Is(err, fanfare.ErrUnknownTask) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		data.Tasks = append(data.Tasks, rowOf(task, g))
+	}
+	return planned, data, nil
+}
+
+// planNotices are what the page of a plan says that was just done, by what its address has.
+var planNotices = map[string]string{
+	"planned":   "The plan was accepted. It goes on by itself; this page shows where it is.",
+	"again":     "This form had been sent before. It is one plan, and this is it.",
+	"paused":    "The plan is paused: nothing more is released.",
+	"resumed":   "The plan goes on.",
+	"paced":     "The pace holds from the next second on.",
+	"cancelled": "The plan is cancelled: nothing more is released. What was released goes on.",
+	"withdrawn": "The plan is cancelled and what it released is withdrawn. Those who have the message keep it.",
+}
+
+func (h *handler) planPage(v *view) error {
+	_, data, err := h.planData(v)
+	if err != nil {
+		return err
+	}
+	data.Notice = planNotices[v.r.URL.Query().Get("notice")]
+	return v.render(http.StatusOK, "plan", page{Title: "Plan", Section: "plans", Data: data})
+}
+
+func (h *handler) planFigures(v *view) error {
+	_, data, err := h.planData(v)
+	if err != nil {
+		return err
+	}
+	return v.fragment("plan", "plan-figures", data)
+}
+
+// steer does something with a plan that is told in the audit log.
+func (h *handler) steer(v *view, notice string, do func(context.Context, *fanfare.Planned) error) error {
+	planned, err := h.p.Planned(v.ctx, v.arg)
+	if err != nil {
+		return err
+	}
+	err = h.act(v, planned.ID, v.r.PostFormValue("pace"), func(ctx context.Context) (string, error) { return "", do(ctx, planned) })
+	switch {
+	case errors.Is(err, fanfare.ErrPlanEnded):
+		return &statusError{http.StatusConflict, "The plan has ended already. Nothing was done."}
+	case err != nil:
+		return err
+	}
+	return v.redirect("plans/" + planned.ID + "?notice=" + notice)
+}
+
+func (h *handler) pausePlan(v *view) error {
+	return h.steer(v, "paused", func(ctx context.Context, p *fanfare.Planned) error { return p.Pause(ctx) })
+}
+
+func (h *handler) resumePlan(v *view) error {
+	return h.steer(v, "resumed", func(ctx context.Context, p *fanfare.Planned) error { return p.Resume(ctx) })
+}
+
+func (h *handler) pacePlan(v *view) error {
+	pace := int64(0)
+	if text := v.r.PostFormValue("pace"); text != "" {
+		n, ok := counted(text)
+		if !ok || n < 1 || n > 1<<30 {
+			return &statusError{http.StatusUnprocessableEntity, "How many people a second: a number from 1 on."}
+		}
+		pace = n
+	}
+	return h.steer(v, "paced", func(ctx context.Context, p *fanfare.Planned) error { return p.SetPace(ctx, int(pace)) })
+}
+
+func (h *handler) askCancelPlan(v *view) error {
+	_, data, err := h.planData(v)
+	if err != nil {
+		return err
+	}
+	return v.render(http.StatusOK, "planend", page{Title: "End this plan?", Section: "plans", Data: data})
+}
+
+func (h *handler) cancelPlan(v *view) error {
+	if v.r.PostFormValue("withdraw") != "" {
+		return h.steer(v, "withdrawn", func(ctx context.Context, p *fanfare.Planned) error { return p.Withdraw(ctx) })
+	}
+	return h.steer(v, "cancelled", func(ctx context.Context, p *fanfare.Planned) error { return p.Cancel(ctx) })
+}
+
+// sendPlan makes the plan that was confirmed.
+func (h *handler) sendPlan(v *view, plan fanfare.Plan, detail string) (*fanfare.Planned, error) {
+	var planned *fanfare.Planned
+	err := h.act(v, "", detail, func(ctx context.Context) (string, error) {
+		var err error
+		if planned, err = h.p.Plan(ctx, plan); err != nil {
+			return "", err
+		}
+		return planned.ID, nil
+	})
+	return planned, err
+}
