@@ -80,16 +80,17 @@ func TestComposeToFinish(t *testing.T) {
 	b.shows("#progress", "DeviceTokenNotForTopic")
 
 	// It is over when those who were away have come.
-	for i := 10; i < *people; i += 10 {
-		s, err := b.w.p.Connect(b.ctx, user(i).ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.Close() })
+	if err := b.w.connect(b.ctx, func(i int) bool { return i%10 == 0 && i > 0 && i < *people/2 }); err != nil {
+		t.Fatal(err)
+	}
+	b.shows("#progress", "Running")
+	if err := b.w.connect(b.ctx, func(i int) bool { return i%10 == 0 && i >= *people/2 }); err != nil {
+		t.Fatal(err)
 	}
 	b.shows("#progress .state", "Finished")
 	b.until("the end of the stream", "document.querySelector('#progress').dataset.live === 'over'")
 	b.shows("#spoken", "The task has ended.")
+	b.shot("finished")
 	if value[bool](b, "Boolean(document.querySelector('#withdraw'))") {
 		t.Error("a task that has ended can be withdrawn")
 	}
@@ -367,6 +368,30 @@ func TestDarkMode(t *testing.T) {
 		if _, err := fmt.Sscanf(paper, "rgb(%d, %d, %d)", &r, &g, &bl); err != nil || (r+g+bl < 3*128) != dark {
 			t.Errorf("dark is %v, and the paper %s", dark, paper)
 		}
+	}
+}
+
+// TestFocusStays: figures that come by themselves do not take the focus from where somebody is.
+func TestFocusStays(t *testing.T) {
+	b := open(t, desktop)
+	b.w.slow.Store(int64(5 * time.Millisecond))
+	task := b.w.push(t, fanfare.All(), "slowly", &fanfare.Notification{Title: "slowly"})
+	b.visit("tasks/" + task.ID)
+	b.until("figures of phones", "document.querySelector('#progress [role=region]')")
+	value[bool](b, "document.querySelector('#progress [role=region]').focus(); true")
+	first := b.text("#progress .big")
+	b.until("other figures", fmt.Sprintf("document.querySelector('#progress .big').innerText.replace(/\\s+/g, ' ').trim() !== %q", first))
+	if !value[bool](b, "document.activeElement.matches('#progress [role=region]')") {
+		t.Error("the figures of a task take the focus away")
+	}
+	b.visit("")
+	value[bool](b, "document.querySelector('#figures tbody a').focus(); true")
+	time.Sleep(6 * time.Second)
+	if !value[bool](b, "document.activeElement.matches('#figures tbody a')") {
+		t.Error("the figures of the overview take the focus away")
+	}
+	if err := b.w.p.Withdraw(context.Background(), task.ID); err != nil {
+		t.Fatal(err)
 	}
 }
 

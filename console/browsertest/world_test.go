@@ -124,13 +124,8 @@ func makeWorld() (*world, error) {
 	if _, err := w.p.Import(ctx, all, nil); err != nil {
 		return nil, err
 	}
-	for i := range *people {
-		if i%10 == 0 && i != 0 {
-			continue
-		}
-		if _, err := w.p.Connect(ctx, user(i).ID); err != nil {
-			return nil, err
-		}
+	if err := w.connect(ctx, func(i int) bool { return i%10 != 0 || i == 0 }); err != nil {
+		return nil, err
 	}
 	done := make(chan struct{})
 	mux := http.NewServeMux()
@@ -145,6 +140,23 @@ func makeWorld() (*world, error) {
 		_ = os.RemoveAll(dir)
 	}
 	return w, nil
+}
+
+// connect connects the users that are asked for, many at a time, as the first connection of a day is a durable step.
+func (w *world) connect(ctx context.Context, which func(i int) bool) error {
+	var group sync.WaitGroup
+	errs := make([]error, 256)
+	for g := range errs {
+		group.Go(func() {
+			for i := g; i < *people && errs[g] == nil; i += len(errs) {
+				if which(i) {
+					_, errs[g] = w.p.Connect(ctx, user(i).ID)
+				}
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
 }
 
 // identify has who looks be whoever the test's cookie says.

@@ -86,6 +86,7 @@ func TestConsole(t *testing.T) {
 	if line, err := bufio.NewReader(stream.Body).ReadString('\n'); err != nil || line != "retry: 2000\n" {
 		t.Errorf("the stream begins with %q, %v", line, err)
 	}
+	alice.leave()
 	begun := time.Now()
 	p.stop() // the task waits for Alice's ack, so its stream has not ended
 	if d := time.Since(begun); d > 10*time.Second {
