@@ -80,13 +80,17 @@ func TestComposeToFinish(t *testing.T) {
 	b.shows("#progress", "DeviceTokenNotForTopic")
 
 	// It is over when those who were away have come.
-	if err := b.w.connect(b.ctx, func(i int) bool { return i%10 == 0 && i > 0 && i < *people/2 }); err != nil {
-		t.Fatal(err)
+	come := func(from, to int) {
+		t.Helper()
+		leave, err := b.w.connect(b.ctx, func(i int) bool { return i%10 == 0 && i > from && i <= to })
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(leave)
 	}
+	come(0, *people/2)
 	b.shows("#progress", "Running")
-	if err := b.w.connect(b.ctx, func(i int) bool { return i%10 == 0 && i >= *people/2 }); err != nil {
-		t.Fatal(err)
-	}
+	come(*people/2, *people)
 	b.shows("#progress .state", "Finished")
 	b.until("the end of the stream", "document.querySelector('#progress').dataset.live === 'over'")
 	b.shows("#spoken", "The task has ended.")
