@@ -98,6 +98,9 @@ func whose(places []place, i int) Audience {
 		}
 		return here
 	}
+	if !slices.ContainsFunc(places, func(x place) bool { return x.Missed }) {
+		return All()
+	}
 	inTime := nobody.Or(zones(func(x *place) bool { return !x.Missed })...)
 	if slices.ContainsFunc(places, func(x place) bool { return x.Rest && x.Missed }) {
 		return inTime

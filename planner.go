@@ -78,7 +78,7 @@ func (plan *Plan) forms(id uint64) []form {
 				m.To = Language(language)
 			}
 			if before += v.weight(); i < len(of)-1 {
-				m.To = m.To.And(Sample(100*float64(before)/float64(total), store.PlanID(id)))
+				m.To = both(m.To, Sample(100*float64(before)/float64(total), store.PlanID(id)))
 			}
 			if len(v.Body) > 0 {
 				m.Body = v.Body
@@ -93,6 +93,17 @@ func (plan *Plan) forms(id uint64) []form {
 		out = append(out, form{message: plain})
 	}
 	return out
+}
+
+// both are those who are in x and in y. All is left out: a task says whom it is to.
+func both(x, y Audience) Audience {
+	switch {
+	case x.expr.Op == store.OpAll:
+		return y
+	case y.expr.Op == store.OpAll:
+		return x
+	}
+	return x.And(y)
 }
 
 // subtags is how many parts a language has.
@@ -429,7 +440,7 @@ func (m *planMove) releaseAt(ctx context.Context, place Audience, left *uint64) 
 	forms := m.plan.forms(m.rec.ID)
 	for ; m.s.Form < len(forms); m.s.Form++ {
 		form := forms[m.s.Form]
-		form.message.To = form.message.To.And(place)
+		form.message.To = both(form.message.To, place)
 		push, err := m.pl.p.command(&form.message)
 		if err != nil {
 			return false, err

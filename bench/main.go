@@ -67,6 +67,7 @@ var figures = []struct {
 	{"retained", (*bench).retained},
 	{"login", (*bench).login},
 	{"online", (*bench).online},
+	{"console", (*bench).console},
 	{"mutate", (*bench).mutate}, // from here on the users are not who they were
 	{"added", (*bench).added},
 	{"open", (*bench).open},

@@ -141,7 +141,11 @@ func (h *handler) confirm(v *view) error {
 }
 
 func (h *handler) renderConfirm(v *view, status int, d *draft, audience *audienceData, problem string) error {
-	return v.render(status, "confirm", page{Title: "Send this?", Section: "compose", Data: &confirmData{draft: d, Audience: audience, Preview: h.previewOf(v, d), Problem: problem}})
+	title := "Send this?"
+	if d.planned() {
+		title = "Plan this?"
+	}
+	return v.render(status, "confirm", page{Title: title, Section: "compose", Data: &confirmData{draft: d, Audience: audience, Preview: h.previewOf(v, d), Problem: problem}})
 }
 
 // counted reads a number as people type it.
