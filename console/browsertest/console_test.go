@@ -60,6 +60,12 @@ func TestComposeToFinish(t *testing.T) {
 	b.fill("#body", "The lounge is open tonight. Come by.")
 	b.shows("#preview .notification", "Good evening")
 	b.shows("#preview .list-item", "The lounge is open tonight.")
+	b.click("#preview summary")
+	b.fill("#text", "The lounge is open all night.")
+	b.shows("#preview .list-item", "open all night.")
+	b.shows("#preview .sent pre", `{"text":"The lounge is open all night."}`) // stays open
+	b.fill("#text", "The lounge is open tonight.")
+	b.shows("#preview .list-item", "open tonight.")
 
 	b.click(".actions .primary")
 	b.do(chromedp.WaitVisible("#confirm"))
