@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -137,6 +138,9 @@ func (a *API) modifySched(r *request) (answer, error) {
 		return nil, err
 	}
 	plan := info.Plan
+	if !schedForm(&plan) {
+		return nil, refuse(codeUnknownTask, "the task was not made by add_sched_task, whose form it does not have")
+	}
 	if r.body.has("SchedAt") {
 		if plan.At, err = a.schedAt(r); err != nil {
 			return nil, err
@@ -162,6 +166,18 @@ func (a *API) modifySched(r *request) (answer, error) {
 		return nil, a.schedError(err)
 	}
 	return new(envelope), nil
+}
+
+// schedForm reports whether a plan is such as add_sched_task makes them. Of one that the program made, which the lists show too, a change
+// would lose what this API has no words for: a body of another form, or that it repeats.
+func schedForm(plan *fanfare.Plan) bool {
+	if plan.Every != "" || plan.Local || len(plan.Variants) > 0 {
+		return false
+	}
+	var v received
+	d := json.NewDecoder(bytes.NewReader(plan.Message.Body))
+	d.DisallowUnknownFields() // which would not be written again
+	return json.Valid(plan.Message.Body) && d.Decode(&v) == nil && len(v.MsgBody) > 0 && v.MsgBody[0] == '['
 }
 
 // notOver refuses to change a task that is over.

@@ -158,3 +158,56 @@ func TestSchedReasons(t *testing.T) {
 		}
 	}
 }
+
+// TestSchedOfTheProgram: a plan that the program made is shown and can be deleted, but not changed if it has what the API has no words for.
+func TestSchedOfTheProgram(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, t.TempDir(), Options{}, fanfare.Options{Cron: func(string) (fanfare.Recurrence, error) { return yearly{}, nil }})
+	const element = `{` + hi + `,"From_Account":"news","MsgRandom":7,"MsgTime":1}`
+	at := time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		body string
+		plan fanfare.Plan
+		code int
+	}{
+		{`{"title":"Sale","price":5}`, fanfare.Plan{}, 90049},
+		{`hello`, fanfare.Plan{}, 90049},
+		{`7`, fanfare.Plan{}, 90049},
+		{`null`, fanfare.Plan{}, 90049},
+		{`{"MsgBody":null}`, fanfare.Plan{}, 90049},
+		{`{"MsgBody":[],"price":5}`, fanfare.Plan{}, 90049},
+		{element + ` {}`, fanfare.Plan{}, 90049},
+		{element + `]`, fanfare.Plan{}, 90049},
+		{element, fanfare.Plan{Every: "@yearly"}, 90049},
+		{element, fanfare.Plan{Local: true}, 90049},
+		{element, fanfare.Plan{Variants: []fanfare.Variant{{Name: "A"}}}, 90049},
+		{element, fanfare.Plan{}, 0},
+	} {
+		c.plan.At = at
+		c.plan.Message = fanfare.Message{From: "news", Body: []byte(c.body), To: fanfare.All(), Lifetime: time.Hour}
+		planned, err := s.p.Plan(t.Context(), c.plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := planned.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, change := range []string{`"SchedAt":"2101-01-01 00:00:00"`, `"Type":"All","Content":{` + hi + `}`} {
+			s.want("timpush/modify_sched_task", `{"TaskId":"`+planned.ID+`",`+change+`}`, c.code, "")
+		}
+		after, err := planned.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.code != 0 && (string(after.Message.Body) != c.body || !after.At.Equal(before.At)) {
+			t.Errorf("%s at %v became %s at %v", c.body, before.At, after.Message.Body, after.At)
+		}
+		s.want("timpush/delete_sched_task", `{"TaskId":"`+planned.ID+`"}`, 0, "")
+	}
+}
+
+// yearly is a recurrence.
+type yearly struct{}
+
+func (yearly) Next(after time.Time) time.Time { return after.AddDate(1, 0, 0) }
