@@ -30,6 +30,7 @@ func (t *tab) shot(name string) {
 	if *screens == "" {
 		return
 	}
+	value[bool](t, "scrollTo(0, 0), true") // where what sticks is in its place
 	png := get(t, chromedp.FullScreenshot(100))
 	if err := os.WriteFile(filepath.Join(*screens, name+".png"), png, 0o644); err != nil {
 		t.Fatal(err)
