@@ -161,6 +161,25 @@ func TestAuditPages(t *testing.T) {
 	}
 }
 
+// TestAuditSpeaks: every action has a name in every language, and leads to what it was done to.
+func TestAuditSpeaks(t *testing.T) {
+	for _, r := range routes {
+		for _, l := range languages {
+			if text := (&view{lang: l}).T("action " + r.action); r.action != "" && strings.HasPrefix(text, "action ") {
+				t.Errorf("%s is not said in %s", r.action, l.Tag)
+			}
+		}
+	}
+	b := newBench(t)
+	for _, target := range []string{"plan-0123", "4567", ""} {
+		_ = b.audit.Record(t.Context(), Entry{ID: target, Who: "oscar", Action: "push", Target: target, Outcome: Done})
+	}
+	body := b.get("vera", "/audit").Body.String()
+	if !strings.Contains(body, `"./plans/plan-0123"`) || !strings.Contains(body, `"./tasks/4567"`) || strings.Contains(body, `"./tasks/"`) {
+		t.Errorf("the page is %s", body)
+	}
+}
+
 func TestRoleText(t *testing.T) {
 	for _, r := range []Role{0, Viewer, Operator} {
 		text, err := r.MarshalText()

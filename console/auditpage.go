@@ -1,6 +1,9 @@
 package console
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 const (
 	// auditPerPage is how many entries a page of the audit log has.
@@ -11,9 +14,15 @@ const (
 	maxAuditPage = 100_000
 )
 
+// auditRow is an entry as the page shows it.
+type auditRow struct{ Entry }
+
+// OfPlan says that the target is a plan, and not a task; their IDs tell.
+func (r auditRow) OfPlan() bool { return strings.HasPrefix(r.Target, "plan-") }
+
 // auditData is a page of the audit log.
 type auditData struct {
-	Entries  []Entry
+	Entries  []auditRow
 	Page     int // from 0
 	Newer    int
 	Older    int
@@ -38,7 +47,7 @@ func (h *handler) audit(v *view) error {
 		}
 		// An action whose outcome is known is one line.
 		if hidden := e.Outcome == Begun && ended[e.ID]; from+i >= begin && !hidden {
-			data.Entries = append(data.Entries, e)
+			data.Entries = append(data.Entries, auditRow{e})
 		}
 		ended[e.ID] = true
 	}

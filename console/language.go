@@ -25,6 +25,7 @@ var languages = []*language{
 var english = map[string]string{
 	"role viewer": "viewer", "role operator": "operator", "role nobody": "without a role",
 	"action push": "push", "action test": "test", "action withdraw": "withdraw",
+	"action pause": "pause", "action resume": "resume", "action pace": "set the pace", "action end": "end a plan",
 	"outcome begun": "begun", "outcome done": "done", "outcome failed": "failed", "outcome refused": "refused",
 }
 

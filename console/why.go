@@ -138,6 +138,8 @@ func explain(v *view, e *evidence) *answer {
 	// Who was in the audience, as far as that follows: all of the users are, always.
 	surely := e.info.To.String() == "all" && e.info.Plan == "" && g.Capped == 0 && g.OptedOut == 0 && !sameSecond
 	switch {
+	case e.info.Plan != "":
+		say("A plan released it, to a part of its audience at a time or a part for each variant. This task is one of the parts, and the user may be in another.")
 	case surely:
 		say("The push was to all users, and this one was registered before it, so the user was in the audience.")
 	case !e.fitsKnown:
@@ -155,10 +157,6 @@ func explain(v *view, e *evidence) *answer {
 	} else if g.OptedOut > 0 {
 		say("%s were left out of the push because they want no messages of the category %q.", v.People(g.OptedOut), e.info.Category)
 	}
-	if e.info.Plan != "" {
-		say("A plan released it, to a part of the audience at a time or a part for each variant, and this task is one of the parts.")
-	}
-
 	switch {
 	case g.Total == 0:
 		a.Verdict = verdictNo
@@ -170,7 +168,9 @@ func explain(v *view, e *evidence) *answer {
 		a.Limit = "Ask again when the task has ended."
 		return a
 	case g.Delivered == 0 && g.Ended.IsZero():
-		a.Verdict = verdictNever
+		if a.Verdict = verdictNever; e.info.Plan != "" {
+			a.Verdict = verdictNo // of this part; it may yet come with another
+		}
 		say("Nobody has the message yet: everyone of the audience is still waiting for it. This user is not, so the user is not of the audience.")
 		return a
 	case g.Delivered == 0:
@@ -189,6 +189,9 @@ func explain(v *view, e *evidence) *answer {
 		if all {
 			a.Facts[len(a.Facts)-1] = fact{"All %s of the audience have it.", []any{v.People(g.Total)}}
 		}
+	case e.info.Plan != "":
+		a.Verdict = verdictUnknown
+		a.Limit = "It is not kept who has a message, only who is waiting, nor in which part of a plan somebody was."
 	case e.fitsKnown && !e.fits, e.optedOut && g.OptedOut > 0:
 		a.Verdict = verdictUnlikely
 		a.Limit = "The audience is looked at as it is now. Whether it fitted the user when the push was accepted is not kept for those who are not waiting."

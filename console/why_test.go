@@ -113,7 +113,11 @@ func TestExplain(t *testing.T) {
 		},
 		"of a plan": {
 			evidence{info: planned, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, Ended: after}},
-			verdictLikely, []string{"A plan released it"}, "It is not kept",
+			verdictUnknown, []string{"A plan released it"}, "nor in which part",
+		},
+		"of a plan, and nobody has it": {
+			evidence{info: planned, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Pending: 3}},
+			verdictNo, []string{"the user may be in another", "everyone of the audience is still waiting"}, "",
 		},
 		"an empty audience": {
 			evidence{info: tagged, known: true, registered: before, fitsKnown: true, progress: fanfare.Progress{Ended: accepted}},

@@ -126,7 +126,7 @@
       const source = new EventSource(progress.dataset.stream);
       source.addEventListener('progress', event => {
         const news = JSON.parse(event.data);
-        if (news.html !== shown) progress.innerHTML = shown = news.html;
+        if (news.html !== shown) replace(progress, shown = news.html);
         chart.add(news.samples);
         progress.dataset.live = 'yes';
         if (!news.over) return;
@@ -143,6 +143,18 @@
       addEventListener('pagehide', () => source.close(), {once: true});
     };
     open();
+  }
+
+  // Replaces what an element has. A region in it that is scrolled, or has the focus, keeps both.
+  function replace(element, html) {
+    const regions = () => [...element.querySelectorAll('[role=region]')];
+    const before = regions().map(r => ({name: r.getAttribute('aria-label'), left: r.scrollLeft, focus: r === document.activeElement}));
+    element.innerHTML = html;
+    for (const r of regions()) {
+      const was = before.find(b => b.name === r.getAttribute('aria-label'));
+      if (was?.left) r.scrollLeft = was.left;
+      if (was?.focus) r.focus({preventScroll: true});
+    }
   }
 
   function makeChart(place) {
@@ -163,7 +175,7 @@
       plot = new uPlot({
         ...size(),
         series: [
-          {label: '', value: (_, t) => t == null ? '—' : new Date(t * 1000).toLocaleTimeString(document.documentElement.lang)},
+          {label: place.dataset.time, value: (_, t) => t == null ? '—' : new Date(t * 1000).toLocaleTimeString(document.documentElement.lang)},
           line(place.dataset.delivered, '--delivered'), line(place.dataset.notified, '--notified', [8, 4]), line(place.dataset.pending, '--pending', [2, 3]),
         ],
         scales: {y: {range: (_, min, max) => [0, Math.max(max * 1.05, 1)]}},

@@ -30,6 +30,7 @@ func (t *tab) shot(name string) {
 	if *screens == "" {
 		return
 	}
+	value[bool](t, "scrollTo(0, 0), true") // where what sticks is in its place
 	png := get(t, chromedp.FullScreenshot(100))
 	if err := os.WriteFile(filepath.Join(*screens, name+".png"), png, 0o644); err != nil {
 		t.Fatal(err)
@@ -60,6 +61,12 @@ func TestComposeToFinish(t *testing.T) {
 	b.fill("#body", "The lounge is open tonight. Come by.")
 	b.shows("#preview .notification", "Good evening")
 	b.shows("#preview .list-item", "The lounge is open tonight.")
+	b.click("#preview summary")
+	b.fill("#text", "The lounge is open all night.")
+	b.shows("#preview .list-item", "open all night.")
+	b.shows("#preview .sent pre", `{"text":"The lounge is open all night."}`) // stays open
+	b.fill("#text", "The lounge is open tonight.")
+	b.shows("#preview .list-item", "open tonight.")
 
 	b.click(".actions .primary")
 	b.do(chromedp.WaitVisible("#confirm"))
@@ -80,16 +87,21 @@ func TestComposeToFinish(t *testing.T) {
 	b.shows("#progress", "DeviceTokenNotForTopic")
 
 	// It is over when those who were away have come.
-	for i := 10; i < *people; i += 10 {
-		s, err := b.w.p.Connect(b.ctx, user(i).ID)
+	come := func(from, to int) {
+		t.Helper()
+		leave, err := b.w.connect(b.ctx, func(i int) bool { return i%10 == 0 && i > from && i <= to })
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = s.Close() })
+		t.Cleanup(leave)
 	}
+	come(0, *people/2)
+	b.shows("#progress", "Running")
+	come(*people/2, *people)
 	b.shows("#progress .state", "Finished")
 	b.until("the end of the stream", "document.querySelector('#progress').dataset.live === 'over'")
 	b.shows("#spoken", "The task has ended.")
+	b.shot("finished")
 	if value[bool](b, "Boolean(document.querySelector('#withdraw'))") {
 		t.Error("a task that has ended can be withdrawn")
 	}
@@ -210,7 +222,7 @@ func (w *world) places(t *testing.T) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if one.Info().Category == "offers" {
+		if one.Info().Category == "offers" && one.Info().Plan == "" {
 			task = one
 			break
 		}
@@ -367,6 +379,30 @@ func TestDarkMode(t *testing.T) {
 		if _, err := fmt.Sscanf(paper, "rgb(%d, %d, %d)", &r, &g, &bl); err != nil || (r+g+bl < 3*128) != dark {
 			t.Errorf("dark is %v, and the paper %s", dark, paper)
 		}
+	}
+}
+
+// TestFocusStays: figures that come by themselves do not take the focus from where somebody is.
+func TestFocusStays(t *testing.T) {
+	b := open(t, desktop)
+	b.w.slow.Store(int64(5 * time.Millisecond))
+	task := b.w.push(t, fanfare.All(), "slowly", &fanfare.Notification{Title: "slowly"})
+	b.visit("tasks/" + task.ID)
+	b.until("figures of phones", "document.querySelector('#progress [role=region]')")
+	value[bool](b, "document.querySelector('#progress [role=region]').focus(); true")
+	first := b.text("#progress .big")
+	b.until("other figures", fmt.Sprintf("document.querySelector('#progress .big').innerText.replace(/\\s+/g, ' ').trim() !== %q", first))
+	if !value[bool](b, "document.activeElement.matches('#progress [role=region]')") {
+		t.Error("the figures of a task take the focus away")
+	}
+	b.visit("")
+	value[bool](b, "document.querySelector('#figures tbody a').focus(); true")
+	time.Sleep(6 * time.Second)
+	if !value[bool](b, "document.activeElement.matches('#figures tbody a')") {
+		t.Error("the figures of the overview take the focus away")
+	}
+	if err := b.w.p.Withdraw(context.Background(), task.ID); err != nil {
+		t.Fatal(err)
 	}
 }
 

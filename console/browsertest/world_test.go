@@ -124,13 +124,8 @@ func makeWorld() (*world, error) {
 	if _, err := w.p.Import(ctx, all, nil); err != nil {
 		return nil, err
 	}
-	for i := range *people {
-		if i%10 == 0 && i != 0 {
-			continue
-		}
-		if _, err := w.p.Connect(ctx, user(i).ID); err != nil {
-			return nil, err
-		}
+	if _, err := w.connect(ctx, func(i int) bool { return i%10 != 0 || i == 0 }); err != nil {
+		return nil, err
 	}
 	done := make(chan struct{})
 	mux := http.NewServeMux()
@@ -145,6 +140,35 @@ func makeWorld() (*world, error) {
 		_ = os.RemoveAll(dir)
 	}
 	return w, nil
+}
+
+// connect connects the users that are asked for, many at a time, as the first connection of a day is a durable step. The function that it returns has them go again.
+func (w *world) connect(ctx context.Context, which func(i int) bool) (leave func(), err error) {
+	var group sync.WaitGroup
+	const workers = 256
+	errs, sessions := make([]error, workers), make([][]*fanfare.Session, workers)
+	for g := range workers {
+		group.Go(func() {
+			for i := g; i < *people && errs[g] == nil; i += workers {
+				if !which(i) {
+					continue
+				}
+				s, err := w.p.Connect(ctx, user(i).ID)
+				if err == nil {
+					sessions[g] = append(sessions[g], s)
+				}
+				errs[g] = err
+			}
+		})
+	}
+	group.Wait()
+	return func() {
+		for _, some := range sessions {
+			for _, s := range some {
+				_ = s.Close()
+			}
+		}
+	}, errors.Join(errs...)
 }
 
 // identify has who looks be whoever the test's cookie says.

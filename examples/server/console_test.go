@@ -79,11 +79,14 @@ func TestConsole(t *testing.T) {
 	if body := read(resp); resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Request.URL.Path, "/console/tasks/") || !strings.Contains(body, "The push was accepted.") {
 		t.Fatalf("the form is answered with %d at %s: %s", resp.StatusCode, resp.Request.URL, body)
 	}
-	alice.expect("from the page")
+	if m, err := alice.next(); err != nil || m.text() != "from the page" || m.From != "operator" {
+		t.Errorf("Alice got %+v, %v", m, err)
+	}
 	stream := do(http.MethodGet, strings.TrimPrefix(resp.Request.URL.Path, "/console/")+"/events", testPassword, nil)
 	if line, err := bufio.NewReader(stream.Body).ReadString('\n'); err != nil || line != "retry: 2000\n" {
 		t.Errorf("the stream begins with %q, %v", line, err)
 	}
+	alice.leave()
 	begun := time.Now()
 	p.stop() // the task waits for Alice's ack, so its stream has not ended
 	if d := time.Since(begun); d > 10*time.Second {
