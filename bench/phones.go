@@ -304,7 +304,7 @@ func (b *bench) fcm(ctx context.Context) error {
 func fcmClient(ctx context.Context, s *fcmtest.Server) (*messaging.Client, func(), error) {
 	base := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.RootCAs()}, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 512}
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: base})
-	credentials, err := google.CredentialsFromJSON(ctx, s.ServiceAccount(), "https://www.googleapis.com/auth/firebase.messaging")
+	credentials, err := google.CredentialsFromJSONWithType(ctx, s.ServiceAccount(), google.ServiceAccount, "https://www.googleapis.com/auth/firebase.messaging")
 	if err != nil {
 		return nil, nil, err
 	}
