@@ -52,16 +52,12 @@ func (q *QuietHours) end(now time.Time, zone *time.Location) time.Time {
 // restOfZones stands for the users who are in no zone that is known.
 const restOfZones = ""
 
-// zoneOf returns a zone by its name; the rest is in that of the quiet hours.
+// zoneOf returns a zone by its name, nil if it is not known; the rest is in that of the quiet hours.
 func (q *QuietHours) zoneOf(name string) *time.Location {
 	if name == restOfZones {
 		name = q.Zone
 	}
-	zone, err := time.LoadLocation(name)
-	if err != nil {
-		return nil
-	}
-	return zone
+	return zoneNamed(name)
 }
 
 // asleep returns those of some zones that have quiet hours now, and when the first of these ends.
