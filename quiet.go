@@ -76,6 +76,33 @@ func (q *QuietHours) asleep(now time.Time, zones []string) (asleep []string, fir
 	return asleep, first
 }
 
+// putOff returns until when a user with some devices sleeps, zero if the user does not: in the last of the devices' zones in which it is night, as for a pass. What was due
+// when such a night ended has waited for one, and does not wait for that of another zone too: who is on both sides of the Earth would wait for ever.
+func (q *QuietHours) putOff(now, due time.Time, devices []store.Device) (last time.Time) {
+	var in []*time.Location
+	for _, d := range devices {
+		if d.TimeZone == restOfZones {
+			continue
+		}
+		if zone := q.zoneOf(d.TimeZone); zone != nil {
+			in = append(in, zone)
+		}
+	}
+	if len(in) == 0 {
+		in = append(in, q.zoneOf(restOfZones))
+	}
+	for _, zone := range in {
+		waited := q.end(due.Add(-time.Millisecond), zone)
+		if now.Sub(due) < time.Hour && !waited.IsZero() && waited.UnixMilli() == due.UnixMilli() { // else the process was down meanwhile
+			return time.Time{}
+		}
+		if end := q.end(now, zone); end.After(last) {
+			last = end
+		}
+	}
+	return last
+}
+
 // zones returns the time zones that are in use, and the rest.
 func (p *phones) zones(ctx context.Context) (list []string, err error) {
 	for z, err := range p.d.store.TimeZones() {
@@ -100,21 +127,21 @@ func (p *phones) awake(ctx context.Context, awake, asleep []string) (*store.Expr
 		return nil, err
 	}
 	in := func(zones []string) Audience {
-		of := Users()
+		var list []Audience
 		for _, name := range zones {
 			if name != restOfZones {
-				of = of.Or(TimeZone(name))
+				list = append(list, TimeZone(name))
 				continue
 			}
-			anywhere := Users()
+			var anywhere []Audience
 			for _, name := range known {
 				if name != restOfZones && p.d.o.Quiet.zoneOf(name) != nil {
-					anywhere = anywhere.Or(TimeZone(name))
+					anywhere = append(anywhere, TimeZone(name))
 				}
 			}
-			of = of.Or(anywhere.Not())
+			list = append(list, Users().Or(anywhere...).Not())
 		}
-		return of
+		return Users().Or(list...)
 	}
 	who := in(asleep).Not()
 	if len(awake) > 0 {
