@@ -10,7 +10,10 @@ import (
 )
 
 // QuietHours are those of a day in which phones are not notified, by the clock on each user's wall: what is pushed in them waits for their end, if the message does. The message itself
-// does not wait: who connects has it. The zero value has none.
+// does not wait: who connects has it. Another try of what went out before waits too. The zero value has none.
+//
+// Who has devices in several time zones is notified when the last of the nights has ended in which the task found them when it began, though it may be night in another of the zones by then.
+// Who registers devices anew in another zone while a task waits may be notified twice, or not at all: not at all where that zone is not waited for any more, again where it still is.
 type QuietHours struct {
 	// From and To are times of day, since midnight: 22*time.Hour and 8*time.Hour are the night. The same: no quiet hours. [Open] refuses what is not from
 	// 0 to less than 24 hours.
