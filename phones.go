@@ -459,7 +459,7 @@ func retryIDOf(x *store.PhoneRetry) retryID { return retryID{x.Ordinal, x.Token}
 func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error) {
 	o := &phoneOutcome{cp: store.Checkpoint{Seq: t.seq, Platform: r.platform, Next: t.next}}
 	cp := &o.cp
-	batch, scanned, err := r.collect(t, cp)
+	batch, scanned, err := r.collect(t, m, cp)
 	if err != nil {
 		return nil, err
 	}
@@ -499,9 +499,10 @@ func (r *phoneRunner) record(o *phoneOutcome) error {
 	return err
 }
 
-// collect takes the retries that are due, and then users who have not had their turn.
-func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sending, scanned bool, err error) {
-	now := r.d.o.now().UnixMilli()
+// collect takes the retries that are due, and then users who have not had their turn. A retry whose user is asleep by now is put off.
+func (r *phoneRunner) collect(t *phoneTask, m *message, cp *store.Checkpoint) (batch []sending, scanned bool, err error) {
+	at := r.d.o.now()
+	now := at.UnixMilli()
 	for _, x := range t.retries {
 		if x.Due > now || len(batch) >= r.batch {
 			continue
@@ -511,8 +512,19 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 		if err != nil {
 			return nil, false, err
 		}
-		if ok && (t.always || !r.d.connected(x.Ordinal)) {
+		if !ok || !t.always && r.d.connected(x.Ordinal) {
+			continue
+		}
+		end, err := r.putOff(at, &x, target.ID, m)
+		switch {
+		case err != nil:
+			return nil, false, err
+		case end.IsZero():
 			batch = append(batch, sending{target, &x})
+		default:
+			later := x
+			later.Due = end.UnixMilli()
+			cp.Retry = append(cp.Retry, later)
 		}
 	}
 	scanned = t.scanned
@@ -535,6 +547,19 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 		cp.Next, scanned = next, !more
 	}
 	return batch, scanned, nil
+}
+
+// putOff returns when the quiet hours end that the user of a retry has, zero for none.
+func (r *phoneRunner) putOff(now time.Time, x *store.PhoneRetry, user string, m *message) (time.Time, error) {
+	q := &r.d.o.Quiet
+	if q.From == q.To || m.content().Urgent {
+		return time.Time{}, nil
+	}
+	u, err := r.d.store.User(user)
+	if errors.Is(err, ErrUnknownUser) {
+		return time.Time{}, nil
+	}
+	return q.putOff(now, time.UnixMilli(x.Due), u.Devices), err
 }
 
 // send sends one batch and adds its outcomes.

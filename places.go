@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -44,6 +45,37 @@ func readIn(t time.Time, zone *time.Location) time.Time {
 	return want.Add(-time.Duration(before) * time.Second)
 }
 
+// zonesKept are the time zones that were looked up, nil for a name that is not known: LoadLocation reads files each time, and each task asks for each zone.
+var zonesKept struct {
+	sync.Mutex
+	byName map[string]*time.Location
+}
+
+// maxZonesKept bounds them: the devices say the names, and there are some 600 true ones.
+const maxZonesKept = 4096
+
+// zoneNamed returns a time zone by its name, nil if it is not known. What it found once holds as long as the process lives.
+func zoneNamed(name string) *time.Location {
+	z := &zonesKept
+	z.Lock()
+	zone, has := z.byName[name]
+	z.Unlock()
+	if has {
+		return zone
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		zone = nil
+	}
+	z.Lock()
+	defer z.Unlock()
+	if z.byName == nil || len(z.byName) >= maxZonesKept {
+		z.byName = make(map[string]*time.Location)
+	}
+	z.byName[name] = zone
+	return zone
+}
+
 // places are where the users are, in the order in which it gets to be the time of a local plan there.
 func (p *Pusher) places(ctx context.Context, plan *Plan) ([]place, error) {
 	zone, err := time.LoadLocation(plan.Zone)
@@ -63,7 +95,7 @@ func (p *Pusher) places(ctx context.Context, plan *Plan) ([]place, error) {
 		if err != nil {
 			return nil, err
 		}
-		if local, err := time.LoadLocation(z.Name); err == nil { // else they are of the rest
+		if local := zoneNamed(z.Name); local != nil { // else they are of the rest
 			of := at(readIn(plan.At, local))
 			of.Zones = append(of.Zones, z.Name)
 		}

@@ -168,3 +168,27 @@ func TestPlanLanguages(t *testing.T) {
 		})
 	}
 }
+
+// TestZoneNamed: a zone is read once, one that is not known is not looked for again, and names without end are not all kept.
+func TestZoneNamed(t *testing.T) {
+	tokyo := zoneNamed("Asia/Tokyo")
+	if tokyo == nil || tokyo.String() != "Asia/Tokyo" || zoneNamed("Asia/Tokyo") != tokyo {
+		t.Error(tokyo)
+	}
+	if zoneNamed("") != time.UTC || zoneNamed("Asia/Tokio") != nil || zoneNamed("../etc/passwd") != nil {
+		t.Error("zones that are none")
+	}
+	// Twice the same pointer and no allocation: nothing was read.
+	if n := testing.AllocsPerRun(100, func() { zoneNamed("Asia/Tokyo"); zoneNamed("Asia/Tokio") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	for i := range 2*maxZonesKept + 1 {
+		zoneNamed(fmt.Sprint("junk/", i))
+	}
+	if n := len(zonesKept.byName); n > maxZonesKept {
+		t.Errorf("%d are kept", n)
+	}
+	if zone := zoneNamed("Asia/Tokyo"); zone == nil || zone.String() != "Asia/Tokyo" {
+		t.Error(zone)
+	}
+}

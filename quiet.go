@@ -10,7 +10,10 @@ import (
 )
 
 // QuietHours are those of a day in which phones are not notified, by the clock on each user's wall: what is pushed in them waits for their end, if the message does. The message itself
-// does not wait: who connects has it. The zero value has none.
+// does not wait: who connects has it. Another try of what went out before waits too. The zero value has none.
+//
+// Who has devices in several time zones is notified when the last of the nights has ended in which the task found them when it began, though it may be night in another of the zones by then.
+// Who registers devices anew in another zone while a task waits may be notified twice, or not at all: not at all where that zone is not waited for any more, again where it still is.
 type QuietHours struct {
 	// From and To are times of day, since midnight: 22*time.Hour and 8*time.Hour are the night. The same: no quiet hours. [Open] refuses what is not from
 	// 0 to less than 24 hours.
@@ -52,16 +55,12 @@ func (q *QuietHours) end(now time.Time, zone *time.Location) time.Time {
 // restOfZones stands for the users who are in no zone that is known.
 const restOfZones = ""
 
-// zoneOf returns a zone by its name; the rest is in that of the quiet hours.
+// zoneOf returns a zone by its name, nil if it is not known; the rest is in that of the quiet hours.
 func (q *QuietHours) zoneOf(name string) *time.Location {
 	if name == restOfZones {
 		name = q.Zone
 	}
-	zone, err := time.LoadLocation(name)
-	if err != nil {
-		return nil
-	}
-	return zone
+	return zoneNamed(name)
 }
 
 // asleep returns those of some zones that have quiet hours now, and when the first of these ends.
@@ -78,6 +77,33 @@ func (q *QuietHours) asleep(now time.Time, zones []string) (asleep []string, fir
 		}
 	}
 	return asleep, first
+}
+
+// putOff returns until when a user with some devices sleeps, zero if the user does not: in the last of the devices' zones in which it is night, as for a pass. What was due
+// when such a night ended has waited for one, and does not wait for that of another zone too: who is on both sides of the Earth would wait for ever.
+func (q *QuietHours) putOff(now, due time.Time, devices []store.Device) (last time.Time) {
+	var in []*time.Location
+	for _, d := range devices {
+		if d.TimeZone == restOfZones {
+			continue
+		}
+		if zone := q.zoneOf(d.TimeZone); zone != nil {
+			in = append(in, zone)
+		}
+	}
+	if len(in) == 0 {
+		in = append(in, q.zoneOf(restOfZones))
+	}
+	for _, zone := range in {
+		waited := q.end(due.Add(-time.Millisecond), zone)
+		if now.Sub(due) < time.Hour && !waited.IsZero() && waited.UnixMilli() == due.UnixMilli() { // else the process was down meanwhile
+			return time.Time{}
+		}
+		if end := q.end(now, zone); end.After(last) {
+			last = end
+		}
+	}
+	return last
 }
 
 // zones returns the time zones that are in use, and the rest.
@@ -104,21 +130,21 @@ func (p *phones) awake(ctx context.Context, awake, asleep []string) (*store.Expr
 		return nil, err
 	}
 	in := func(zones []string) Audience {
-		of := Users()
+		var list []Audience
 		for _, name := range zones {
 			if name != restOfZones {
-				of = of.Or(TimeZone(name))
+				list = append(list, TimeZone(name))
 				continue
 			}
-			anywhere := Users()
+			var anywhere []Audience
 			for _, name := range known {
 				if name != restOfZones && p.d.o.Quiet.zoneOf(name) != nil {
-					anywhere = anywhere.Or(TimeZone(name))
+					anywhere = append(anywhere, TimeZone(name))
 				}
 			}
-			of = of.Or(anywhere.Not())
+			list = append(list, Users().Or(anywhere...).Not())
 		}
-		return of
+		return Users().Or(list...)
 	}
 	who := in(asleep).Not()
 	if len(awake) > 0 {

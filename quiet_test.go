@@ -3,12 +3,14 @@ package fanfare
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
 )
@@ -166,4 +168,109 @@ func TestQuietHoursEndTwice(t *testing.T) {
 			t.Errorf("notified at %v, not %v", at.Load(), want)
 		}
 	})
+}
+
+// TestQuietHoursRetry: another try whose time comes at night waits for the end of the night, durably and with its number; that of what is urgent does not.
+func TestQuietHoursRetry(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		zone           string
+		urgent, reopen bool
+		outcome        transport.Outcome
+		attempt, again int // the second, and its hour
+	}{
+		{outcome: transport.Retry, attempt: 2, again: 32}, {outcome: transport.Retry, attempt: 2, reopen: true, again: 32}, {outcome: transport.Unsent, attempt: 1, again: 32},
+		{zone: "no/zone", outcome: transport.Retry, attempt: 2, again: 32}, {urgent: true, outcome: transport.Retry, attempt: 2, again: 24},
+		{zone: "Europe/London", outcome: transport.Retry, attempt: 2, again: 32}, {zone: "America/New_York", outcome: transport.Retry, attempt: 2, again: 24},
+	} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now() // at midnight by UTC
+				dir, mu := t.TempDir(), new(sync.Mutex)
+				var tries []phoneTry
+				open := func() *Pusher {
+					phones := transporttest.NewPhones("apns")
+					phones.OnSend(func(_ context.Context, batch []transport.Notification) ([]transport.Result, bool) {
+						mu.Lock()
+						defer mu.Unlock()
+						list := make([]transport.Result, len(batch))
+						for i, n := range batch {
+							list[i].Outcome = transport.Accepted
+							if n.UserID == "well" { // without one that is sent a batch of Unsent is not recorded
+								continue
+							}
+							if tries = append(tries, phoneTry{n.Device.Token, n.Attempt, time.Since(start).Round(time.Hour)}); len(tries) == 1 {
+								list[i] = transport.Result{Outcome: c.outcome, RetryAfter: 3 * time.Hour}
+							}
+						}
+						return list, true
+					})
+					return testPusher(t, dir, Options{Mobile: []transport.Mobile{phones}, Grace: -1, Quiet: QuietHours{From: 22 * time.Hour, To: 8 * time.Hour}})
+				}
+				p := open()
+				for _, user := range []string{"busy", "well"} {
+					must(t, p.Register(t.Context(), user))
+					must(t, p.RegisterDevice(t.Context(), user, Device{Platform: "apns", Token: user, TimeZone: c.zone}))
+				}
+				time.Sleep(21 * time.Hour)
+				m := notice(week)
+				m.Notification.Urgent = c.urgent
+				id := mustTask(t, p, m).ID
+				time.Sleep(3*time.Hour + time.Minute)
+				if c.reopen {
+					must(t, p.Close(t.Context()))
+					time.Sleep(time.Hour)
+					p = open()
+				}
+				time.Sleep(24 * time.Hour)
+				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				want := []phoneTry{{"busy", 1, 21 * time.Hour}, {"busy", c.attempt, time.Duration(c.again) * time.Hour}}
+				if !slices.Equal(tries, want) {
+					t.Errorf("%v, not %v", tries, want)
+				}
+				task, err := p.Task(t.Context(), id)
+				must(t, err)
+				if g := progress(t, task).Phones["apns"]; g.Accepted != 2 {
+					t.Errorf("%+v", g)
+				}
+			})
+		})
+	}
+}
+
+// TestPutOff: a user with devices in several zones waits for the end of the last of the nights that it is in them, and for no other night behind it.
+func TestPutOff(t *testing.T) {
+	t.Parallel()
+	q := &QuietHours{From: 20 * time.Hour, To: 8 * time.Hour, Zone: "Asia/Tokyo"} // 11:00 to 23:00 by UTC
+	const none, tokyo, london, berlin, hawaii = "", "Asia/Tokyo", "Europe/London", "Europe/Berlin", "Pacific/Honolulu"
+	for _, c := range []struct {
+		now, due float64 // hours by UTC
+		zones    []string
+		want     float64 // 0: at once
+	}{
+		{12, 12, []string{none}, 23}, {10, 10, []string{none}, 0}, {12, 12, []string{"no/zone"}, 23}, {12, 12, []string{none, london}, 0}, {12, 12, nil, 23},
+		{22, 22, []string{london, berlin}, 32}, {22, 22, []string{berlin, london}, 32}, {22, 22, []string{berlin, tokyo}, 31}, {12, 12, []string{berlin, tokyo}, 23},
+		{23, 23, []string{berlin, tokyo}, 0}, // it waited for the night in Tokyo
+		{23.5, 23, []string{berlin, tokyo}, 0},
+		{25, 23, []string{berlin, tokyo}, 31},                                       // nobody was there to try then
+		{12, 12, []string{tokyo, hawaii}, 23}, {23, 23, []string{tokyo, hawaii}, 0}, // where it is always night in one of them
+	} {
+		at := func(hours float64) time.Time {
+			return time.Date(2000, 1, 3, 0, 0, 0, 0, time.UTC).Add(time.Duration(hours * float64(time.Hour)))
+		}
+		var devices []store.Device
+		for _, zone := range c.zones {
+			devices = append(devices, store.Device{TimeZone: zone})
+		}
+		var want time.Time
+		if c.want > 0 {
+			want = at(c.want)
+		}
+		if got := q.putOff(at(c.now), at(c.due), devices); !got.Equal(want) {
+			t.Errorf("at %v, due at %v, in %q: %v, not %v", c.now, c.due, c.zones, got, want)
+		}
+	}
 }
