@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -155,6 +156,8 @@ func (f *filler) notification(values map[string]string) *transport.Content {
 	return &own
 }
 
+var errNoJSON = errors.New("fanfare: FillJSON and a body that is no JSON")
+
 // checkFill reports the first placeholder that cannot be filled for somebody of an audience.
 func (p *Pusher) checkFill(ctx context.Context, m *Message, to Audience) error {
 	switch m.Fill {
@@ -163,7 +166,7 @@ func (p *Pusher) checkFill(ctx context.Context, m *Message, to Audience) error {
 	case FillText:
 	case FillJSON:
 		if !json.Valid(m.Body) {
-			return fmt.Errorf("fanfare: FillJSON and a body that is no JSON")
+			return errNoJSON
 		}
 	default:
 		return &LimitError{What: "way to fill placeholders", Limit: int64(FillJSON), Got: int64(m.Fill)}
@@ -186,11 +189,14 @@ func (p *Pusher) checkFill(ctx context.Context, m *Message, to Audience) error {
 	return nil
 }
 
-// values are a user's attributes by name; none of one who is not known any more.
-func (d *delivery) values(id string) map[string]string {
+// values are a user's attributes by name; none of one who is not known any more. Anything else that goes wrong is an error, lest the user gets blanks.
+func (d *delivery) values(id string) (map[string]string, error) {
 	u, err := d.store.User(id)
+	if errors.Is(err, ErrUnknownUser) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	out := make(map[string]string, len(u.Attrs))
 	for _, a := range u.Attrs {
@@ -198,7 +204,7 @@ func (d *delivery) values(id string) map[string]string {
 			out[a.Name] = a.Value
 		}
 	}
-	return out
+	return out, nil
 }
 
 // filler returns what fills the message, nil if there is nothing to be filled.
@@ -217,9 +223,14 @@ func (m *message) filler() *filler {
 }
 
 // of is what one user receives of a message.
-func (m *message) of(d *delivery, id string) *transport.Message {
-	if f := m.filler(); f != nil {
-		return f.message(m.m, d.values(id))
+func (m *message) of(d *delivery, id string) (*transport.Message, error) {
+	f := m.filler()
+	if f == nil {
+		return m.m, nil
 	}
-	return m.m
+	values, err := d.values(id)
+	if err != nil {
+		return nil, err
+	}
+	return f.message(m.m, values), nil
 }

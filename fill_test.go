@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
 )
@@ -156,6 +158,96 @@ func TestUnresolved(t *testing.T) {
 		}
 		if !slices.Equal(got, []string{"{{attr.city}}"}) {
 			t.Error(got)
+		}
+	})
+}
+
+// slowBatch is a transport whose batches take their time.
+type slowBatch struct {
+	mu    sync.Mutex
+	begun int
+	most  int // users in a batch
+}
+
+func (s *slowBatch) Deliver(context.Context, string, *transport.Message) error {
+	panic("there are batches")
+}
+func (s *slowBatch) MaxBatch() int { return 0 }
+
+func (s *slowBatch) DeliverBatch(_ context.Context, users []string, _ *transport.Message) []error {
+	s.mu.Lock()
+	s.begun++
+	s.most = max(s.most, len(users))
+	s.mu.Unlock()
+	time.Sleep(30 * time.Millisecond)
+	return nil
+}
+
+// TestFillInBatches: with a transport of batches each call for a message with placeholders is for one user, none begins after Withdraw or Close, and the time that a
+// call may take is that of one.
+func TestFillInBatches(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"withdraw", "close"} {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, s := t.Context(), new(slowBatch)
+				stuck := func(user, _ string) { t.Errorf("%s is stuck", user) }
+				p := testPusher(t, t.TempDir(), Options{Online: s, Grace: -1, DeliverTimeout: time.Second, Hooks: Hooks{Stuck: stuck}})
+				must(t, p.SetAttributeNames(ctx, map[int]string{0: "n"}))
+				for i := range 100 {
+					_, err := p.Connect(ctx, fmt.Sprint("u", i))
+					must(t, err)
+				}
+				synctest.Wait()
+				task := mustTask(t, p, Message{Body: []byte("{{attr.n|x}}"), Fill: FillText, To: All(), Lifetime: time.Hour})
+				time.Sleep(1500*time.Millisecond + time.Millisecond)
+				if end == "close" {
+					must(t, p.Close(ctx))
+				} else {
+					must(t, p.Withdraw(ctx, task.ID))
+				}
+				s.mu.Lock()
+				begun := s.begun
+				s.mu.Unlock()
+				time.Sleep(10 * time.Second)
+				if s.begun != begun || begun < 50 || begun > 52 || s.most != 1 {
+					t.Errorf("%d calls, %d after the end, of %d users at most", begun, s.begun-begun, s.most)
+				}
+			})
+		})
+	}
+}
+
+// TestFillUnread: a user whose attributes cannot be read is not sent blanks but nothing, and has it later; one who is not known has no values.
+func TestFillUnread(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		batches, phones := new(transporttest.BatchRecorder), transporttest.NewPhones("apns")
+		p := testPusher(t, t.TempDir(), Options{Online: batches, Mobile: []transport.Mobile{phones}, Grace: time.Hour})
+		must(t, p.SetAttributeNames(ctx, map[int]string{0: "n"}))
+		must(t, p.Register(ctx, "ann"))
+		must(t, p.SetAttributes(ctx, "ann", map[string]string{"n": "Ann"}))
+		m := newMessage(&store.Message{Seq: 1, Body: []byte("Dear {{attr.n}}"), Note: []byte(`{"title":"{{attr.n|you}}"}`), Fill: byte(FillText)})
+		for user, want := range map[string]string{"ann": "Dear Ann", "nobody": "Dear "} {
+			if own, err := m.of(p.delivery, user); err != nil || string(own.Body) != want {
+				t.Errorf("%s: %v %v", user, own, err)
+			}
+		}
+		must(t, p.Close(ctx)) // nothing can be read any more
+		for name, err := range map[string]error{
+			"one": callOne(p.delivery, "ann", m), "a batch of one": callBatch(p.delivery, batches, []string{"ann"}, m)(0),
+		} {
+			if !errors.Is(err, ErrClosed) || len(batches.Received("ann")) > 0 {
+				t.Errorf("%s: %v %v", name, err, batches.Received("ann"))
+			}
+		}
+		o := new(phoneOutcome)
+		target := store.PhoneTarget{ID: "ann", Device: store.Device{Platform: "apns", Token: "x"}}
+		p.delivery.phones.runners["apns"].send(m, []sending{{target: target}}, o)
+		if len(o.cp.Retry) != 1 || o.unsent != 1 || o.cp.Stats.Sent != 0 || len(phones.Shown("x")) > 0 {
+			t.Errorf("%+v", o)
 		}
 	})
 }

@@ -208,7 +208,7 @@ func (l *lane) deliver(w *worker, r *run) bool {
 			l.finish(r)
 			return true
 		}
-		if l.d.batcher != nil {
+		if l.inBatches(r.m) {
 			if !l.deliverChunk(w, r) {
 				return false
 			}
@@ -220,6 +220,9 @@ func (l *lane) deliver(w *worker, r *run) bool {
 	return true
 }
 
+// inBatches says whether one call delivers a message to many. Where each user has another message each is a call, with all that is looked at before one.
+func (l *lane) inBatches(m *message) bool { return l.d.batcher != nil && m.filler() == nil }
+
 // nextChunk takes the next targets who are still there and still to get it.
 func (l *lane) nextChunk(w *worker, r *run) bool {
 	r.chunk, r.pos = r.chunk[:0], 0
@@ -227,7 +230,7 @@ func (l *lane) nextChunk(w *worker, r *run) bool {
 		return false
 	}
 	size := chunkUsers
-	if l.d.batcher != nil {
+	if l.inBatches(r.m) {
 		size = l.d.maxBatch
 	}
 	l.mu.Lock()

@@ -123,7 +123,11 @@ func (p *Pusher) Pending(ctx context.Context, user string) iter.Seq2[*transport.
 				if m == nil || m.Expires <= p.o.now().UnixMilli() {
 					continue
 				}
-				if !yield(newMessage(m).of(p.delivery, user), nil) {
+				var own *transport.Message
+				if own, err = newMessage(m).of(p.delivery, user); err != nil {
+					break
+				}
+				if !yield(own, nil) {
 					return
 				}
 			}

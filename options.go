@@ -2,6 +2,8 @@ package fanfare
 
 import (
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/fanfare-im/fanfare/store"
@@ -63,14 +65,33 @@ type Options struct {
 // Cap bounds the messages of a category that a user is pushed, in days and weeks (from Monday on) by UTC. What counts is that a push was accepted with the user in
 // its audience, while the category had a cap, whatever became of it.
 type Cap struct {
-	PerDay  int // 0: any number; at most 255
-	PerWeek int // 0: any number; at most 255
+	PerDay  int // 0: any number; at most 255, and [Open] refuses others
+	PerWeek int // the same
 }
 
 // Recurrence is when something happens again and again.
 type Recurrence interface {
 	// Next returns the first time after another, in the zone of that; zero for none.
 	Next(after time.Time) time.Time
+}
+
+// check reports the first thing that would do nothing where it was meant to spare somebody.
+func (o *Options) check() error {
+	if err := o.Quiet.check(); err != nil {
+		return err
+	}
+	for _, category := range slices.Sorted(maps.Keys(o.Caps)) {
+		if err := validateText("category of a cap", category, 0, maxCategoryBytes); err != nil {
+			return err
+		}
+		c := o.Caps[category]
+		for i, n := range []int{c.PerDay, c.PerWeek} {
+			if n < 0 || n > store.MaxCap {
+				return &LimitError{What: "cap of messages a " + []string{"day", "week"}[i] + ", from 0", Limit: store.MaxCap, Got: int64(n)}
+			}
+		}
+	}
+	return nil
 }
 
 func (o *Options) fill() {

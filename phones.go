@@ -316,6 +316,10 @@ func (t *phoneTask) due() time.Time {
 	return t.from
 }
 
+func (t *phoneTask) retryDue(now time.Time) bool {
+	return slices.ContainsFunc(t.retries, func(x store.PhoneRetry) bool { return x.Due <= now.UnixMilli() })
+}
+
 // sending is a notification of a batch, with the retry that it is, if it is one.
 type sending struct {
 	target store.PhoneTarget
@@ -344,6 +348,9 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 	}
 	if err := r.pass(t, m); err != nil {
 		return false, err
+	}
+	if t.scanned && len(t.asleep) > 0 && !t.retryDue(r.d.o.now()) {
+		return false, nil // an outcome of nothing would be made durable for nothing
 	}
 	o, err := r.sendBatch(t, m)
 	if o != nil {
@@ -533,16 +540,30 @@ func (r *phoneRunner) collect(t *phoneTask, cp *store.Checkpoint) (batch []sendi
 // send sends one batch and adds its outcomes.
 func (r *phoneRunner) send(m *message, batch []sending, o *phoneOutcome) {
 	content, fill := m.content(), m.filler()
-	list := make([]transport.Notification, len(batch))
-	for i, s := range batch {
+	list, sent := make([]transport.Notification, 0, len(batch)), make([]sending, 0, len(batch))
+	var fault error
+	for _, s := range batch {
 		d := s.target.Device
 		if fill != nil {
-			content = fill.notification(r.d.values(s.target.ID))
+			values, err := r.d.values(s.target.ID)
+			if err != nil { // that of this user waits, not those of all
+				fault = err
+				r.outcome(&s, transport.Result{Outcome: transport.Unsent}, r.d.o.now(), m, o)
+				continue
+			}
+			content = fill.notification(values)
 		}
-		list[i] = transport.Notification{
+		sent = append(sent, s)
+		list = append(list, transport.Notification{
 			UserID: s.target.ID, Message: m.m, Content: content, Attempt: 1 + s.attempts(),
 			Device: transport.Device{Platform: d.Platform, Token: d.Token, Topic: d.Topic, Locale: d.Locale, TimeZone: d.TimeZone},
-		}
+		})
+	}
+	if fault != nil {
+		r.d.fault("read what fills notifications", fault, "platform", r.platform, "of", len(batch), "wait", len(batch)-len(sent))
+	}
+	if batch = sent; len(batch) == 0 {
+		return
 	}
 	results := r.call(list)
 	now := r.d.o.now()

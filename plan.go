@@ -16,13 +16,14 @@ import (
 type Plan struct {
 	// Message is what is pushed, and to whom. Its audience is resolved when the plan fires, not before, and is
 	// frozen then. Its lifetime begins for each user when the message is released. Its Key makes a retry of Plan harmless: a plan with the key of an earlier one, as long
-	// as that is known, is that one; with other content it is [ErrKeyReused].
+	// as that is known, is that one; with other content it is [ErrKeyReused]. The keys of plans are one space, whatever the sender.
 	Message Message
-	// At is when it fires. Zero, or past when it is made: at once.
+	// At is when it fires. Zero, or past when it is made: at once; but see Local.
 	At time.Time
 	// Local makes At a reading of the clock on each user's wall: 18:00 is 18:00 there. A user's time zone is that of the device; of one who has several the
 	// first of them to get there counts, and one who has none, or one that is not known here, is in Zone. The audience is frozen when it is that time in the first zone of the Earth. A reading that a
-	// zone skips comes with the hour after it, and of two the first counts. Not with Every.
+	// zone skips comes with the hour after it, and of two the first counts. Where it is later already by more than Tolerance it is missed. Not with Every, and not
+	// without At.
 	Local bool
 	// Every fires it again and again, from At on: a cron expression such as "0 9 * * 1-5", read by [Options].Cron in Zone. An occurrence that is
 	// due while the one before is still being released waits for it. Empty: once.
@@ -31,7 +32,8 @@ type Plan struct {
 	Zone string
 	// Until is when Every ends. Zero: never.
 	Until time.Time
-	// Tolerance is how late it may fire, after the process was down. What would be later is recorded as missed, and not made. Default: 1 h. Negative: however late.
+	// Tolerance is how late it may fire because the process was down, or the plan paused. What would be later is recorded as missed, and not made. What waits for the plan's own
+	// pace is not late. Default: 1 h. Negative: however late.
 	Tolerance time.Duration
 	// Pace releases the message to at most so many users a second, so that a broadcast does not stampede what they turn to. 0: to all at once.
 	Pace int
@@ -158,7 +160,7 @@ func (p *Pusher) newPlan(ctx context.Context, plan *Plan) (spec []byte, state *p
 			return nil, nil, err
 		}
 		if first.IsZero() {
-			return nil, nil, fmt.Errorf("fanfare: plan: %q has no time before its end", plan.Every)
+			return nil, nil, &planError{fmt.Errorf("%q has no time before its end", plan.Every)}
 		}
 		state.At = first.UnixMilli()
 	}
@@ -177,7 +179,13 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 		return &LimitError{What: "pace in users a second, from 0", Limit: 0, Got: int64(plan.Pace)}
 	}
 	if _, err := time.LoadLocation(plan.Zone); err != nil {
-		return fmt.Errorf("fanfare: plan: zone: %w", err)
+		return &planError{fmt.Errorf("zone: %w", err)}
+	}
+	if plan.Local && plan.At.IsZero() {
+		return &planError{errors.New("no At with Local")}
+	}
+	if err := validateText("key", plan.Message.Key, 0, maxIDBytes); err != nil { // the forms have none
+		return err
 	}
 	names := make(map[string]bool, len(plan.Variants))
 	for i := range plan.Variants {
@@ -186,22 +194,20 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 			return err
 		}
 		if names[v.Name] || v.Weight < 0 {
-			return fmt.Errorf("fanfare: plan: variant %q is there twice, or has a weight below 0", v.Name)
+			return &planError{fmt.Errorf("variant %q is there twice, or has a weight below 0", v.Name)}
+		}
+		if err := Language(v.Language).validate(p.o.Limits); v.Language != "" && err != nil {
+			return &planError{fmt.Errorf("variant %q: %w", v.Name, err)}
 		}
 		names[v.Name] = true
 	}
 	for _, form := range plan.forms(0) {
-		form.message.To = plan.Message.To
-		c, err := p.command(&form.message)
-		if err == nil {
-			err = p.checkFill(ctx, &form.message, Audience{c.To})
-		}
-		if err != nil {
+		if err := p.checkForm(ctx, plan, form); err != nil {
 			return err
 		}
 	}
 	if plan.Local && plan.Every != "" {
-		return errors.New("fanfare: plan: Local and Every together: make a plan for each time")
+		return &planError{errors.New("not both Local and Every: make a plan for each time")}
 	}
 	to, err := p.expand(plan.Message.To)
 	if err != nil {
@@ -213,6 +219,27 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 	return ctx.Err()
 }
 
+// checkForm reports for what a form of a plan cannot be pushed. Of a language are those who have a device of it; a narrower form may have some of them. Of none are those
+// of no variant's language.
+func (p *Pusher) checkForm(ctx context.Context, plan *Plan, form form) error {
+	of := plan.Message.To
+	if form.language != "" {
+		of = of.And(Language(form.language))
+	} else {
+		for i := range plan.Variants {
+			if language := plan.Variants[i].Language; language != "" {
+				of = of.And(Language(language).Not())
+			}
+		}
+	}
+	form.message.To = of
+	c, err := p.command(&form.message)
+	if err != nil {
+		return err
+	}
+	return p.checkFill(ctx, &form.message, Audience{c.To})
+}
+
 // occurrence returns the first time after another at which a plan fires, zero for none.
 func (p *Pusher) occurrence(plan *Plan, after time.Time) (time.Time, error) {
 	if p.o.Cron == nil {
@@ -220,15 +247,18 @@ func (p *Pusher) occurrence(plan *Plan, after time.Time) (time.Time, error) {
 	}
 	every, err := p.o.Cron(plan.Every)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("fanfare: plan: %q: %w", plan.Every, err)
+		return time.Time{}, &planError{fmt.Errorf("%q: %w", plan.Every, err)}
 	}
 	zone, err := time.LoadLocation(plan.Zone)
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, &planError{err}
 	}
 	at := every.Next(after.In(zone))
 	if at.IsZero() || !plan.Until.IsZero() && at.After(plan.Until) {
 		return time.Time{}, nil
+	}
+	if !at.After(after) { // it would fire for ever
+		return time.Time{}, &planError{fmt.Errorf("%q: the time after %v is %v", plan.Every, after, at)}
 	}
 	return at, nil
 }
@@ -433,6 +463,9 @@ func (pl *Planned) change(ctx context.Context, f func(rec *store.Plan, plan *Pla
 		}
 		c.State = state.encode()
 		if _, err = pl.p.store.Propose(ctx, c); !errors.Is(err, ErrPlanChanged) {
+			if c.End {
+				pl.p.dueSoon(pl.p.o.now().UnixMilli() + store.TaskRetention.Milliseconds())
+			}
 			pl.p.planner.poke()
 			return err
 		}

@@ -25,7 +25,9 @@ type planState struct {
 	Running bool        `json:"running,omitempty"` // it has fired, and is being released
 	Places  []place     `json:"places,omitempty"`  // of a local plan: where it is the time when
 	Place   int         `json:"place,omitempty"`   // of these, which is next
+	Begun   bool        `json:"begun,omitempty"`   // that place has had some of it
 	Form    int         `json:"form,omitempty"`    // of the forms, which is being released
+	Last    int64       `json:"last,omitempty"`    // when it last released something: what waited for that is not late
 	Fired   int         `json:"fired,omitempty"`
 	Missed  []int64     `json:"missed,omitempty"`
 	Paused  bool        `json:"paused,omitempty"`
@@ -44,8 +46,9 @@ func (s *planState) encode() []byte {
 
 // form is one of the forms of a plan's message, with those who get it among those who are left when the forms before were released.
 type form struct {
-	name    string
-	message Message
+	name     string
+	language string // of those who get it, if it has one
+	message  Message
 }
 
 // forms are the forms of a plan's message. The audience of each is a part of what is left after those before it.
@@ -86,7 +89,7 @@ func (plan *Plan) forms(id uint64) []form {
 			if v.Notification != nil {
 				m.Notification = v.Notification
 			}
-			out = append(out, form{v.Name, m})
+			out = append(out, form{v.Name, language, m})
 		}
 	}
 	if byLanguage[""] == nil {
@@ -189,30 +192,43 @@ func (pl *planner) run(ctx context.Context) {
 
 // look makes the steps that are due, and returns how long until one is; 0 for none.
 func (pl *planner) look(ctx context.Context) (time.Duration, error) {
+	failed := make(map[uint64]bool) // which hold up no other plan
 	var first error
 	for ctx.Err() == nil {
 		now := pl.p.o.now().UnixMilli()
-		ids, next, err := pl.p.store.PlansDue(now, 100)
-		if err != nil {
-			return 0, err
-		}
 		moved := false
-		for _, id := range ids {
-			if err := pl.step(ctx, id); err != nil { // which holds up no other plan
-				first = errors.Join(first, err)
-				continue
+		var next int64
+		for after := (store.PlanDue{}); ; {
+			due, more, err := pl.p.store.PlansDue(after, now, 100)
+			if err != nil {
+				return 0, err
 			}
-			moved = true
-			pl.poke()
+			for _, d := range due {
+				if failed[d.ID] || ctx.Err() != nil {
+					continue
+				}
+				if err := pl.step(ctx, d.ID); err != nil {
+					failed[d.ID] = true
+					first = cmp.Or(first, err)
+					continue
+				}
+				moved = true
+				pl.poke()
+			}
+			if len(due) < 100 {
+				next = more
+				break
+			}
+			after = due[len(due)-1]
 		}
-		if first != nil {
+		switch {
+		case moved:
+		case first != nil:
 			return 0, first
-		}
-		if !moved {
-			if next == 0 {
-				return 0, nil
-			}
-			return max(time.Duration(next-pl.p.o.now().UnixMilli())*time.Millisecond, time.Millisecond), nil
+		case next == 0:
+			return 0, nil
+		default: // the wall's clock may be set, which a timer does not see
+			return time.Duration(min(max(next-pl.p.o.now().UnixMilli(), 1), time.Second.Milliseconds())) * time.Millisecond, nil
 		}
 	}
 	return 0, nil
@@ -254,12 +270,27 @@ func ignoreEnded(err error) error {
 	return err
 }
 
-// refused says whether an error is of the message, and not of the moment.
+// planError is what is wrong with a plan itself.
+type planError struct{ err error }
+
+func (e *planError) Error() string { return "fanfare: plan: " + e.err.Error() }
+func (e *planError) Unwrap() error { return e.err }
+
+// refused says whether an error is of the plan, and not of the moment.
 func refused(err error) bool {
-	var limit *LimitError
-	var note *NotificationError
-	var unresolved *UnresolvedError
-	return errors.As(err, &unresolved) || errors.Is(err, ErrUnnamedAttribute) || errors.Is(err, ErrNoCron) || errors.As(err, &limit) || errors.As(err, &note)
+	for _, known := range []error{ErrUnnamedAttribute, ErrNoCron, ErrUnknownAudience, ErrAudienceCycle, ErrNoAudience, ErrInvalidText, errNoJSON} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	var (
+		plan       *planError
+		limit      *LimitError
+		note       *NotificationError
+		unresolved *UnresolvedError
+		value      *ValueError
+	)
+	return errors.As(err, &plan) || errors.As(err, &limit) || errors.As(err, &note) || errors.As(err, &unresolved) || errors.As(err, &value)
 }
 
 // planMove is a plan that is moved on.
@@ -304,16 +335,10 @@ func (m *planMove) fire(ctx context.Context) error {
 	}
 	forms := m.plan.forms(m.rec.ID)
 	for _, form := range forms { // who has joined the audience since the plan was made may lack what is to be filled in
-		form.message.To = m.plan.Message.To
-		c, err := m.pl.p.command(&form.message)
-		if err == nil {
-			err = m.pl.p.checkFill(ctx, &form.message, Audience{c.To})
-		}
-		if err != nil {
+		if err := m.pl.p.checkForm(ctx, m.plan, form); err != nil {
 			return err
 		}
 	}
-	m.s.Fired++
 	if m.s.Pace == 0 && len(forms) == 1 && !m.plan.Local { // nothing to be held
 		form := forms[0]
 		form.message.To = m.plan.Message.To
@@ -326,6 +351,8 @@ func (m *planMove) fire(ctx context.Context) error {
 			return err
 		}
 		c.Push = push
+		m.s.Fired++
+		m.s.Last = m.pl.p.o.now().UnixMilli()
 		_, err = m.propose(ctx, c)
 		return err
 	}
@@ -333,7 +360,8 @@ func (m *planMove) fire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.s.Running, m.s.Form, m.s.Place = true, 0, 0
+	m.s.Fired++
+	m.s.Running, m.s.Form, m.s.Place, m.s.Begun = true, 0, 0, false
 	if m.plan.Local {
 		if m.s.Places, err = m.pl.p.places(ctx, m.plan); err != nil {
 			return err
@@ -352,7 +380,7 @@ func (m *planMove) missed() (any bool, err error) {
 		if m.plan.Local { // which is late in each zone, or not
 			at = lastOnEarth(m.plan.At)
 		}
-		if tolerance < 0 || now.Sub(at) <= tolerance {
+		if tolerance < 0 || now.Sub(m.waited(at)) <= tolerance {
 			return any, nil
 		}
 		any = true
@@ -372,6 +400,15 @@ func (m *planMove) missed() (any bool, err error) {
 		m.s.At = next.UnixMilli()
 	}
 	return any, nil
+}
+
+// waited is since when something that is due at a time waits for nothing of the plan's own. What is later than the tolerance from then on was held up by a process that was
+// down, or a plan that was paused.
+func (m *planMove) waited(at time.Time) time.Time {
+	if last := time.UnixMilli(m.s.Last); last.After(at) {
+		return last
+	}
+	return at
 }
 
 // after returns the occurrence after a time, zero for none.
@@ -413,10 +450,10 @@ func (m *planMove) release(ctx context.Context) error {
 	for ; m.s.Place < len(places); m.s.Place++ {
 		at := &places[m.s.Place]
 		now := m.pl.p.o.now()
-		if late := now.Sub(time.UnixMilli(at.At)); late < 0 {
+		if late := now.Sub(m.waited(time.UnixMilli(at.At))); now.UnixMilli() < at.At {
 			_, err := m.propose(ctx, &store.PlanStep{Due: at.At})
 			return err
-		} else if tolerance := m.plan.tolerance(); m.plan.Local && m.s.Form == 0 && tolerance >= 0 && late > tolerance {
+		} else if tolerance := m.plan.tolerance(); m.plan.Local && !m.s.Begun && tolerance >= 0 && late > tolerance {
 			at.Missed = true
 			m.s.Missed = append(m.s.Missed, at.At)
 			continue
@@ -425,7 +462,7 @@ func (m *planMove) release(ctx context.Context) error {
 		if more || err != nil {
 			return err
 		}
-		m.s.Form = 0
+		m.s.Form, m.s.Begun = 0, false
 	}
 	c, err := m.next()
 	if err != nil {
@@ -450,6 +487,7 @@ func (m *planMove) releaseAt(ctx context.Context, place Audience, left *uint64) 
 		if m.s.Pace > 0 {
 			c.Due = now.Add(m.pl.p.o.paceEvery).UnixMilli()
 		}
+		m.s.Begun, m.s.Last = true, now.UnixMilli()
 		r, err := m.propose(ctx, c)
 		if err != nil {
 			return false, err

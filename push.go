@@ -116,7 +116,7 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	cap := p.o.Caps[m.Category]
 	c := &store.Push{
 		From: m.From, Key: m.Key, Body: m.Body, To: to.expr, Lifetime: lifetime,
-		Fill: byte(m.Fill), Category: m.Category, PerDay: byte(min(max(cap.PerDay, 0), store.MaxCap)), PerWeek: byte(min(max(cap.PerWeek, 0), store.MaxCap)),
+		Fill: byte(m.Fill), Category: m.Category, PerDay: byte(cap.PerDay), PerWeek: byte(cap.PerWeek),
 	}
 	if m.Notification != nil && lifetime > 0 {
 		note, err := json.Marshal(m.Notification)

@@ -34,11 +34,17 @@ const sweepEvery = time.Second
 // store yet, or does not exist, gets an empty one. Pushes that were in progress when the last
 // process ended go on.
 //
+// It refuses [Options] that say what cannot be: mobile transports of the same platform, quiet hours in a zone that is not known or at times that no day has, and a [Cap]
+// beyond its bounds (a [*LimitError]).
+//
 // It returns [ErrLocked] if the directory is open elsewhere, [ErrMissingFile],
 // [ErrForeignFile], [ErrNewerFormat] or [ErrDamaged] if its files are not as they
 // should be, and then has changed nothing. Opening is instant after a complete Close; after a crash it
 // replays at most two deltas' worth of changes.
 func Open(dir string, o Options) (*Pusher, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	o.fill()
 	ctx, cancel := context.WithCancel(context.Background())
 	d := newDelivery(ctx, &o)

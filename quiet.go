@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,19 +12,30 @@ import (
 // QuietHours are those of a day in which phones are not notified, by the clock on each user's wall: what is pushed in them waits for their end, if the message does. The message itself
 // does not wait: who connects has it. The zero value has none.
 type QuietHours struct {
-	// From and To are times of day, since midnight: 22*time.Hour and 8*time.Hour are the night. The same: no quiet hours.
+	// From and To are times of day, since midnight: 22*time.Hour and 8*time.Hour are the night. The same: no quiet hours. [Open] refuses what is not from
+	// 0 to less than 24 hours.
 	From, To time.Duration
-	// Zone is where users are whose devices do not say, or say something that is not known: an IANA name. Default: UTC.
+	// Zone is where users are whose devices do not say, or say something that is not known: an IANA name. Default: UTC. [Open] refuses one that is not known.
 	Zone string
 }
 
 const day = 24 * time.Hour
 
-// end is when the quiet hours end that a zone has at a moment, zero if it has none then.
+func (q *QuietHours) check() error {
+	if _, err := time.LoadLocation(q.Zone); err != nil {
+		return fmt.Errorf("fanfare: quiet hours: zone: %w", err)
+	}
+	if q.From < 0 || q.From >= day || q.To < 0 || q.To >= day {
+		return fmt.Errorf("fanfare: quiet hours from %v to %v: times of day are from 0 to less than 24 hours", q.From, q.To)
+	}
+	return nil
+}
+
+// end is when the quiet hours end that a zone has at a moment, zero if it has none then. It is after that moment.
 func (q *QuietHours) end(now time.Time, zone *time.Location) time.Time {
-	local := now.In(zone)
-	at := time.Duration(local.Hour())*time.Hour + time.Duration(local.Minute())*time.Minute + time.Duration(local.Second())*time.Second
-	end := time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, time.UTC).Add(q.To)
+	local := reading(now.In(zone))
+	midnight := time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, time.UTC)
+	at, end := local.Sub(midnight), midnight.Add(q.To)
 	switch {
 	case q.From < q.To && q.From <= at && at < q.To, q.From > q.To && at < q.To:
 	case q.From > q.To && at >= q.From:
@@ -31,7 +43,10 @@ func (q *QuietHours) end(now time.Time, zone *time.Location) time.Time {
 	default:
 		return time.Time{}
 	}
-	return readIn(end, zone)
+	if first := readIn(end, zone); first.After(now) {
+		return first
+	}
+	return now.Add(end.Sub(local)) // in the second of two hours that show the same
 }
 
 // restOfZones stands for the users who are in no zone that is known.

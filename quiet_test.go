@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,6 +32,12 @@ func TestQuietHoursEnd(t *testing.T) {
 		{night, "Europe/Berlin", "2026-03-28T23:00:00+01:00", "2026-03-29T08:00:00+02:00"}, // a night of nine hours
 		{night, "Europe/Berlin", "2026-10-24T23:00:00+02:00", "2026-10-25T08:00:00+01:00"}, // and one of eleven
 		{QuietHours{From: time.Hour, To: 150 * time.Minute}, "Europe/Berlin", "2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"},
+		{QuietHours{From: 22 * time.Hour, To: 90 * time.Minute}, "America/New_York", "2026-11-01T01:10:00-04:00", "2026-11-01T01:30:00-04:00"}, // 01:30 is there twice
+		{QuietHours{From: 22 * time.Hour, To: 90 * time.Minute}, "America/New_York", "2026-11-01T01:40:00-04:00", ""},
+		{QuietHours{From: 22 * time.Hour, To: 90 * time.Minute}, "America/New_York", "2026-11-01T01:10:00-05:00", "2026-11-01T01:30:00-05:00"},
+		{QuietHours{From: 22 * time.Hour, To: 90 * time.Minute}, "America/New_York", "2026-11-01T01:30:00-05:00", ""},
+		{QuietHours{From: 22 * time.Hour, To: 8*time.Hour + time.Second/2}, "UTC", "2026-01-02T08:00:00.4Z", "2026-01-02T08:00:00Z"}, // and half a second
+		{QuietHours{From: 22 * time.Hour, To: 8*time.Hour + time.Second/2}, "UTC", "2026-01-02T08:00:00.7Z", ""},
 		{QuietHours{}, "UTC", "2026-01-01T00:00:00Z", ""},
 		{QuietHours{From: 5 * time.Hour, To: 5 * time.Hour}, "UTC", "2026-01-01T05:00:00Z", ""},
 	} {
@@ -39,6 +46,9 @@ func TestQuietHoursEnd(t *testing.T) {
 		at, err := time.Parse(time.RFC3339, c.at)
 		must(t, err)
 		got := ""
+		if end := c.q.end(at, zone); !end.IsZero() && !end.After(at) {
+			t.Errorf("%v to %v in %s at %s: %v is past", c.q.From, c.q.To, c.zone, c.at, end)
+		}
 		if end := c.q.end(at, zone); !end.IsZero() {
 			got = end.In(zone).Format(time.RFC3339)
 		}
@@ -119,4 +129,41 @@ func TestQuietHours(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestQuietHoursEndTwice: a task that waits for the end of quiet hours, in the second of two hours that a clock shows alike, writes nothing meanwhile.
+func TestQuietHoursEndTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		second := time.Date(2000, 10, 29, 6, 10, 0, 0, time.UTC) // 01:10 for the second time
+		time.Sleep(time.Until(second))
+		phones := transporttest.NewPhones("apns")
+		var at atomic.Pointer[time.Time]
+		phones.OnSend(func(context.Context, []transport.Notification) ([]transport.Result, bool) {
+			now := time.Now()
+			at.Store(&now)
+			return nil, false
+		})
+		p := testPusher(t, t.TempDir(), Options{
+			Mobile: []transport.Mobile{phones}, Grace: -1, Quiet: QuietHours{From: 22 * time.Hour, To: 90 * time.Minute, Zone: "America/New_York"},
+		})
+		must(t, p.Register(t.Context(), "a"))
+		must(t, p.RegisterDevice(t.Context(), "a", Device{Platform: "apns", Token: "x"}))
+		mustTask(t, p, notice(week))
+		synctest.Wait()
+		before, err := p.Stats(t.Context())
+		must(t, err)
+		time.Sleep(19 * time.Minute)
+		synctest.Wait()
+		after, err := p.Stats(t.Context())
+		must(t, err)
+		if after.Position != before.Position || at.Load() != nil {
+			t.Errorf("%d commits; notified at %v", after.Position-before.Position, at.Load())
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if want := second.Add(20 * time.Minute); at.Load() == nil || !at.Load().Equal(want) {
+			t.Errorf("notified at %v, not %v", at.Load(), want)
+		}
+	})
 }

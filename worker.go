@@ -301,23 +301,25 @@ func callOne(d *delivery, id string, m *message) (err error) {
 			err = &panicError{x}
 		}
 	}()
-	return d.online.Deliver(d.ctx, id, m.of(d, id))
+	own, err := m.of(d, id)
+	if err != nil {
+		return err
+	}
+	return d.online.Deliver(d.ctx, id, own)
 }
 
+// callBatch delivers a message to many, or one that is each user's own to one.
 func callBatch(d *delivery, b transport.Batcher, ids []string, m *message) (errs func(int) error) {
 	defer func() {
 		if x := recover(); x != nil {
 			errs = func(int) error { return &panicError{x} }
 		}
 	}()
-	if len(ids) > 1 && m.filler() != nil { // each has another message
-		all := make([]error, len(ids))
-		for i := range ids {
-			all[i] = callBatch(d, b, ids[i:i+1], m)(0)
-		}
-		return func(i int) error { return all[i] }
+	own, err := m.of(d, ids[0])
+	if err != nil {
+		return func(int) error { return err }
 	}
-	list := b.DeliverBatch(d.ctx, ids, m.of(d, ids[0]))
+	list := b.DeliverBatch(d.ctx, ids, own)
 	switch {
 	case list == nil:
 		return func(int) error { return nil }

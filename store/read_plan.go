@@ -61,18 +61,29 @@ func newestFirst[T any](s *Store, b bucket, prefix []byte, read func(v *view, ke
 	}
 }
 
-// PlansDue returns at most max plans whose step is due at now, in milliseconds since 1970, and when there is more to do; 0 for nothing.
-func (s *Store) PlansDue(now int64, max int) (ids []uint64, next int64, err error) {
+// PlanDue is a plan whose step is due at a time, in milliseconds since 1970.
+type PlanDue struct {
+	At int64
+	ID uint64
+}
+
+// PlansDue returns at most max plans whose step is due at now, in milliseconds since 1970, by time and ID, behind another of them; the zero value is in front of all. If
+// these are fewer, next is when the next one is due, or 0.
+func (s *Store) PlansDue(after PlanDue, now int64, max int) (due []PlanDue, next int64, err error) {
 	err = s.withView(func(v *view) error {
-		for _, e := range v.scan(bucketDue, []byte{duePlan}, []byte{duePlan + 1}, max+1, false) {
+		from := []byte{duePlan}
+		if after.ID != 0 {
+			from = append(dueKeyOf(duePlan, after.At, key64(after.ID)), 0)
+		}
+		for _, e := range v.scan(bucketDue, from, []byte{duePlan + 1}, max+1, false) {
 			at := int64(be64(e.key[1:9]))
-			if at > now || len(ids) == max {
+			if at > now || len(due) == max {
 				next = at
 				return nil
 			}
-			ids = append(ids, be64(e.key[9:]))
+			due = append(due, PlanDue{at, be64(e.key[9:])})
 		}
 		return nil
 	})
-	return ids, next, err
+	return due, next, err
 }
