@@ -1,8 +1,10 @@
 package console
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -274,5 +276,59 @@ func TestBounds(t *testing.T) {
 	late := newBenchWith(t, b.p, Options{Timeout: time.Nanosecond})
 	if w := late.get("vera", "/"); w.Code != http.StatusServiceUnavailable && w.Code != http.StatusOK {
 		t.Errorf("what is late is answered with %d", w.Code)
+	}
+}
+
+// TestSlowBody: a form that does not come is not waited for.
+func TestSlowBody(t *testing.T) {
+	b := newBenchWith(t, open(t, fanfare.Options{}), Options{Timeout: 200 * time.Millisecond})
+	server := httptest.NewServer(b.h)
+	defer server.Close()
+	c, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_, _ = fmt.Fprintf(c, "POST /compose/confirm HTTP/1.1\r\nHost: x\r\nX-Name: oscar\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nto=")
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _ = resp.Body.Close(); resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("the answer is %d", resp.StatusCode)
+	}
+}
+
+// TestAssets: what the pages load is there for who has not signed in, may be kept for ever, and nothing else of the directory is.
+func TestAssets(t *testing.T) {
+	b := newBench(t)
+	for name, a := range assets {
+		w := b.get("", "/assets/"+a.hash+"/"+name)
+		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != a.kind || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") || w.Body.Len() != len(a.data) {
+			t.Errorf("%s is %d, %v", name, w.Code, w.Header())
+		}
+		headers(t, w)
+		for _, path := range []string{"/assets/0/" + name, "/assets/" + name, "/assets/" + a.hash + "/README.md", "/assets/" + a.hash + "/../" + name} {
+			if w := b.get("", path); w.Code != http.StatusNotFound {
+				t.Errorf("%s is %d", path, w.Code)
+			}
+		}
+		if w := b.call(b.request("", http.MethodPost, "/assets/"+a.hash+"/"+name, nil)); w.Code != http.StatusMethodNotAllowed {
+			t.Errorf("a POST of %s is %d", name, w.Code)
+		}
+	}
+	licences, err := assetFiles.ReadDir("assets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := assetFiles.ReadFile("assets/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range licences {
+		if !strings.Contains(string(readme), "`"+f.Name()+"`") && f.Name() != "README.md" {
+			t.Errorf("the README says nothing of %s", f.Name())
+		}
 	}
 }

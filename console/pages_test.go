@@ -151,11 +151,11 @@ func TestMounts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			seen, todo := map[string]bool{}, []string{top, top + "tasks/" + task.ID + "/withdraw", top + "users?id=alice&message=" + task.ID}
+			seen, left := map[string]bool{}, []string{top, top + "tasks/" + task.ID + "/withdraw", top + "users?id=alice&message=" + task.ID}
 			link := regexp.MustCompile(`(?:href|src|action|hx-get|hx-post|formaction|data-stream|data-complete)="([^"#][^"]*)"`)
-			for len(todo) > 0 {
-				at := todo[0]
-				todo = todo[1:]
+			for len(left) > 0 {
+				at := left[0]
+				left = left[1:]
 				if seen[at] {
 					continue
 				}
@@ -185,7 +185,7 @@ func TestMounts(t *testing.T) {
 						t.Errorf("%s links to %s", at, u)
 						continue
 					}
-					todo = append(todo, u.String())
+					left = append(left, u.String())
 				}
 			}
 			if len(seen) < 18 {

@@ -69,7 +69,7 @@ func (h *handler) events(v *view) error {
 
 	var after time.Time
 	if id, err := strconv.ParseInt(v.r.Header.Get("Last-Event-ID"), 10, 64); err == nil {
-		after = time.UnixMicro(id)
+		after = time.UnixMicro(id).Add(time.Microsecond - 1) // the sample was somewhere in it
 	}
 	end, beat := time.NewTimer(streamFor), time.NewTicker(heartbeat)
 	defer end.Stop()
