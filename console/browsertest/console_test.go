@@ -116,7 +116,7 @@ func TestWithdrawMidway(t *testing.T) {
 	task := b.w.push(t, fanfare.All(), "We close at six.", nil)
 	b.visit("tasks/" + task.ID)
 	b.until("the first live figures", "document.querySelector('#progress').dataset.live === 'yes'")
-	time.Sleep(1500 * time.Millisecond)
+	b.until("a chart", "document.querySelector('#chart canvas')")
 	b.visit("tasks/" + task.ID)
 	b.until("a chart again", "document.querySelector('#chart canvas')")
 	b.click("#withdraw")
@@ -397,7 +397,8 @@ func TestFocusStays(t *testing.T) {
 	}
 	b.visit("")
 	value[bool](b, "document.querySelector('#figures tbody a').focus(); true")
-	time.Sleep(6 * time.Second)
+	value[bool](b, "new MutationObserver(() => window.refreshed = true).observe(document.querySelector('main'), {subtree: true, childList: true, characterData: true, attributes: true}); true")
+	b.until("other figures of the overview", "window.refreshed")
 	if !value[bool](b, "document.activeElement.matches('#figures tbody a')") {
 		t.Error("the figures of the overview take the focus away")
 	}
