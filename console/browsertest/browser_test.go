@@ -3,6 +3,7 @@ package browsertest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
@@ -38,6 +40,9 @@ type tab struct {
 	wrong  []string
 	status map[string]int64 // of documents, by address
 }
+
+// leftPage is the code of "Inspected target navigated or closed", and of the like.
+const leftPage = -32000
 
 // executable is the browser, or why there is none.
 func executable() (string, error) {
@@ -150,10 +155,19 @@ func (t *tab) visit(path string) {
 	t.do(chromedp.Navigate(t.w.url+path), chromedp.WaitReady("main"))
 }
 
-// value is what a script says.
+// value is what a script says, that may be run twice: a page that gives way to the next one meanwhile answers with an error.
 func value[T any](t *tab, script string) T {
 	t.Helper()
-	return get(t, chromedp.Evaluate[T](script))
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(30 * time.Millisecond) {
+		out, err := chromedp.Run(t.ctx, chromedp.Evaluate[T](script))
+		if gone := new(cdproto.Error); errors.As(err, &gone) && gone.Code == leftPage && time.Now().Before(end) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
 }
 
 // text is what an element shows.
