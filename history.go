@@ -44,7 +44,7 @@ func (p *Pusher) history(seq uint64) ([]Moment, error) {
 		out = append(out, one)
 	}
 	g := s.Progress
-	now := Moment{At: p.o.now(), Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending, Opened: g.Opened}
+	now := Moment{At: time.UnixMilli(p.o.now().UnixMilli()), Delivered: g.Delivered, Failed: g.Failed, Pending: g.Pending, Opened: g.Opened}
 	for platform, n := range s.Phones {
 		now.notified(platform, n.Accepted)
 	}

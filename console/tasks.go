@@ -163,12 +163,11 @@ var notices = map[string]string{
 }
 
 func (h *handler) task(v *view) error {
-	task, data, err := h.taskData(v)
+	_, data, err := h.taskData(v)
 	if err != nil {
 		return err
 	}
 	data.Notice = notices[v.r.URL.Query().Get("notice")]
-	h.sampler.follow(task)
 	return v.render(http.StatusOK, "task", page{Title: "Task", Section: "tasks", Data: data})
 }
 
