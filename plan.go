@@ -535,7 +535,17 @@ func (pl *Planned) Cancel(ctx context.Context) error {
 }
 
 // Withdraw cancels the plan, if it has not ended, and withdraws the tasks that have not; see [Pusher.Withdraw].
-func (pl *Planned) Withdraw(ctx context.Context) error {
+func (pl *Planned) Withdraw(ctx context.Context) error { return pl.withdraw(ctx, nil) }
+
+// Replace is Withdraw with something else to see on the phones that were notified; see [Pusher.Replace].
+func (pl *Planned) Replace(ctx context.Context, n Notification) error { return pl.withdraw(ctx, &n) }
+
+func (pl *Planned) withdraw(ctx context.Context, instead *Notification) error {
+	if instead != nil { // before anything is done
+		if _, err := pl.p.note(instead); err != nil {
+			return err
+		}
+	}
 	if err := pl.Cancel(ctx); err != nil && !errors.Is(err, ErrPlanEnded) {
 		return err
 	}
@@ -546,7 +556,7 @@ func (pl *Planned) Withdraw(ctx context.Context) error {
 		if s.Progress.Ended != 0 {
 			continue
 		}
-		if err := pl.p.Withdraw(ctx, store.MessageID(s.Seq, s.Random)); err != nil {
+		if err := pl.p.withdraw(ctx, store.MessageID(s.Seq, s.Random), instead); err != nil {
 			return err
 		}
 	}

@@ -231,9 +231,9 @@ func TestWithdrawPlan(t *testing.T) {
 		if got := screens(phones, 6); got != "old old old old  " {
 			t.Fatal(got)
 		}
-		must(t, planned.Withdraw(ctx))
+		must(t, planned.Replace(ctx, Notification{Title: "new"}))
 		must(t, planned.Wait(ctx))
-		if got := screens(phones, 6); strings.TrimSpace(got) != "" {
+		if got := screens(phones, 6); got != "new new new new  " {
 			t.Error(got)
 		}
 		if g, err := planned.Progress(ctx); err != nil || g.Recalls["apns"].Accepted != 4 || g.Withdrawn != 4 {

@@ -9,6 +9,9 @@ func (a *applier) checkpoint(c *Checkpoint) error {
 	}
 	rec, err := decodePhone(b)
 	must(err)
+	if c.Recall && !rec.recall {
+		return nil
+	}
 	if c.Recall {
 		rec.recalled.add(c.Stats)
 	} else {

@@ -27,7 +27,7 @@ func (s *Store) Check(ctx context.Context) (err error) {
 			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
 			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting), openers: make(map[uint64]int64),
 		}
-		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.recalls, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
+		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.recalls, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
 			if s.o.checkError != nil {
 				if err := s.o.checkError(); err != nil {
 					return err

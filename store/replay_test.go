@@ -458,7 +458,12 @@ func (w *twins) end() {
 		w.propose(&OnlineDone{Seq: w.seq(), Delivered: 1, Failed: 1})
 		return
 	}
-	w.propose(&End{Seq: w.seq(), Reason: rapid.SampledFrom([]Reason{Expired, Withdrawn}).Draw(w.T, "reason")})
+	c := &End{Seq: w.seq(), Reason: rapid.SampledFrom([]Reason{Expired, Withdrawn}).Draw(w.T, "reason")}
+	if rapid.Bool().Draw(w.T, "recall") {
+		c.Note = []byte("withdrawn")
+		c.Notifying = rapid.SampledFrom([][]string{nil, {"apns"}, {"apns", "fcm"}}).Draw(w.T, "notifying")
+	}
+	w.propose(c)
 }
 
 func (w *twins) phones() {
@@ -466,7 +471,7 @@ func (w *twins) phones() {
 	c := &Checkpoint{
 		Seq: w.seq(), Platform: rapid.SampledFrom([]string{"apns", "fcm", "none"}).Draw(w.T, "platform"),
 		Next: rapid.Uint64Range(0, 20).Draw(w.T, "next"), Done: rapid.IntRange(0, 3).Draw(w.T, "done") == 0,
-		Stats: PhoneStats{Sent: 1, Retried: 1},
+		Stats: PhoneStats{Sent: 1, Retried: 1}, Recall: rapid.Bool().Draw(w.T, "of the recall"),
 	}
 	if rapid.Bool().Draw(w.T, "rejected") {
 		c.Stats = PhoneStats{Sent: 1, Rejected: 1}
