@@ -10,7 +10,7 @@ import (
 type User struct {
 	ID         string            // 1 to 255 bytes of valid UTF-8
 	Tags       []string          // sorted when read
-	OptOuts    []string          // categories that the user wants no messages of, sorted; not looked at by Import, see [Pusher.OptOut]
+	OptOuts    []string          // categories that the user wants no messages of, sorted when read; see [Pusher.OptOut]
 	Attributes map[string]string // by name; of slots without a name there is nothing to read
 	Devices    []Device
 	Registered time.Time // to the second; not looked at by Import
