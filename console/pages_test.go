@@ -381,3 +381,29 @@ func (rejecting) Send(_ context.Context, batch []transport.Notification) []trans
 	}
 	return out
 }
+
+// TestImpossibleIDs: nobody and nothing has an ID that is too long, or no text; that is not a failure of the server.
+func TestImpossibleIDs(t *testing.T) {
+	b := newBench(t)
+	task := b.push(fanfare.All())
+	for _, id := range []string{"%FF", "%00", strings.Repeat("a", 300), "..%2F..", "%0D%0Aa", "%E2%80%AE"} {
+		for path, want := range map[string]int{
+			"/users?id=" + id: http.StatusOK, "/users?id=" + id + "&message=" + task.ID: http.StatusOK, "/users?id=alice&message=" + id: http.StatusOK,
+			"/tasks/" + id: http.StatusNotFound, "/tasks/" + id + "/events": http.StatusNotFound, "/plans/" + id: http.StatusNotFound,
+			"/tasks?before=" + id: http.StatusOK, "/plans?before=" + id: http.StatusOK, "/audit?page=" + id: http.StatusOK, "/compose?to=" + id: http.StatusOK,
+		} {
+			w := b.get("oscar", path)
+			if w.Code != want {
+				t.Errorf("%s is answered with %d", path, w.Code)
+			}
+			if strings.HasPrefix(path, "/users?id="+id) && !strings.Contains(w.Body.String(), "There is no such user.") {
+				t.Errorf("%s says nothing of an unknown user", path)
+			}
+		}
+		for _, path := range []string{"/tasks/" + id + "/withdraw", "/plans/" + id + "/pause", "/plans/" + id + "/end"} {
+			if w := b.post("oscar", path, nil); w.Code != http.StatusNotFound {
+				t.Errorf("the form for %s is answered with %d", path, w.Code)
+			}
+		}
+	}
+}
