@@ -121,6 +121,25 @@ func (b *broken) Record(ctx context.Context, e Entry) error {
 	return b.MemoryAudit.Record(ctx, e)
 }
 
+// TestAuditOfALongError: an error that quotes a long form does not make an entry that the page is full of, or that a file would not give back.
+func TestAuditOfALongError(t *testing.T) {
+	file, err := OpenFileAudit(filepath.Join(t.TempDir(), "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	b := newBenchWith(t, open(t, fanfare.Options{}), Options{Audit: file})
+	v := &view{ctx: t.Context(), route: &route{action: "push"}, Who: Identity{Name: "oscar", Role: Operator}}
+	long := errors.New(strings.Repeat("\x01", maxEntryBytes))
+	if err := b.h.(*handler).act(v, "", "", func(context.Context) (string, error) { return "", long }); !errors.Is(err, long) {
+		t.Fatal(err)
+	}
+	got, err := file.List(t.Context(), 0, 10)
+	if err != nil || len(got) != 2 || got[0].Outcome != Failed || len(got[0].Error) > 8000 {
+		t.Errorf("the log has %.300v, %v", got, err)
+	}
+}
+
 // TestNothingWithoutAudit: what cannot be recorded is not done; what is done and then cannot be is known to have begun.
 func TestNothingWithoutAudit(t *testing.T) {
 	for left, code := range []int{http.StatusServiceUnavailable, http.StatusSeeOther} {

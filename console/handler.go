@@ -286,7 +286,7 @@ func (h *handler) act(v *view, target, detail string, do func(context.Context) (
 		e.Target = target
 	}
 	if err != nil {
-		e.Outcome, e.Error = Failed, err.Error()
+		e.Outcome, e.Error = Failed, clip(err.Error(), 2000) // it may quote what was sent
 	}
 	if err := h.o.Audit.Record(ctx, e); err != nil {
 		h.o.Logger.Error("console: the audit log failed", "entry", e, "error", err) // it has what began
