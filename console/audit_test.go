@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fanfare-im/fanfare"
@@ -60,6 +61,41 @@ func TestMemoryAuditIsBounded(t *testing.T) {
 	if len(got) != 3 || got[0].ID != "4" || got[2].ID != "2" {
 		t.Errorf("it has %v", got)
 	}
+}
+
+// TestRefusalsPushNothingOut: who may do nothing can neither make the log forget what others did, nor make it grow as fast as requests come.
+func TestRefusalsPushNothingOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBenchWith(t, open(t, fanfare.Options{}), Options{Audit: NewMemoryAudit(30)})
+		h := b.h.(*handler)
+		for range 20 {
+			if err := h.o.Audit.Record(t.Context(), Entry{Who: "oscar", Outcome: Done}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		count := func() (refused, done int) {
+			entries, _ := h.o.Audit.List(t.Context(), 0, 100)
+			for _, e := range entries {
+				if e.Outcome == Refused {
+					refused++
+				} else {
+					done++
+				}
+			}
+			return refused, done
+		}
+		for minute := range 3 {
+			for range 2 * refusalsPerMinute {
+				if w := b.post("vera", "/compose/send", nil); w.Code != http.StatusForbidden {
+					t.Fatal(w.Code)
+				}
+			}
+			if refused, done := count(); refused != refusalsPerMinute || done != 20 {
+				t.Errorf("in minute %d the log has %d refusals and %d others", minute, refused, done)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
 }
 
 // TestTornFile: half a line, as a crash leaves it, costs that line and no other.

@@ -26,6 +26,7 @@ type handler struct {
 	counting chan struct{}
 	streams  chan struct{}
 	sampler  *sampler
+	refusals refusals
 
 	recentMu sync.Mutex
 	recent   recent
@@ -241,7 +242,7 @@ func (h *handler) answer(v *view) error {
 		}
 	}
 	if v.Who.Role < t.role {
-		if t.action != "" {
+		if t.action != "" && h.refusals.take(v.Who.Name, time.Now()) {
 			if err := h.o.Audit.Record(ctx, v.entry(t.action, v.arg, "", Refused)); err != nil {
 				h.o.Logger.Error("console: the audit log failed", "error", err)
 			}
