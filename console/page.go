@@ -220,11 +220,14 @@ func (v *view) Machine(t time.Time) string { return t.UTC().Format(time.RFC3339)
 
 // Zone is the zone of the times that are shown.
 func (v *view) Zone() string {
-	name, offset := time.Now().In(v.h.o.Location).Zone()
-	if offset == 0 {
+	return zoneAt(time.Now().In(v.h.o.Location))
+}
+
+func zoneAt(t time.Time) string {
+	if _, offset := t.Zone(); offset == 0 {
 		return "UTC"
 	}
-	return fmt.Sprintf("%s, UTC%+03d:%02d", name, offset/3600, offset%3600/60)
+	return t.Format("MST, UTC-07:00")
 }
 
 // Say is a fact in the language of who looks.

@@ -309,6 +309,36 @@ func TestOverview(t *testing.T) {
 	}
 }
 
+// TestClocks: zones that are not whole hours away, and days that do not begin at midnight.
+func TestClocks(t *testing.T) {
+	for zone, want := range map[string]string{"UTC": "UTC", "Asia/Shanghai": "CST, UTC+08:00", "America/St_Johns": "NST, UTC-03:30", "Pacific/Marquesas": "-0930, UTC-09:30", "Asia/Kolkata": "IST, UTC+05:30"} {
+		location, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := zoneAt(time.Date(2026, 1, 15, 12, 0, 0, 0, location)); got != want {
+			t.Errorf("%s is %q", zone, got)
+		}
+	}
+	if got := zoneAt(time.Now().In(time.FixedZone("half", -1800))); got != "half, UTC-00:30" {
+		t.Errorf("half an hour is %q", got)
+	}
+	havana, err := time.LoadLocation("America/Havana")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In Havana, 10 March 2024 began at 1:00, and [time.Date] says of its midnight that it was 23:00 of the day before.
+	first := time.Date(2024, 3, 10, 5, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		at   time.Time
+		want bool
+	}{{first, true}, {first.Add(-time.Second), false}, {first.Add(-30 * time.Minute), false}, {first.Add(22 * time.Hour), true}, {first.Add(23 * time.Hour), false}, {first.AddDate(-1, 0, 0), false}} {
+		if got := sameDay(test.at.In(havana), first.Add(9*time.Hour).In(havana)); got != test.want {
+			t.Errorf("%s of the same day: %v", test.at.In(havana), got)
+		}
+	}
+}
+
 // TestTasksPaged goes through the pages of the list.
 func TestTasksPaged(t *testing.T) {
 	b := newBench(t)
