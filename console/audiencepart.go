@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -86,10 +87,12 @@ func (h *handler) audienceOf(v *view, text string) (*audienceData, error) {
 
 // share is a part in percent, in as many digits as tell something.
 func share(part, whole int64) string {
-	percent := min(float64(part)/float64(whole)*100, 100)
+	percent := float64(part) / float64(whole) * 100
 	switch {
 	case part >= whole:
 		return "100 %"
+	case percent > 99.9:
+		return "> 99.9 %" // and not as if it were all
 	case percent < 0.01:
 		return "< 0.01 %"
 	case percent < 1:
@@ -137,7 +140,7 @@ func problemOf(v *view, text string, err error) *problem {
 		return out
 	}
 	if l, is := errors.AsType[*fanfare.LimitError](err); is {
-		return &problem{Text: v.T("Too large: %s may be at most %s, and this is %s.", l.What, v.N(l.Limit), v.N(l.Got))}
+		return &problem{Text: beyond(v, l)}
 	}
 	if e, is := errors.AsType[*fanfare.ValueError](err); is {
 		return &problem{Text: v.T("The attribute %s cannot be compared with %s.", e.Name, e.Value)}
@@ -153,4 +156,12 @@ func problemOf(v *view, text string, err error) *problem {
 		return &problem{Text: v.T("Say who gets the message.")}
 	}
 	return nil
+}
+
+// beyond says which limit is not kept.
+func beyond(v *view, l *fanfare.LimitError) string {
+	if what, least := strings.CutSuffix(l.What, ", at least"); least {
+		return v.T("Too small: %s must be at least %s, and this is %s.", what, v.N(l.Limit), v.N(l.Got))
+	}
+	return v.T("Too large: %s may be at most %s, and this is %s.", l.What, v.N(l.Limit), v.N(l.Got))
 }

@@ -250,6 +250,7 @@ var chinese = map[string]string{
 	"%s of all":        "占全部的 %s",
 	"Among them:":      "其中包括：",
 	"Too large: %s may be at most %s, and this is %s.":                                 "过大：%s 最多为 %s，而这里是 %s。",
+	"Too small: %s must be at least %s, and this is %s.":                               "过小：%s 至少为 %s，而这里是 %s。",
 	"It names an attribute that there is not.":                                         "其中的属性名不存在。",
 	"It is not valid text.":                                                            "不是有效的文本。",
 	"Say who gets the message.":                                                        "请说明谁会收到消息。",

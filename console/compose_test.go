@@ -34,6 +34,7 @@ func TestAudience(t *testing.T) {
 		"saved:nothing":                  {"saved audience that there is not"},
 		"attr.tier < 3":                  {"cannot be compared"},
 		"tag:" + strings.Repeat("x", 60): {"Too large: ", "60"},
+		`tag:""`:                         {"Too small: tag in bytes must be at least 1, and this is 0."},
 		strings.Repeat("(", 200) + "all": {"Too large"},
 		"\xff":                           {"not valid UTF-8"},
 		strings.Repeat(`user:"x" or `, 20) + "oops": {"<code>…"},
@@ -43,6 +44,15 @@ func TestAudience(t *testing.T) {
 			if w.Code != 200 || !strings.Contains(w.Body.String(), want) {
 				t.Errorf("%q is answered without %q: %d %s", text, want, w.Code, w.Body)
 			}
+		}
+	}
+}
+
+// TestShare: a part of the users is never all of them, nor none.
+func TestShare(t *testing.T) {
+	for want, part := range map[string]int64{"100 %": 10_000_000, "> 99.9 %": 9_999_999, "99.9 %": 9_989_999, "33.3 %": 3_333_333, "1.0 %": 100_000, "0.12 %": 12_345, "< 0.01 %": 1} {
+		if got := share(part, 10_000_000); got != want {
+			t.Errorf("%d are %s, not %s", part, got, want)
 		}
 	}
 }
