@@ -1,9 +1,11 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -187,6 +189,23 @@ func FuzzCursor(f *testing.F) {
 			t.Errorf("%q: %+v", text, c)
 		}
 	})
+}
+
+// gone is the response of somebody who has gone.
+type gone struct{ *httptest.ResponseRecorder }
+
+func (gone) Write([]byte) (int, error) { return 0, errors.New("gone") }
+
+// TestWhoHasGone: who types on leaves answers behind. That is no failure, and not for the log.
+func TestWhoHasGone(t *testing.T) {
+	var log bytes.Buffer
+	b := newBenchWith(t, open(t, fanfare.Options{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for _, path := range []string{"/compose/complete", "/compose/audience", "/compose/preview"} {
+		b.h.ServeHTTP(gone{httptest.NewRecorder()}, b.form("oscar", path, url.Values{"before": {"tag:"}, "to": {"all"}}))
+	}
+	if log.Len() > 0 {
+		t.Errorf("the log has %s", &log)
+	}
 }
 
 // TestSend goes from the form over the confirmation to the task.
