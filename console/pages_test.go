@@ -1,18 +1,22 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -378,6 +382,79 @@ func TestClosed(t *testing.T) {
 		if w := b.get("oscar", path); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("%s is answered with %d", path, w.Code)
 		}
+	}
+}
+
+// TestWhileItCloses asks for everything, many at a time, before, during and after the Pusher's end: each answer is what it was, or that the server is stopping.
+func TestWhileItCloses(t *testing.T) {
+	var log bytes.Buffer
+	b := newBenchWith(t, open(t, fanfare.Options{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	task := b.push(fanfare.All())
+	plan, err := b.p.Plan(t.Context(), fanfare.Plan{Message: fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: time.Hour}, At: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := with(draftFields("all"), "testto", "alice", "before", "tag:", "counted", "3", "confirm", "3", "pace", "5", "language", "zh-CN")
+	form := b.form("oscar", "/tasks", fields) // its session and token are good for all
+	body, err := io.ReadAll(form.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// These ask the Pusher for nothing, or for nothing that is needed.
+	without := []string{"GET /compose", "POST /compose/complete", "POST /compose/preview", "GET /users", "GET /audit", "POST /language"}
+	round := func(ended bool) (refused int) {
+		for i := range routes {
+			path := strings.NewReplacer("{task}", task.ID, "{plan}", plan.ID).Replace(routes[i].path)
+			r := b.request("oscar", routes[i].method, path, bytes.NewReader(body))
+			r.Header = form.Header.Clone()
+			ctx, cancel := context.WithCancel(t.Context())
+			if routes[i].stream {
+				ctx, cancel = context.WithTimeout(t.Context(), 5*time.Millisecond)
+			}
+			w := b.call(r.WithContext(ctx))
+			cancel()
+			if name := routes[i].method + " " + routes[i].path; ended && (w.Code == http.StatusServiceUnavailable) == slices.Contains(without, name) {
+				t.Errorf("after the end %s is answered with %d", name, w.Code)
+			}
+			switch w.Code {
+			case http.StatusOK, http.StatusSeeOther, http.StatusConflict, http.StatusUnprocessableEntity:
+			case http.StatusServiceUnavailable:
+				refused++
+			default:
+				t.Errorf("%s %s is answered with %d: %s", routes[i].method, path, w.Code, w.Body)
+			}
+		}
+		return refused
+	}
+	var asking sync.WaitGroup
+	begun, closed := make(chan struct{}, 4), make(chan struct{})
+	for range 4 {
+		asking.Go(func() {
+			if n := round(false); n > 0 {
+				t.Errorf("%d are refused before the end", n)
+			}
+			begun <- struct{}{}
+			for {
+				round(false)
+				select {
+				case <-closed:
+					round(true)
+					return
+				default:
+				}
+			}
+		})
+	}
+	for range 4 {
+		<-begun
+	}
+	if err := b.p.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	close(closed)
+	asking.Wait()
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("the log has %s", &log)
 	}
 }
 
