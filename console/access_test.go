@@ -249,12 +249,22 @@ func TestTrustedOrigins(t *testing.T) {
 	if w := b.call(r); w.Code != http.StatusOK {
 		t.Errorf("the answer is %d", w.Code)
 	}
+	panics(t, func() { Handler(b.p, Options{TrustedOrigins: []string{"ops"}}) })
+}
+
+func panics(t *testing.T, f func()) {
+	t.Helper()
 	defer func() {
 		if recover() == nil {
-			t.Error("an origin that is none is taken")
+			t.Error("there is no panic")
 		}
 	}()
-	Handler(b.p, Options{TrustedOrigins: []string{"ops"}})
+	f()
+}
+
+// TestNoPusher: that there is none is found when the page is made, not when somebody looks at it.
+func TestNoPusher(t *testing.T) {
+	panics(t, func() { Handler(nil, Options{Identify: byHeader}) })
 }
 
 func TestCookies(t *testing.T) {

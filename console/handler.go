@@ -32,9 +32,12 @@ type handler struct {
 	recent   recent
 }
 
-// Handler makes the page over a Pusher, which the caller closes after the server has stopped. It panics if one of TrustedOrigins is no origin, as those are the
-// program's to give.
+// Handler makes the page over a Pusher, which the caller closes after the server has stopped. It panics without one, and if one of TrustedOrigins is no origin, as
+// those are the program's to give.
 func Handler(p *fanfare.Pusher, o Options) http.Handler {
+	if p == nil {
+		panic("console: Handler without a Pusher")
+	}
 	o = o.withDefaults()
 	h := &handler{
 		p: p, o: o, origins: http.NewCrossOriginProtection(), key: make([]byte, 32),
@@ -162,7 +165,7 @@ func (h *handler) place(r *http.Request) (below, mount string) {
 			if prefix, ok := strings.CutSuffix(u.Path, below); ok {
 				mount = (&url.URL{Path: strings.TrimSuffix(prefix, "/") + "/"}).EscapedPath()
 			}
-			if below == "" && strings.HasSuffix(u.Path, "/") {
+			if below == "" && (u.Path == "" || strings.HasSuffix(u.Path, "/")) {
 				below = "/"
 			}
 		}

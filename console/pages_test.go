@@ -147,7 +147,9 @@ func TestMounts(t *testing.T) {
 	for name, mount := range mounts {
 		t.Run(name, func(t *testing.T) {
 			mux := http.NewServeMux()
-			mux.Handle(mount.prefix+"/", mount.wrap(Options{Identify: byHeader}))
+			done := make(chan struct{})
+			defer close(done)
+			mux.Handle(mount.prefix+"/", mount.wrap(Options{Identify: byHeader, Done: done}))
 			server := httptest.NewServer(mux)
 			defer server.Close()
 			top := server.URL + (&url.URL{Path: mount.prefix + "/"}).EscapedPath()
@@ -198,9 +200,19 @@ func TestMounts(t *testing.T) {
 		})
 	}
 
-	// The mount without its slash leads to it.
+	// A proxy's way to ask for the top of a host.
+	r := httptest.NewRequest(http.MethodGet, "http://a.example", nil)
+	r.URL.Path = ""
+	r.Header.Set("X-Name", "vera")
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "/deep/console", nil)
+	Handler(p, Options{Identify: byHeader}).ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Errorf("the top is answered with %d to %s", w.Code, w.Header().Get("Location"))
+	}
+
+	// The mount without its slash leads to it.
+	w = httptest.NewRecorder()
+	r = httptest.NewRequest(http.MethodGet, "/deep/console", nil)
 	http.StripPrefix("/deep/console", Handler(p, Options{Identify: byHeader})).ServeHTTP(w, r)
 	if to, _ := r.URL.Parse(w.Header().Get("Location")); w.Code != http.StatusPermanentRedirect || to.Path != "/deep/console/" {
 		t.Errorf("the mount is answered with %d to %s", w.Code, to)
