@@ -30,8 +30,8 @@ func TestScreens(t *testing.T) {
 	task := b.push(fanfare.All())
 	screens := map[string][2]string{
 		"/":                                  {"Tasks running", "进行中的任务"},
-		"/figures":                           {"Journal", "日志文件"},
-		"/compose":                           {"Review…", "检查…"},
+		"/figures":                           {"Journal", "预写日志"},
+		"/compose":                           {"Review…", "核对…"},
 		"/tasks":                             {"Tasks, newest first", "任务，最新的在前"},
 		"/tasks?before=0":                    {"There are no older tasks.", "没有更早的任务。"},
 		"/tasks/" + task.ID:                  {"0 of 3 have it", "0 / 3 人已收到"},
