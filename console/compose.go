@@ -214,7 +214,6 @@ func (h *handler) send(v *view) error {
 		}
 		return err
 	}
-	h.sampler.follow(task)
 	notice := "pushed"
 	if task.Duplicate {
 		notice = "again"

@@ -25,7 +25,6 @@ type handler struct {
 	// counting bounds the audiences that are counted at a time: who types fast queues for a place, and gives it up with the request.
 	counting chan struct{}
 	streams  chan struct{}
-	sampler  *sampler
 	refusals refusals
 
 	recentMu sync.Mutex
@@ -41,7 +40,7 @@ func Handler(p *fanfare.Pusher, o Options) http.Handler {
 	o = o.withDefaults()
 	h := &handler{
 		p: p, o: o, origins: http.NewCrossOriginProtection(), key: make([]byte, 32),
-		counting: make(chan struct{}, 4), streams: make(chan struct{}, o.Streams), sampler: newSampler(o.Done),
+		counting: make(chan struct{}, 4), streams: make(chan struct{}, o.Streams),
 	}
 	_, _ = rand.Read(h.key) // does not fail
 	for _, origin := range o.TrustedOrigins {

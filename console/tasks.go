@@ -163,14 +163,13 @@ var notices = map[string]string{
 }
 
 func (h *handler) task(v *view) error {
-	task, data, err := h.taskData(v)
+	_, data, err := h.taskData(v)
 	if err != nil {
 		return err
 	}
 	if what := v.r.URL.Query().Get("notice"); what != "withdrawn" || !data.Ended.IsZero() { // a link may say anything
 		data.Notice = notices[what]
 	}
-	h.sampler.follow(task)
 	return v.render(http.StatusOK, "task", page{Title: "Task", Section: "tasks", Data: data})
 }
 

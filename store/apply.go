@@ -197,6 +197,7 @@ func (a *applier) flushProgress() {
 		if p := a.counts[seq]; p == nil {
 			a.remove(bucketProgress, key64(seq))
 		} else {
+			a.sample(seq, p)
 			a.put(bucketProgress, key64(seq), p.encode())
 		}
 	}

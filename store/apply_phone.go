@@ -26,6 +26,7 @@ func (a *applier) checkpoint(c *Checkpoint) error {
 		}
 	}
 	a.put(bucketPhones, key, rec.encode())
+	a.progress(c.Seq) // for its sample
 	if c.Done {
 		a.endPhone(c.Seq, c.Platform)
 		if p := a.live(c.Seq); p != nil && p.Pending == 0 && !a.notifying(c.Seq) {

@@ -61,7 +61,7 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 		Seq: seq, Random: c.Random, From: c.From, Key: c.Key, To: c.To,
 		Accepted: now, Expires: now + c.Lifetime, Plan: part.plan, Part: part.name, Category: c.Category, blocks: roaring.New(),
 	}
-	p := &Progress{Capped: capped, OptedOut: out}
+	p := &Progress{Capped: capped, OptedOut: out, sampleAt: now + sampleEvery}
 	blocks := make([]BlockSet, len(audience))
 	for i := range audience {
 		blocks[i] = audience[i].BlockSet
@@ -358,6 +358,7 @@ func (a *applier) forget(c *Forget) error {
 				a.dropOpened(be64(what))
 			}
 			a.remove(bucketTasks, what)
+			a.remove(bucketHistory, what)
 			a.setProgress(be64(what), nil)
 			if t != nil {
 				for _, platform := range t.Platforms {

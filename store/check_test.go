@@ -225,6 +225,10 @@ func TestCheckSeesDamage(t *testing.T) {
 		{"devices that are none", put(bucketBlocks, deviceKey(0, 1), []byte{0}), "no devices"},
 
 		{"progress of no task", put(bucketProgress, key64(77), (&Progress{}).encode()), "progress of"},
+		{"samples of no task", put(bucketHistory, key64(77), sampleOf(Sample{At: 1})), "samples of task"},
+		{"samples that do not decode", put(bucketHistory, key64(1), []byte{99}), "samples of task 1"},
+		{"no samples", put(bucketHistory, key64(1), nil), "samples of task 1"},
+		{"a sample before its task", put(bucketHistory, key64(1), sampleOf(Sample{At: 1})), "the sample"},
 		{"a task without progress", remove(bucketProgress, key64(2)), "progress"},
 		{"counts that do not add up", changeProgress(1, func(p *Progress) { p.Total++ }), "add up"},
 		{"an end without a reason", changeProgress(2, func(p *Progress) { p.Reason = 0 }), "for reason"},
@@ -359,4 +363,10 @@ func TestCheckWhileChangesGoOn(t *testing.T) {
 		default:
 		}
 	}
+}
+
+func sampleOf(s Sample) []byte {
+	var w writer
+	s.encode(&w)
+	return w.b
 }

@@ -176,10 +176,6 @@
     let plot = null;
     const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
     const size = () => ({width: Math.max(place.clientWidth - 24, 200), height: 240});
-    const note = document.createElement('p');
-    note.className = 'note';
-    note.textContent = place.dataset.empty;
-    place.append(note);
     const short = new Intl.NumberFormat(document.documentElement.lang, {notation: 'compact', maximumFractionDigits: 1});
     const full = new Intl.NumberFormat('en');
     const draw = () => {
@@ -207,12 +203,11 @@
       add(samples) {
         for (const [at, ...values] of samples) {
           const t = at / 1000, last = data[0].at(-1);
-          if (last !== undefined && t <= last) continue; // told before
-          data[0].push(t);
-          values.forEach((v, i) => data[i + 1].push(v));
+          if (last !== undefined && t < last) continue; // told before
+          if (t !== last) data.forEach(column => column.push(t));
+          values.forEach((v, i) => { data[i + 1][data[0].length - 1] = v; });
         }
         if (data[0].length === 0) return;
-        note.remove();
         if (!plot || data[0].length < 4) draw();
         else plot.setData(data);
       },
