@@ -61,11 +61,11 @@ func TestExplain(t *testing.T) {
 		},
 		"to all, all have it": {
 			evidence{info: waiting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, Ended: after}},
-			verdictYes, []string{"so the user was in the audience", "All 3 people of the audience have it."}, "",
+			verdictYes, []string{"so the user was in the audience", "The whole audience has it: 3 people."}, "",
 		},
 		"to all, some have it": {
 			evidence{info: waiting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 1, Pending: 2}},
-			verdictYes, []string{"1 person have it"}, "",
+			verdictYes, []string{"It was delivered to 1 person"}, "",
 		},
 		"to all, some expired": {
 			evidence{info: waiting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 1, Expired: 2, Ended: after}},
@@ -89,7 +89,7 @@ func TestExplain(t *testing.T) {
 		},
 		"fits now, withdrawn": {
 			evidence{info: tagged, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 2, Withdrawn: 1, Ended: after}},
-			verdictUnknown, []string{"while 1 person were still waiting"}, "only the numbers are kept",
+			verdictUnknown, []string{"Still waiting then: 1 person."}, "only the numbers are kept",
 		},
 		"does not fit now": {
 			evidence{info: tagged, known: true, registered: before, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 2, Pending: 1}},
@@ -101,7 +101,7 @@ func TestExplain(t *testing.T) {
 		},
 		"capped": {
 			evidence{info: offers, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, Capped: 2, Ended: after}},
-			verdictLikely, []string{`2 people were left out of the push because they had had as many of the category "offers"`}, "It is not kept",
+			verdictLikely, []string{`Left out of the push, for having had as many of the category "offers" as one may: 2 people.`}, "It is not kept",
 		},
 		"opted out": {
 			evidence{info: offers, known: true, registered: before, fits: true, fitsKnown: true, optedOut: true, progress: fanfare.Progress{Total: 3, Delivered: 3, OptedOut: 1, Ended: after}},
@@ -109,7 +109,7 @@ func TestExplain(t *testing.T) {
 		},
 		"others opted out": {
 			evidence{info: offers, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, OptedOut: 1, Ended: after}},
-			verdictLikely, []string{"1 person were left out of the push because they want no messages"}, "It is not kept",
+			verdictLikely, []string{"for wanting no messages of the category"}, "It is not kept",
 		},
 		"of a plan": {
 			evidence{info: planned, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, Ended: after}},
@@ -129,7 +129,7 @@ func TestExplain(t *testing.T) {
 		},
 		"fleeting, over": {
 			evidence{info: fleeting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 1, Expired: 1, Failed: 1, Ended: after}},
-			verdictUnknown, []string{"2 people were not, or could not be reached"}, "only the numbers",
+			verdictUnknown, []string{"Not connected, or not reached: 2 people."}, "only the numbers",
 		},
 		"fleeting, nobody": {
 			evidence{info: fleeting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Expired: 3, Ended: after}},
