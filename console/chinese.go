@@ -339,6 +339,7 @@ var chinese = map[string]string{
 	"The user was registered in the second in which the push was accepted, so it is not known which came first.":                                         "该用户与推送受理在同一秒内注册，无法得知孰先孰后。",
 	"The push was to all users, and this one was registered before it, so the user was in the audience.":                                                 "推送面向所有用户，而该用户注册在先，因此在受众之中。",
 	"The audience names something that is not there any more, so it cannot be said whether it fits the user.":                                            "受众中引用的内容现已不存在，因此无法判断该用户是否符合。",
+	"The audience is as long as one may be, so it cannot be looked up whether it fits the user.":                                                         "受众已达长度上限，因此无法查询该用户是否符合。",
 	"The audience fits the user now: %s":                                                                                                                 "该用户现在符合受众：%s",
 	"The audience does not fit the user now: %s":                                                                                                         "该用户现在不符合受众：%s",
 	"Left out of the push, for having had as many of the category %q as one may: %s.":                                                                    "因类别 %q 已达频次上限而未列入此次推送：%s。",

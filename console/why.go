@@ -29,6 +29,7 @@ type evidence struct {
 	pending    bool // for the user
 	fits       bool // the audience, now
 	fitsKnown  bool
+	tooLong    bool // the audience, for that to be known
 	connected  bool
 	platforms  []string // of the user's devices
 	optedOut   bool     // of the message's category, now
@@ -76,7 +77,8 @@ func (h *handler) why(v *view, data *userData) error {
 		}
 		n, err := h.p.Count(v.ctx, e.info.To.And(fanfare.Users(data.Asked)))
 		_, mistyped := errors.AsType[*fanfare.ValueError](err)
-		if err != nil && !mistyped && !errors.Is(err, fanfare.ErrUnnamedAttribute) && !errors.Is(err, fanfare.ErrUnknownAudience) {
+		_, e.tooLong = errors.AsType[*fanfare.LimitError](err) // with the user in it
+		if err != nil && !mistyped && !e.tooLong && !errors.Is(err, fanfare.ErrUnnamedAttribute) && !errors.Is(err, fanfare.ErrUnknownAudience) {
 			return err
 		}
 		e.fits, e.fitsKnown = n > 0, err == nil
@@ -142,6 +144,8 @@ func explain(v *view, e *evidence) *answer {
 		say("A plan released it, to a part of its audience at a time or a part for each variant. This task is one of the parts, and the user may be in another.")
 	case surely:
 		say("The push was to all users, and this one was registered before it, so the user was in the audience.")
+	case e.tooLong:
+		say("The audience is as long as one may be, so it cannot be looked up whether it fits the user.")
 	case !e.fitsKnown:
 		say("The audience names something that is not there any more, so it cannot be said whether it fits the user.")
 	case e.fits:

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -203,6 +204,15 @@ func TestWhy(t *testing.T) {
 	if err := attribute.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
+	ids := make([]string, 10_000) // as many as an audience may have
+	for i := range ids {
+		ids[i] = "user-" + strconv.Itoa(i)
+	}
+	ids[0] = "bob"
+	long := b.push(fanfare.Users(ids...))
+	if err := long.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
 	if err := p.SetAttributeNames(ctx, map[int]string{0: ""}); err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +223,8 @@ func TestWhy(t *testing.T) {
 		{"bob", all.ID, verdictYes},
 		{"carol", all.ID, verdictWaiting},
 		{"bob", attribute.ID, verdictLikely},
+		{"bob", long.ID, verdictLikely},
+		{"carol", long.ID, "as long as one may be"},
 		{"nobody", all.ID, verdictUnknown},
 		{"alice", " " + vips.ID + " ", verdictWaiting},
 	} {
