@@ -355,6 +355,28 @@ func TestClocks(t *testing.T) {
 	}
 }
 
+// TestLongAudience: an audience may be half a megabyte of text, which is too much for a page.
+func TestLongAudience(t *testing.T) {
+	b := newBench(t)
+	ids := make([]string, 2000)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%0255d", i)
+	}
+	task := b.push(fanfare.Tag("vip").Or(fanfare.Users(ids...)))
+	for _, path := range []string{"/", "/tasks", "/tasks/" + task.ID, "/tasks/" + task.ID + "/withdraw", "/users?id=carol&message=" + task.ID} {
+		w := b.get("oscar", path)
+		if n := w.Body.Len(); w.Code != http.StatusOK || n > 50_000 || !strings.Contains(w.Body.String(), "tag:&#34;vip&#34; or user in (&#34;00000") {
+			t.Errorf("%s is answered with %d, %d bytes: %.3000s", path, w.Code, n, w.Body)
+		}
+	}
+	if w := b.post("oscar", "/tasks/"+task.ID+"/withdraw", nil); w.Code != http.StatusSeeOther {
+		t.Error(w.Code)
+	}
+	if n := b.get("vera", "/audit").Body.Len(); n > 50_000 {
+		t.Errorf("the audit log has %d bytes", n)
+	}
+}
+
 // TestTasksPaged goes through the pages of the list.
 func TestTasksPaged(t *testing.T) {
 	b := newBench(t)

@@ -149,9 +149,9 @@ func explain(v *view, e *evidence) *answer {
 	case !e.fitsKnown:
 		say("The audience names something that is not there any more, so it cannot be said whether it fits the user.")
 	case e.fits:
-		say("The audience fits the user now: %s", e.info.To.String())
+		say("The audience fits the user now: %s", clip(e.info.To.String(), 2000))
 	default:
-		say("The audience does not fit the user now: %s", e.info.To.String())
+		say("The audience does not fit the user now: %s", clip(e.info.To.String(), 2000))
 	}
 	if g.Capped > 0 {
 		say("Left out of the push, for having had as many of the category %q as one may: %s.", e.info.Category, v.People(g.Capped))
