@@ -163,5 +163,9 @@ func beyond(v *view, l *fanfare.LimitError) string {
 	if what, least := strings.CutSuffix(l.What, ", at least"); least {
 		return v.T("Too small: %s must be at least %s, and this is %s.", what, v.N(l.Limit), v.N(l.Got))
 	}
-	return v.T("Too large: %s may be at most %s, and this is %s.", l.What, v.N(l.Limit), v.N(l.Got))
+	what, fromNothing := strings.CutSuffix(l.What, ", from 0")
+	if fromNothing && l.Got < 0 {
+		return v.T("Too small: %s must be at least %s, and this is %s.", what, v.N(0), v.N(l.Got))
+	}
+	return v.T("Too large: %s may be at most %s, and this is %s.", what, v.N(l.Limit), v.N(l.Got))
 }

@@ -59,6 +59,21 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// TestBeyond: a limit is said as what it is, whichever side of it something is on.
+func TestBeyond(t *testing.T) {
+	v := &view{lang: languages[0]}
+	for want, l := range map[string]fanfare.LimitError{
+		"Too small: tag in bytes must be at least 1, and this is 0.":                           {What: "tag in bytes, at least", Limit: 1},
+		"Too large: tag in bytes may be at most 50, and this is 1,051.":                        {What: "tag in bytes", Limit: 50, Got: 1051},
+		"Too large: lifetime in milliseconds may be at most 3,600,000, and this is 3,600,001.": {What: "lifetime in milliseconds, from 0", Limit: 3_600_000, Got: 3_600_001},
+		"Too small: pace in users a second must be at least 0, and this is -1.":                {What: "pace in users a second, from 0", Got: -1},
+	} {
+		if got := beyond(v, &l); got != want {
+			t.Errorf("%+v is %q, not %q", l, got, want)
+		}
+	}
+}
+
 // TestCountIsCancelled: who has gone is not counted for, also when others are being counted for.
 func TestCountIsCancelled(t *testing.T) {
 	b := newBench(t)
