@@ -71,6 +71,7 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Unregister":        func() error { return p.Unregister(ctx, "a") },
 		"User":              func() error { _, err := p.User(ctx, "a"); return err },
 		"Withdraw":          func() error { return p.Withdraw(ctx, taskID) },
+		"Replace":           func() error { return p.Replace(ctx, taskID, Notification{Title: "x"}) },
 	}
 }
 

@@ -63,13 +63,15 @@ type phoneTask struct {
 	next     uint64
 	scanned  bool // there is nobody after next
 	retries  []store.PhoneRetry
-	finished bool      // by the end of the task
-	begun    bool      // it is known who is asleep
-	awake    []string  // of quiet hours: the time zones of the pass that is under way; none: all
-	asleep   []string  // and those that have theirs later
-	wake     time.Time // when the next of them has it
-	at       time.Time // when it next has something to do
-	place    int       // in the queue
+	finished bool       // by the end of the task
+	begun    bool       // it is known who is asleep
+	awake    []string   // of quiet hours: the time zones of the pass that is under way; none: all
+	asleep   []string   // and those that have theirs later
+	wake     time.Time  // when the next of them has it
+	at       time.Time  // when it next has something to do
+	told     *message   // what is sent, of a message that was withdrawn; nil: the message itself
+	then     *phoneTask // which begins when this one is done: its message was withdrawn
+	place    int        // in the queue
 	// unsaved is what was sent and could not be made durable, for want of room say. Until it is, nothing
 	// more is sent, lest phones be notified again and again.
 	unsaved *phoneOutcome
@@ -161,6 +163,44 @@ func (p *phones) start(f *flight, platform string, t *store.Task) {
 	if r := p.runners[platform]; r != nil {
 		r.add(&phoneTask{f: f, seq: f.seq, always: t.Always, from: p.from(t)})
 	}
+}
+
+// recall has those told whom a task has notified on a platform.
+func (p *phones) recall(f *flight, platform string, m *store.Message) {
+	r := p.runners[platform]
+	if r == nil {
+		return
+	}
+	t := p.recallTask(f, m)
+	r.mu.Lock()
+	before := r.tasks[t.seq]
+	if before != nil { // a batch of it may be under way
+		f.retain()
+		before.then = t
+	}
+	r.mu.Unlock()
+	if before == nil {
+		r.add(t)
+	}
+}
+
+func (p *phones) recallTask(f *flight, m *store.Message) *phoneTask {
+	told := newMessage(m)
+	told.now = p.d.o.now
+	return &phoneTask{f: f, seq: m.Seq, always: true, from: p.d.o.now(), told: told}
+}
+
+// notifying are the platforms on which a task may be notifying phones.
+func (p *phones) notifying(seq uint64) (list []string) {
+	for _, platform := range p.platforms() {
+		r := p.runners[platform]
+		r.mu.Lock()
+		if r.tasks[seq] != nil {
+			list = append(list, platform)
+		}
+		r.mu.Unlock()
+	}
+	return list
 }
 
 // from is when a task's phones are notified at the earliest.
@@ -263,7 +303,12 @@ func (r *phoneRunner) remove(t *phoneTask) {
 	r.mu.Lock()
 	delete(r.tasks, t.seq)
 	heap.Remove(&r.queue, t.place)
+	then := t.then
 	r.mu.Unlock()
+	if then != nil {
+		r.add(then)
+		then.f.release()
+	}
 	t.f.release()
 }
 
@@ -337,11 +382,13 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 	if finished {
 		return true, nil // the end of the task closed the checkpoint
 	}
-	m, err := r.d.messages.acquire(t.seq, nil)
+	m := t.told
 	if m == nil {
-		return err == nil, err
+		if m, err = r.d.messages.acquire(t.seq, nil); m == nil {
+			return err == nil, err
+		}
+		defer r.d.messages.release(m)
 	}
-	defer r.d.messages.release(m)
 	if !m.deliverable() {
 		t.from = r.d.o.now().Add(time.Second) // its end is near
 		return false, nil
@@ -426,7 +473,9 @@ func (r *phoneRunner) settle(t *phoneTask) (done bool, err error) {
 	if err := r.record(t.unsaved); err != nil {
 		return false, err
 	}
-	r.d.events.changed(t.seq)
+	if t.told == nil {
+		r.d.events.changed(t.seq)
+	}
 	cp := &t.unsaved.cp
 	t.next, t.scanned = cp.Next, t.unsaved.scanned
 	settled := make(map[retryID]struct{}, len(cp.Settled))
@@ -457,7 +506,7 @@ func retryIDOf(x *store.PhoneRetry) retryID { return retryID{x.Ordinal, x.Token}
 
 // sendBatch sends what has its turn. Nil: nothing was sent, because the Pusher closes or the message has ended.
 func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error) {
-	o := &phoneOutcome{cp: store.Checkpoint{Seq: t.seq, Platform: r.platform, Next: t.next}}
+	o := &phoneOutcome{cp: store.Checkpoint{Seq: t.seq, Platform: r.platform, Next: t.next, Recall: t.told != nil}}
 	cp := &o.cp
 	batch, scanned, err := r.collect(t, m, cp)
 	if err != nil {

@@ -419,13 +419,18 @@ func (g *Progress) add(o Progress) {
 	if o.Ended.After(g.Ended) {
 		g.Ended = o.Ended
 	}
-	for platform, n := range o.Phones {
-		if g.Phones == nil {
-			g.Phones = make(map[string]PhoneStats)
+	addStats(&g.Phones, o.Phones)
+	addStats(&g.Recalls, o.Recalls)
+}
+
+func addStats(to *map[string]PhoneStats, o map[string]PhoneStats) {
+	for platform, n := range o {
+		if *to == nil {
+			*to = make(map[string]PhoneStats)
 		}
-		of := g.Phones[platform]
+		of := (*to)[platform]
 		of.add(n)
-		g.Phones[platform] = of
+		(*to)[platform] = of
 	}
 }
 

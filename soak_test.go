@@ -157,6 +157,7 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 		"Tasks":      func() error { return drain(s, p.Tasks(ctx)) },
 		"Unregister": func() error { return p.Unregister(ctx, s.user()) },
 		"User":       func() error { _, err := p.User(ctx, s.user()); return err },
+		"Replace":    seldom(func() error { return p.Replace(ctx, s.task(), Notification{Title: "instead"}) }),
 		"Withdraw":   seldom(func() error { return p.Withdraw(ctx, s.task()) }),
 	}
 }

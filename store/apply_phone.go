@@ -9,8 +9,18 @@ func (a *applier) checkpoint(c *Checkpoint) error {
 	}
 	rec, err := decodePhone(b)
 	must(err)
-	rec.stats.add(c.Stats)
-	if !rec.done {
+	if c.Recall {
+		rec.recalled.add(c.Stats)
+	} else {
+		rec.stats.add(c.Stats)
+		a.progress(c.Seq) // for its sample
+	}
+	switch {
+	case rec.recall && !c.Recall: // of a batch that was under way at the withdrawal
+		rec.until = max(rec.until, c.Next)
+		a.put(bucketPhones, key, rec.encode())
+		return nil
+	case !rec.done:
 		if rec.next = max(rec.next, c.Next); c.Pass {
 			rec.next, rec.awake, rec.asleep = 0, c.Awake, c.Asleep
 		}
@@ -26,9 +36,11 @@ func (a *applier) checkpoint(c *Checkpoint) error {
 		}
 	}
 	a.put(bucketPhones, key, rec.encode())
-	a.progress(c.Seq) // for its sample
 	if c.Done {
 		a.endPhone(c.Seq, c.Platform)
+		if t := a.task(c.Seq); t != nil && a.recalled(c.Seq) && !a.phonesLeft(t) {
+			a.dropRecall(t)
+		}
 		if p := a.live(c.Seq); p != nil && p.Pending == 0 && !a.notifying(c.Seq) {
 			a.finish(c.Seq, p, Completed)
 		}
@@ -40,11 +52,13 @@ func (a *applier) checkpoint(c *Checkpoint) error {
 // before.
 func (a *applier) notifying(seq uint64) bool {
 	t := a.task(seq)
-	if t == nil || !t.Always {
-		return false
-	}
+	return t != nil && t.Always && a.phonesLeft(t)
+}
+
+// phonesLeft says whether something is left to be sent to phones.
+func (a *applier) phonesLeft(t *Task) bool {
 	for _, platform := range t.Platforms {
-		if b := a.v.get(bucketPhones, phoneKey(seq, platform)); b != nil {
+		if b := a.v.get(bucketPhones, phoneKey(t.Seq, platform)); b != nil {
 			rec, err := decodePhone(b)
 			must(err)
 			if !rec.done {

@@ -319,7 +319,7 @@ func (a *applier) onlineDone(c *OnlineDone) error {
 func (a *applier) end(c *End) (any, error) {
 	p := a.live(c.Seq)
 	if p == nil {
-		return false, nil
+		return false, a.endRecall(c)
 	}
 	t := a.task(c.Seq)
 	if c.Reason == Expired && (t.Expires > a.st.now || !t.retained()) {
@@ -336,8 +336,15 @@ func (a *applier) end(c *End) (any, error) {
 	} else {
 		p.Withdrawn += p.Pending
 	}
+	recall := c.Reason == Withdrawn && len(c.Note) > 0 && len(t.Platforms) > 0
+	if recall {
+		a.recall(t, c.Note)
+	}
 	p.Pending = 0
 	a.finish(c.Seq, p, c.Reason)
+	if recall {
+		a.beginRecall(t, c.Notifying)
+	}
 	return true, nil
 }
 
@@ -354,6 +361,9 @@ func (a *applier) forget(c *Forget) error {
 		switch due[0] {
 		case dueForget:
 			t := a.task(be64(what))
+			if t != nil && a.recalled(t.Seq) { // with a lifetime beyond the retention
+				a.dropRecall(t)
+			}
 			if p := a.progress(be64(what)); p != nil && p.Opened > 0 {
 				a.dropOpened(be64(what))
 			}

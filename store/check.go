@@ -27,7 +27,7 @@ func (s *Store) Check(ctx context.Context) (err error) {
 			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
 			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting), openers: make(map[uint64]int64),
 		}
-		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
+		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.recalls, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
 			if s.o.checkError != nil {
 				if err := s.o.checkError(); err != nil {
 					return err
@@ -732,7 +732,11 @@ func (c *checker) phones() error {
 				return broken("phone work of task %d on %s: the counts %+v", be64(k), k[8:], rec.stats)
 			}
 		}
-		due, live := c.isDue(duePhone, 0, k), c.bucket(bucketMessages).Get(k[:8]) != nil
+		of := bucketMessages
+		if rec.recall {
+			of = bucketRecalls
+		}
+		due, live := c.isDue(duePhone, 0, k), c.bucket(of).Get(k[:8]) != nil
 		if due == rec.done || due && !live {
 			return broken("phone work of task %d on %s: done %v, due %v, message there: %v", be64(k), k[8:], rec.done, due, live)
 		}
@@ -786,8 +790,12 @@ func (c *checker) audiences() error {
 			return err
 		}
 		want := uint64(0)
-		if t.Always && p.Ended == 0 {
+		recalled := c.bucket(bucketRecalls).Get(k) != nil
+		switch {
+		case t.Always && (p.Ended == 0 || recalled):
 			want = uint64(p.Total)
+		case recalled:
+			want = uint64(p.Withdrawn)
 		}
 		if users[t.Seq] != want {
 			return broken("task %d notifies %d users, of which %d are known", t.Seq, want, users[t.Seq])
@@ -802,6 +810,28 @@ func (c *checker) audiences() error {
 		return broken("audience of task %d, which does not exist", seq)
 	}
 	return nil
+}
+
+// recalls checks that what phones are told is of a task that was withdrawn, and that some are still to be told, until the message would have expired.
+func (c *checker) recalls() error {
+	return c.bucket(bucketRecalls).ForEach(func(k, v []byte) error {
+		if len(k) != 8 || c.bucket(bucketTasks).Get(k) == nil {
+			return broken("recall of task %x, which does not exist", k)
+		}
+		t, err := decodeTask(be64(k), c.bucket(bucketTasks).Get(k))
+		if err != nil {
+			return err
+		}
+		p, err := decodeProgress(c.bucket(bucketProgress).Get(k))
+		if err != nil {
+			return err
+		}
+		left := slices.ContainsFunc(t.Platforms, func(platform string) bool { return c.isDue(duePhone, 0, phoneKey(t.Seq, platform)) })
+		if p.Reason != Withdrawn || !left || len(v) == 0 || !c.isDue(dueExpire, t.Expires, k) {
+			return broken("recall of task %d: it ended for reason %d, phones left: %v, %d bytes, or does not end", t.Seq, p.Reason, left, len(v))
+		}
+		return c.ctx.Err()
+	})
 }
 
 // retries checks that what is to be tried again belongs to phone work that is not done.
@@ -895,7 +925,7 @@ func (c *checker) justified(kind byte, at int64, what []byte) (bool, error) {
 	}
 	switch kind {
 	case dueExpire:
-		return p.Ended == 0 && t.Expires > t.Accepted && at == t.Expires, nil
+		return (p.Ended == 0 || c.bucket(bucketRecalls).Get(what) != nil) && t.Expires > t.Accepted && at == t.Expires, nil
 	case dueForget:
 		return p.Ended != 0 && at == p.Ended+TaskRetention.Milliseconds(), nil
 	case dueOnline:

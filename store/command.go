@@ -521,6 +521,10 @@ const (
 type End struct {
 	Seq    uint64
 	Reason Reason
+	// Note, with reason Withdrawn, is what phones are told that were notified: all of those on the platforms Notifying, where a batch may be under way, and else
+	// those that a checkpoint knows of. Empty: they are told nothing.
+	Note      []byte
+	Notifying []string
 }
 
 func (*End) kind() commandKind { return kindEnd }
@@ -528,11 +532,15 @@ func (*End) kind() commandKind { return kindEnd }
 func (c *End) encode(w *writer) {
 	w.uvarint(c.Seq)
 	w.byte(byte(c.Reason))
+	w.bytes(c.Note)
+	encodeTexts(w, c.Notifying)
 }
 
 func (c *End) decode(r *reader) {
 	c.Seq = r.uvarint()
 	c.Reason = Reason(r.byte())
+	c.Note = r.bytes()
+	c.Notifying = decodeTexts(r)
 }
 
 // Forget drops what is due to be dropped: the records of tasks that ended long
@@ -572,6 +580,7 @@ type Checkpoint struct {
 	Stats    PhoneStats // what the batch adds
 	Retry    []PhoneRetry
 	Settled  []PhoneRetry // retries that are over; Attempt and Due are not looked at
+	Recall   bool         // of telling phones that the message was withdrawn
 	// Pass begins anew, from the first ordinal on, for users who are in one of the time zones Awake, or anywhere if there are none, and in none of
 	// Asleep, who have their pass later.
 	Pass          bool
@@ -585,6 +594,7 @@ func (c *Checkpoint) encode(w *writer) {
 	w.str(c.Platform)
 	w.uvarint(c.Next)
 	w.bool(c.Done)
+	w.bool(c.Recall)
 	c.Stats.encode(w)
 	for _, rs := range [][]PhoneRetry{c.Retry, c.Settled} {
 		w.uvarint(uint64(len(rs)))
@@ -621,6 +631,7 @@ func (c *Checkpoint) decode(r *reader) {
 	c.Platform = r.str()
 	c.Next = r.uvarint()
 	c.Done = r.bool()
+	c.Recall = r.bool()
 	c.Stats.decode(r)
 	for _, rs := range []*[]PhoneRetry{&c.Retry, &c.Settled} {
 		*rs = make([]PhoneRetry, r.count(19))

@@ -41,10 +41,10 @@ func decodeHistory(b []byte) (samples []Sample, err error) {
 	return samples, r.done()
 }
 
-// sample adds to the history of a task that has changed, if it is time to, or the task has just ended.
+// sample adds to the history of a task that has changed, if it is time to.
 func (a *applier) sample(seq uint64, p *Progress) {
 	now := a.st.now
-	if now < p.sampleAt && p.Ended != now || p.Total == 0 {
+	if now < p.sampleAt || p.Total == 0 {
 		return
 	}
 	t := a.task(seq)

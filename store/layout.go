@@ -30,6 +30,7 @@ const (
 	bucketFrozen                  // plan, block -> who is still to be pushed to
 	bucketCaps                    // window, category, level, block -> who has had so many messages of it in it
 	bucketHistory                 // sequence -> samples of its progress, as long as the task
+	bucketRecalls                 // sequence -> what phones are told of a message that was withdrawn, until they are
 	bucketBlocks                  // block, kind, rest -> everything of a block
 	buckets
 )
@@ -38,7 +39,7 @@ var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
 	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"), []byte("saved"),
-	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("history"), []byte("blocks"),
+	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("history"), []byte("recalls"), []byte("blocks"),
 }
 
 // The kinds of keys within a block, in key order.

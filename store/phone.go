@@ -85,6 +85,10 @@ type phoneRecord struct {
 	done    bool
 	retried bool // a retry was noted at some time: there may be some to remove at the end
 	stats   PhoneStats
+	// The message was withdrawn, and those are told who were notified, of whom there are none from the ordinal until on.
+	recall   bool
+	until    uint64
+	recalled PhoneStats
 	// Of the pass that is under way, as in [Checkpoint].
 	awake, asleep []string
 }
@@ -94,6 +98,7 @@ const (
 	phoneDone = 1 << iota
 	phoneRetried
 	phonePass
+	phoneRecall
 )
 
 func (p *phoneRecord) encode() []byte {
@@ -110,8 +115,15 @@ func (p *phoneRecord) encode() []byte {
 	if pass {
 		flags |= phonePass
 	}
+	if p.recall {
+		flags |= phoneRecall
+	}
 	w.byte(flags)
 	p.stats.encode(&w)
+	if p.recall {
+		w.uvarint(p.until)
+		p.recalled.encode(&w)
+	}
 	if pass {
 		encodeTexts(&w, p.awake)
 		encodeTexts(&w, p.asleep)
@@ -125,6 +137,10 @@ func decodePhone(b []byte) (p phoneRecord, err error) {
 	flags := r.byte()
 	p.done, p.retried = flags&phoneDone != 0, flags&phoneRetried != 0
 	p.stats.decode(&r)
+	if p.recall = flags&phoneRecall != 0; p.recall {
+		p.until = r.uvarint()
+		p.recalled.decode(&r)
+	}
 	if flags&phonePass != 0 {
 		p.awake, p.asleep = decodeTexts(&r), decodeTexts(&r)
 	}

@@ -275,7 +275,8 @@ type TaskState struct {
 	Task
 	Progress Progress
 	Phones   map[string]PhoneStats
-	Notified bool // no phone is left to be notified
+	Recalls  map[string]PhoneStats // of telling phones that the message was withdrawn
+	Notified bool                  // no phone is left to be notified, or told
 }
 
 // Task returns a task, or [ErrUnknownTask] when there is none or it was forgotten.
@@ -335,6 +336,7 @@ func (v *view) taskState(seq uint64) (*TaskState, error) {
 		if t.Progress, err = decodeProgress(b); err != nil {
 			return nil, err
 		}
+		t.Progress.sampleAt = 0 // which is the applier's affair
 	}
 	for _, platform := range t.Platforms {
 		if b := v.get(bucketPhones, phoneKey(seq, platform)); b != nil {
@@ -346,6 +348,12 @@ func (v *view) taskState(seq uint64) (*TaskState, error) {
 				t.Phones = make(map[string]PhoneStats)
 			}
 			t.Phones[platform] = rec.stats
+			if rec.recall {
+				if t.Recalls == nil {
+					t.Recalls = make(map[string]PhoneStats)
+				}
+				t.Recalls[platform] = rec.recalled
+			}
 			t.Notified = t.Notified && rec.done
 		}
 	}

@@ -19,7 +19,7 @@ func (s *Store) Unfinished() (online []uint64, phones []PhoneWork, err error) {
 			if err != nil {
 				return err
 			}
-			w := PhoneWork{Seq: seq, Platform: platform, Next: rec.next, Awake: rec.awake, Asleep: rec.asleep}
+			w := PhoneWork{Seq: seq, Platform: platform, Next: rec.next, Recall: rec.recall, Awake: rec.awake, Asleep: rec.asleep}
 			from := append(append(key64(seq), byte(len(platform))), platform...)
 			for _, e := range v.scan(bucketRetries, from, after(from), 1<<20, false) {
 				r := reader{b: e.value}
@@ -44,6 +44,7 @@ type PhoneWork struct {
 	Platform string
 	Next     uint64
 	Retries  []PhoneRetry
+	Recall   bool
 	// Of its pass, as in [Checkpoint].
 	Awake, Asleep []string
 }
@@ -69,6 +70,18 @@ func (s *Store) PhoneTargets(seq uint64, platform string, always bool, among *Ex
 	}
 	for next < end && len(targets) < max && err == nil {
 		err = s.withView(func(v *view) error {
+			if b := v.get(bucketPhones, phoneKey(seq, platform)); b != nil {
+				rec, err := decodePhone(b)
+				if err != nil {
+					return err
+				}
+				if rec.recall {
+					end = min(end, rec.until)
+				}
+			}
+			if next >= end {
+				return nil
+			}
 			fact, ok := v.factNumber([]byte(platformFactKey(platform)))
 			if !ok {
 				next = end
@@ -92,6 +105,9 @@ func (s *Store) PhoneTargets(seq uint64, platform string, always bool, among *Ex
 			it := who.Iterator()
 			for it.AdvanceIfNeeded(low); it.HasNext(); {
 				ord := s.geo.ordinal(block, uint16(it.Next()))
+				if uint64(ord) >= end {
+					return nil
+				}
 				if len(targets) >= max {
 					next = uint64(ord)
 					return nil
