@@ -72,16 +72,7 @@ func (h *handler) audienceOf(v *view, text string) (*audienceData, error) {
 	if stats.Users > 0 {
 		data.Share = share(data.Count, stats.Users)
 	}
-	ctx, cancel := context.WithTimeout(v.ctx, sampleWithin)
-	defer cancel()
-	for id, err := range h.p.Members(ctx, a) {
-		if err != nil {
-			break // it is a sample: there are fewer
-		}
-		if data.Members = append(data.Members, id); len(data.Members) == sampleUsers {
-			break
-		}
-	}
+	data.Members = h.sample(v.ctx, a)
 	return data, nil
 }
 
@@ -101,18 +92,45 @@ func share(part, whole int64) string {
 	return fmt.Sprintf("%.1f %%", percent)
 }
 
-// count counts an audience, a few at a time, and not for who has gone.
-func (h *handler) count(ctx context.Context, a fanfare.Audience) (int64, error) {
+// count counts an audience.
+func (h *handler) count(ctx context.Context, a fanfare.Audience) (n int64, err error) {
+	err = h.turn(ctx, func() error {
+		n, err = h.p.Count(ctx, a)
+		return err
+	})
+	return n, err
+}
+
+// sample returns a few users of an audience. To find them may cost as much as to count all.
+func (h *handler) sample(ctx context.Context, a fanfare.Audience) (ids []string) {
+	ctx, cancel := context.WithTimeout(ctx, sampleWithin)
+	defer cancel()
+	_ = h.turn(ctx, func() error { // without its turn there are none
+		for id, err := range h.p.Members(ctx, a) {
+			if err != nil {
+				return err // there are fewer
+			}
+			if ids = append(ids, id); len(ids) == sampleUsers {
+				break
+			}
+		}
+		return nil
+	})
+	return ids
+}
+
+// turn does what counts, a few at a time, and not for who has gone.
+func (h *handler) turn(ctx context.Context, do func() error) error {
 	select {
 	case h.counting <- struct{}{}:
 		defer func() { <-h.counting }()
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return ctx.Err()
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return err
 	}
-	return h.p.Count(ctx, a)
+	return do()
 }
 
 // around is how much of the text is shown on each side of a mistake, in characters.

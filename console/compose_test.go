@@ -94,7 +94,16 @@ func TestCountIsCancelled(t *testing.T) {
 	if w := <-answered; w.Code != http.StatusServiceUnavailable {
 		t.Errorf("the answer is %d", w.Code)
 	}
+	if ids := h.sample(t.Context(), fanfare.All()); len(ids) > 0 { // waits for its turn, and not for ever
+		t.Errorf("%v were looked for without a place", ids)
+	}
 	<-h.counting
+	if ids := h.sample(t.Context(), fanfare.All()); len(ids) != 3 || len(h.counting) != cap(h.counting)-1 {
+		t.Errorf("then %v are found, and %d places are taken", ids, len(h.counting))
+	}
+	if ids := h.sample(ctx, fanfare.All()); len(ids) > 0 {
+		t.Errorf("%v were looked for though nobody waits", ids)
+	}
 	if n, err := h.count(t.Context(), fanfare.All()); n != 3 || err != nil {
 		t.Errorf("then there are %d, %v", n, err)
 	}

@@ -22,7 +22,7 @@ type handler struct {
 	o       Options
 	origins *http.CrossOriginProtection
 	key     []byte // of the forms' tokens; another in each process, so a form does not outlive it
-	// counting bounds the audiences that are counted at a time: who types fast queues for a place, and gives it up with the request.
+	// counting bounds the audiences that are counted, or looked into, at a time: who types fast queues for a place, and gives it up with the request.
 	counting chan struct{}
 	streams  chan struct{}
 	refusals refusals
