@@ -22,17 +22,21 @@ type handler struct {
 	o       Options
 	origins *http.CrossOriginProtection
 	key     []byte // of the forms' tokens; another in each process, so a form does not outlive it
-	// counting bounds the audiences that are counted at a time: who types fast queues for a place, and gives it up with the request.
+	// counting bounds the audiences that are counted, or looked into, at a time: who types fast queues for a place, and gives it up with the request.
 	counting chan struct{}
 	streams  chan struct{}
+	refusals refusals
 
 	recentMu sync.Mutex
 	recent   recent
 }
 
-// Handler makes the page over a Pusher, which the caller closes after the server has stopped. It panics if one of TrustedOrigins is no origin, as those are the
-// program's to give.
+// Handler makes the page over a Pusher, which the caller closes after the server has stopped. It panics without one, and if one of TrustedOrigins is no origin, as
+// those are the program's to give.
 func Handler(p *fanfare.Pusher, o Options) http.Handler {
+	if p == nil {
+		panic("console: Handler without a Pusher")
+	}
 	o = o.withDefaults()
 	h := &handler{
 		p: p, o: o, origins: http.NewCrossOriginProtection(), key: make([]byte, 32),
@@ -160,7 +164,7 @@ func (h *handler) place(r *http.Request) (below, mount string) {
 			if prefix, ok := strings.CutSuffix(u.Path, below); ok {
 				mount = (&url.URL{Path: strings.TrimSuffix(prefix, "/") + "/"}).EscapedPath()
 			}
-			if below == "" && strings.HasSuffix(u.Path, "/") {
+			if below == "" && (u.Path == "" || strings.HasSuffix(u.Path, "/")) {
 				below = "/"
 			}
 		}
@@ -240,7 +244,7 @@ func (h *handler) answer(v *view) error {
 		}
 	}
 	if v.Who.Role < t.role {
-		if t.action != "" {
+		if t.action != "" && h.refusals.take(v.Who.Name, time.Now()) {
 			if err := h.o.Audit.Record(ctx, v.entry(t.action, v.arg, "", Refused)); err != nil {
 				h.o.Logger.Error("console: the audit log failed", "error", err)
 			}
@@ -285,7 +289,7 @@ func (h *handler) act(v *view, target, detail string, do func(context.Context) (
 		e.Target = target
 	}
 	if err != nil {
-		e.Outcome, e.Error = Failed, err.Error()
+		e.Outcome, e.Error = Failed, clip(err.Error(), 2000) // it may quote what was sent
 	}
 	if err := h.o.Audit.Record(ctx, e); err != nil {
 		h.o.Logger.Error("console: the audit log failed", "entry", e, "error", err) // it has what began

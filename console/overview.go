@@ -63,6 +63,11 @@ func (h *handler) overviewData(v *view) (*overviewData, error) {
 	return data, err
 }
 
+// sameDay says whether two times have the same date. There are days that do not begin at midnight, so that is not asked for.
+func sameDay(a, b time.Time) bool {
+	return a.Year() == b.Year() && a.YearDay() == b.YearDay()
+}
+
 // recentFigures counts the newest tasks, or has just done so.
 func (h *handler) recentFigures(ctx context.Context) (recent, error) {
 	h.recentMu.Lock()
@@ -71,8 +76,6 @@ func (h *handler) recentFigures(ctx context.Context) (recent, error) {
 	if !h.recent.at.IsZero() && now.Sub(h.recent.at) < recentFor {
 		return h.recent, nil
 	}
-	y, m, d := now.In(h.o.Location).Date()
-	midnight := time.Date(y, m, d, 0, 0, 0, 0, h.o.Location)
 	out, looked := recent{at: now}, 0
 	for task, err := range h.p.Tasks(ctx) {
 		if err != nil {
@@ -82,7 +85,7 @@ func (h *handler) recentFigures(ctx context.Context) (recent, error) {
 			out.More = true
 			break
 		}
-		if !task.Info().Accepted.Before(midnight) {
+		if sameDay(task.Info().Accepted.In(h.o.Location), now.In(h.o.Location)) {
 			out.Today++
 		}
 		g, err := task.Progress()

@@ -114,7 +114,11 @@ func (v *view) identify() error {
 		if refusal.Challenge != "" {
 			v.w.Header().Set("WWW-Authenticate", refusal.Challenge)
 		}
-		if refusal.Location != "" && v.r.Method == http.MethodGet {
+		switch get := v.r.Method == http.MethodGet || v.r.Method == http.MethodHead; {
+		case refusal.Location == "" || !get:
+		case v.r.Header.Get("HX-Request") != "": // what it follows it would show as a part of the page
+			v.w.Header().Set("HX-Redirect", refusal.Location)
+		default:
 			v.w.Header().Set("Location", refusal.Location)
 			return &statusError{http.StatusSeeOther, "Sign in to see this page."}
 		}
@@ -127,7 +131,9 @@ func (v *view) identify() error {
 		v.h.o.Logger.Warn("console: a request was refused", "path", v.below, "error", err)
 		return &statusError{http.StatusForbidden, "You may not see this page."}
 	}
-	v.Who = who
+	if v.Who = who; who.Role != Viewer && who.Role != Operator {
+		v.Who.Role = 0
+	}
 	v.Token = v.h.token(v.h.session(v.w, v.r, v.mount), who)
 	return nil
 }
@@ -214,11 +220,14 @@ func (v *view) Machine(t time.Time) string { return t.UTC().Format(time.RFC3339)
 
 // Zone is the zone of the times that are shown.
 func (v *view) Zone() string {
-	name, offset := time.Now().In(v.h.o.Location).Zone()
-	if offset == 0 {
+	return zoneAt(time.Now().In(v.h.o.Location))
+}
+
+func zoneAt(t time.Time) string {
+	if _, offset := t.Zone(); offset == 0 {
 		return "UTC"
 	}
-	return fmt.Sprintf("%s, UTC%+03d:%02d", name, offset/3600, offset%3600/60)
+	return t.Format("MST, UTC-07:00")
 }
 
 // Say is a fact in the language of who looks.

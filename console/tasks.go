@@ -167,7 +167,9 @@ func (h *handler) task(v *view) error {
 	if err != nil {
 		return err
 	}
-	data.Notice = notices[v.r.URL.Query().Get("notice")]
+	if what := v.r.URL.Query().Get("notice"); what != "withdrawn" || !data.Ended.IsZero() { // a link may say anything
+		data.Notice = notices[what]
+	}
 	return v.render(http.StatusOK, "task", page{Title: "Task", Section: "tasks", Data: data})
 }
 

@@ -21,8 +21,11 @@ func TestWithdraw(t *testing.T) {
 	b := newBench(t)
 	task := b.push(fanfare.All())
 	path := "/tasks/" + task.ID
-	if w := b.get("oscar", path+"/withdraw"); !strings.Contains(w.Body.String(), `<p class="huge">3</p>`) {
+	if w := b.get("oscar", path+"/withdraw"); !strings.Contains(w.Body.String(), `<p class="huge">3 people</p>`) {
 		t.Errorf("the question is %s", w.Body)
+	}
+	if w := b.get("vera", path+"?notice=withdrawn"); strings.Contains(w.Body.String(), "was withdrawn") {
+		t.Errorf("a link says of a task that goes on that it was withdrawn: %s", w.Body)
 	}
 	w := b.post("oscar", path+"/withdraw", nil)
 	if w.Code != http.StatusSeeOther || w.Header().Get("Location") != "../../tasks/"+task.ID+"?notice=withdrawn" {

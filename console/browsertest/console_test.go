@@ -132,6 +132,45 @@ func TestWithdrawMidway(t *testing.T) {
 	b.shows("#progress", grouped(int(g.Withdrawn)))
 }
 
+// TestHiddenTab: a tab that nobody sees holds no connection of the few that a browser has for a host, and is up to date when somebody looks again.
+func TestHiddenTab(t *testing.T) {
+	b := open(t, desktop)
+	task := b.w.push(t, fanfare.Users("user-000010"), "while nobody looks", nil)
+	b.visit("tasks/" + task.ID)
+	hide := func(hidden bool) {
+		value[bool](b, fmt.Sprintf("Object.defineProperty(document, 'hidden', {value: %v, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))", hidden))
+	}
+	streams := func(want int64) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); b.w.open.Load() != want; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d streams are open, not %d", b.w.open.Load(), want)
+			}
+		}
+	}
+	b.until("the first live figures", "document.querySelector('#progress').dataset.live === 'yes'")
+	streams(1)
+	hide(true)
+	streams(0)
+	hide(true)
+	hide(false)
+	hide(false)
+	b.until("live figures again", "document.querySelector('#progress').dataset.live === 'yes'")
+	streams(1)
+	hide(true)
+	streams(0)
+	if err := b.w.p.Withdraw(context.Background(), task.ID); err != nil {
+		t.Fatal(err)
+	}
+	hide(false)
+	b.shows("#progress .state", "Withdrawn")
+	b.shows("#spoken", "The task has ended.")
+	streams(0)
+	hide(true)
+	hide(false)
+	b.until("the end, still", "document.querySelector('#progress').dataset.live === 'over'")
+}
+
 // TestWhyNot asks why a message did not reach somebody, of three people.
 func TestWhyNot(t *testing.T) {
 	b := open(t, desktop)

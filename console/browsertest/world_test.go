@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,6 +31,18 @@ type world struct {
 	url  string       // of the page, with a slash at its end
 	slow atomic.Int64 // every sixteenth delivery takes so long
 	n    atomic.Int64
+	open atomic.Int64 // live streams
+}
+
+// count counts the streams that are open.
+func (w *world) count(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/events") {
+			w.open.Add(1)
+			defer w.open.Add(-1)
+		}
+		h.ServeHTTP(out, r)
+	})
 }
 
 // Deliver takes as long as the test says, so that there is something to watch.
@@ -130,7 +143,7 @@ func makeWorld() (*world, error) {
 	done := make(chan struct{})
 	mux := http.NewServeMux()
 	mux.Handle("/deep/console/", http.StripPrefix("/deep/console", console.Handler(w.p, console.Options{Identify: identify, From: "news", Location: time.UTC, Done: done})))
-	server := httptest.NewServer(mux)
+	server := httptest.NewServer(w.count(mux))
 	w.url = server.URL + "/deep/console/"
 	ended = func() {
 		close(done)

@@ -106,7 +106,10 @@ func (s *server) metrics() http.Handler {
 		metrics.New(s.p, metrics.Options{}),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelError), MaxRequestsInFlight: 4})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelError), MaxRequestsInFlight: 4,
+		ErrorHandling: promhttp.ContinueOnError, // all that is known, when something is not
+	})
 }
 
 // console is the page for operators. There is one, by name and password.
