@@ -25,7 +25,7 @@ func (s *Store) Check(ctx context.Context) (err error) {
 	return s.withFolded(ctx, func(tx *bbolt.Tx) error {
 		c := &checker{
 			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
-			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting), openers: make(map[uint64]int64),
+			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting), openers: make(map[uint64]int64), asleep: make(map[uint64]*sleepers),
 		}
 		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
 			if s.o.checkError != nil {
@@ -82,12 +82,19 @@ type checker struct {
 	geo     geometry
 	tx      *bbolt.Tx
 	st      state
-	counts  map[uint32]int64    // users of a fact, from the user records
-	numbers map[string]uint32   // of facts that follow from a record, as far as they were asked for
-	waiting map[uint64]*waiting // who waits for a message, from the containers
-	openers map[uint64]int64    // how many users have opened a message, from the containers
+	counts  map[uint32]int64     // users of a fact, from the user records
+	numbers map[string]uint32    // of facts that follow from a record, as far as they were asked for
+	waiting map[uint64]*waiting  // who waits for a message, from the containers
+	openers map[uint64]int64     // how many users have opened a message, from the containers
+	asleep  map[uint64]*sleepers // who is passed over because of quiet hours, by [asleepOf]
 	users   int64
 	tokens  int64
+}
+
+// sleepers is who is passed over because of quiet hours.
+type sleepers struct {
+	blocks *roaring.Bitmap
+	last   uint64 // ordinal
 }
 
 // waiting is who waits for a message.
@@ -304,9 +311,33 @@ func (c *checker) block(block uint16) error {
 	}); err != nil {
 		return err
 	}
+	if err := c.each(block, kindAsleep, 8, func(rest, v []byte) error {
+		return c.sleepers(block, be64(rest), v, exists)
+	}); err != nil {
+		return err
+	}
 	return c.each(block, kindPending, 8, func(rest, v []byte) error {
 		return c.pending(block, be64(rest), v, exists)
 	})
+}
+
+// sleepers checks who is passed over because of quiet hours. That there is such work, and has been in the block, is seen when the phone work is.
+func (c *checker) sleepers(block uint16, of uint64, v []byte, exists *roaring.Bitmap) error {
+	got := roaring.New()
+	if err := readPending(got, v); err != nil {
+		return broken("who is asleep to message %d: %v", of>>8, err)
+	}
+	if got.IsEmpty() || roaring.AndNot(got, exists).GetCardinality() > 0 {
+		return broken("users are asleep to message %d who do not exist, or none", of>>8)
+	}
+	s := c.asleep[of]
+	if s == nil {
+		s = &sleepers{blocks: roaring.New()}
+		c.asleep[of] = s
+	}
+	s.blocks.Add(uint32(block))
+	s.last = max(s.last, uint64(c.geo.ordinal(block, uint16(got.Maximum()))))
+	return nil
 }
 
 // opened adds up who has opened a message. That there is a task with as many is seen when the tasks are.
@@ -326,7 +357,7 @@ func (c *checker) opened(seq uint64, v []byte, exists *roaring.Bitmap) error {
 func (c *checker) kinds(block uint16) error {
 	cur, prefix := c.bucket(bucketBlocks).Cursor(), blockKey(block, 0)[:2]
 	for k, _ := cur.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cur.Seek(blockKey(block, k[2]+1)) {
-		if len(k) < 3 || !bytes.Contains([]byte{kindDevice, kindFact, kindOpener, kindPending, kindUser}, k[2:3]) {
+		if len(k) < 3 || !bytes.Contains([]byte{kindDevice, kindFact, kindOpener, kindPending, kindAsleep, kindUser}, k[2:3]) {
 			return broken("key %x is of no kind", k)
 		}
 	}
@@ -714,17 +745,38 @@ func (c *checker) phones() error {
 		if err != nil {
 			return err
 		}
-		for _, platform := range t.Platforms {
-			if tasks++; c.bucket(bucketPhones).Get(phoneKey(t.Seq, platform)) == nil {
+		for i, platform := range t.Platforms {
+			tasks++
+			b := c.bucket(bucketPhones).Get(phoneKey(t.Seq, platform))
+			if b == nil {
 				return broken("task %d has no phone work on %s", t.Seq, platform)
 			}
+			rec, err := decodePhone(b)
+			if err != nil || int(rec.number) != i {
+				return broken("phone work of task %d on %s has number %d: %v", t.Seq, platform, rec.number, err)
+			}
+			asleep := c.asleep[asleepOf(t.Seq, rec.number)]
+			if asleep == nil {
+				continue
+			}
+			if other := roaring.AndNot(asleep.blocks, t.blocks); !other.IsEmpty() || rec.done || rec.slept == 0 || asleep.last >= rec.next {
+				return broken("users are asleep to message %d on %s: done %v, found at %d, up to %d, the next is %d, in blocks that it does not know: %v",
+					t.Seq, platform, rec.done, rec.slept, asleep.last, rec.next, other)
+			}
+			delete(c.asleep, asleepOf(t.Seq, rec.number))
 		}
 		return c.ctx.Err()
 	})
-	if err == nil && works != tasks {
-		err = broken("%d phone works, the tasks have %d", works, tasks)
+	if err != nil {
+		return err
 	}
-	return err
+	for of := range c.asleep {
+		return broken("users are asleep to message %d, which has no platform %d", of>>8, of&0xFF)
+	}
+	if works != tasks {
+		return broken("%d phone works, the tasks have %d", works, tasks)
+	}
+	return nil
 }
 
 // audiences checks that who is notified in any case is known while, and only while, the task that says so is not over.
@@ -780,7 +832,7 @@ func (c *checker) retries() error {
 			return broken("retry %x", k)
 		}
 		r := reader{b: v}
-		attempt, _ := r.uvarint(), r.varint()
+		attempt, _, _ := r.uvarint(), r.varint(), r.bool()
 		if err := r.done(); err != nil || attempt > 1<<32-1 {
 			return broken("retry of task %d: attempt %d: %v", be64(k), attempt, err)
 		}

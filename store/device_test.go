@@ -180,12 +180,11 @@ func TestPhoneWorkIsDurable(t *testing.T) {
 		var got []string
 		next, more := uint64(4), true
 		for more {
-			var some []PhoneTarget
-			some, next, more, err = s.PhoneTargets(1, "fcm", false, nil, next, 2)
-			if err != nil || len(some) > 3 { // all devices of the last user are in
-				t.Fatal(some, err)
+			step, err := s.PhoneStep(&PhoneWalk{Seq: 1, Platform: "fcm", From: next, Targets: 2})
+			if next, more = step.Next, step.More; err != nil || len(step.Targets) > 3 { // all devices of the last user are in
+				t.Fatal(step, err)
 			}
-			for _, x := range some {
+			for _, x := range step.Targets {
 				got = append(got, x.ID+" "+x.Device.Token)
 			}
 		}
