@@ -397,6 +397,28 @@ func TestEndAtNight(t *testing.T) {
 	})
 }
 
+// TestNewPhoneAtNight: who is asleep and has no phone for a while has the notification in the morning on another, as long as it is night where those without devices are.
+func TestNewPhoneAtNight(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := newNightLog(1)
+		p := testPusher(t, t.TempDir(), Options{Mobile: []transport.Mobile{log.phones("apns")}, Grace: -1, Quiet: QuietHours{From: nightly.From, To: nightly.To, Zone: "Asia/Shanghai"}})
+		must(t, p.Register(t.Context(), "a"))
+		must(t, p.RegisterDevice(t.Context(), "a", Device{Platform: "apns", Token: "old", TimeZone: "Asia/Tokyo"}))
+		sleepUntil(14.5)
+		task := mustTask(t, p, notice(week))
+		sleepUntil(15)
+		must(t, p.RemoveDevice(t.Context(), "a", "apns", "old"))
+		sleepUntil(18)
+		must(t, p.RegisterDevice(t.Context(), "a", Device{Platform: "apns", Token: "new", TimeZone: "Asia/Tokyo"}))
+		must(t, task.Wait(t.Context()))
+		log.want(t, "apns new", 23, 0)
+		if len(log.at) != 1 {
+			t.Error("notified:", log.at)
+		}
+	})
+}
+
 // TestNobodyIsAwake: an hour in which nobody gets up writes nothing.
 func TestNobodyIsAwake(t *testing.T) {
 	t.Parallel()

@@ -108,17 +108,19 @@ func (s *Store) stepBlock(v *view, w *PhoneWalk, prog *program, step *PhoneStep,
 	first := uint64(block) << s.geo.bits
 	step.Next = first + 1<<s.geo.bits
 	who, asleep := v.toNotify(block, w.Seq, w.Platform, w.Always), roaring.New()
+	of := who // of whom it is asked
 	var before *roaring.Bitmap
 	if w.Again {
 		if before = v.asleep(block, w.Seq, w.Platform); before == nil {
 			return nil
 		}
 		who.And(before)
+		of = before // who has no device for a while keeps the place
 	}
-	if prog != nil && !who.IsEmpty() {
-		if of := prog.eval(v, s.geo, block).set; of != nil {
-			asleep = roaring.And(who, of)
-			who.AndNot(of)
+	if prog != nil && !of.IsEmpty() {
+		if r := prog.eval(v, s.geo, block); r.set != nil {
+			asleep = roaring.And(of, r.set)
+			who.AndNot(asleep)
 		}
 	}
 	it := who.Iterator()
