@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -62,6 +63,13 @@ func (l *nightLog) want(t *testing.T, phone string, hour, within float64) {
 	if at := l.at[phone]; len(at) != 1 || at[0] < hour || at[0] > hour+within {
 		t.Errorf("%s was notified at %v, not at %v", phone, at, hour)
 	}
+}
+
+// notified returns when each phone was, of all that were.
+func (l *nightLog) notified() map[string][]float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.at)
 }
 
 func newNightLog(size int) *nightLog { return &nightLog{at: make(map[string][]float64), size: size} }
@@ -212,7 +220,7 @@ func TestKilledAtNight(t *testing.T) {
 				for i := range users {
 					name := fmt.Sprintf("u%02d", i)
 					if done[name] {
-						if at := log.at["apns "+name]; at != nil {
+						if at := log.notified()["apns "+name]; at != nil {
 							t.Errorf("%s was notified again at %v", name, at)
 						}
 						continue
@@ -391,8 +399,8 @@ func TestEndAtNight(t *testing.T) {
 			log.want(t, platform+" a", 32, 0)
 			log.want(t, platform+" b", 32, 0)
 		}
-		if len(log.at) != 4 {
-			t.Error("notified:", log.at)
+		if at := log.notified(); len(at) != 4 {
+			t.Error("notified:", at)
 		}
 	})
 }
@@ -413,8 +421,8 @@ func TestNewPhoneAtNight(t *testing.T) {
 		must(t, p.RegisterDevice(t.Context(), "a", Device{Platform: "apns", Token: "new", TimeZone: "Asia/Tokyo"}))
 		must(t, task.Wait(t.Context()))
 		log.want(t, "apns new", 23, 0)
-		if len(log.at) != 1 {
-			t.Error("notified:", log.at)
+		if at := log.notified(); len(at) != 1 {
+			t.Error("notified:", at)
 		}
 	})
 }
@@ -435,8 +443,8 @@ func TestNobodyIsAwake(t *testing.T) {
 		synctest.Wait()
 		after, err := p.Stats(t.Context())
 		must(t, err)
-		if after.Position != before.Position || len(log.at) > 0 {
-			t.Errorf("%d commits; notified: %v", after.Position-before.Position, log.at)
+		if after.Position != before.Position || len(log.notified()) > 0 {
+			t.Errorf("%d commits; notified: %v", after.Position-before.Position, log.notified())
 		}
 		must(t, task.Wait(t.Context()))
 		log.want(t, "apns b", 32, 0)

@@ -100,7 +100,7 @@ func (s *Store) PhoneStep(w *PhoneWalk) (step PhoneStep, err error) {
 
 // stepBlock does so in one block.
 func (s *Store) stepBlock(v *view, w *PhoneWalk, prog *program, step *PhoneStep, end uint64) error {
-	if _, any := v.factNumber([]byte(platformFactKey(w.Platform))); !any && !w.Again {
+	if _, has := v.factNumber([]byte(platformFactKey(w.Platform))); !has && !w.Again {
 		step.Next = end
 		return nil
 	}
@@ -137,26 +137,32 @@ func (s *Store) stepBlock(v *view, w *PhoneWalk, prog *program, step *PhoneStep,
 		step.Targets = append(step.Targets, some...)
 	}
 	// What is said of users is said of those whom this step has passed.
-	add := func(to *[]BlockSet, set *roaring.Bitmap) {
-		if set.RemoveRange(step.Next-first, 1<<16); set.IsEmpty() {
-			return
-		}
-		set.RunOptimize()
-		set.CloneCopyOnWriteContainers() // it may have containers of the file
-		*to = append(*to, BlockSet{block, set})
-		step.Sets += int(set.GetSerializedSizeInBytes()) + 8
+	awake := roaring.New()
+	if w.Again {
+		awake = roaring.AndNot(before, asleep)
 	}
-	asleep.RemoveRange(0, low)
-	if !w.Again {
-		add(&step.Asleep, asleep)
-		return nil
+	for _, set := range [...]*roaring.Bitmap{asleep, awake} {
+		set.RemoveRange(0, low)
+		set.RemoveRange(step.Next-first, 1<<16)
 	}
-	awake := roaring.AndNot(before, asleep)
-	awake.RemoveRange(0, low)
-	add(&step.Awake, awake)
-	asleep.RemoveRange(step.Next-first, 1<<16)
-	step.Staying = step.Staying || !asleep.IsEmpty()
+	if w.Again {
+		step.Staying = step.Staying || !asleep.IsEmpty()
+		step.add(&step.Awake, block, awake)
+	} else {
+		step.add(&step.Asleep, block, asleep)
+	}
 	return nil
+}
+
+// add adds users of a block.
+func (step *PhoneStep) add(to *[]BlockSet, block uint16, set *roaring.Bitmap) {
+	if set.IsEmpty() {
+		return
+	}
+	set.RunOptimize()
+	set.CloneCopyOnWriteContainers() // it may have containers of the file
+	*to = append(*to, BlockSet{block, set})
+	step.Sets += int(set.GetSerializedSizeInBytes()) + 8
 }
 
 // HadTurn returns who of a block has had their turn to be notified of a message on a platform, of those who still are to be by what they have and wait for: whom the task has
@@ -201,8 +207,8 @@ func (v *view) asleep(block uint16, seq uint64, platform string) *roaring.Bitmap
 
 // toNotify returns who of a block is to be notified of a message and has a device on a platform.
 func (v *view) toNotify(block uint16, seq uint64, platform string, always bool) *roaring.Bitmap {
-	fact, any := v.factNumber([]byte(platformFactKey(platform)))
-	if !any {
+	fact, has := v.factNumber([]byte(platformFactKey(platform)))
+	if !has {
 		return roaring.New()
 	}
 	waiting, have := v.notified(block, seq, always), v.fact(block, fact).set
