@@ -12,7 +12,7 @@ import (
 // QuietHours are those of a day in which phones are not notified, by the clock on each user's wall: what is pushed in them waits for their end, if the message does. The message itself
 // does not wait: who connects has it. Another try of what went out before waits too. The zero value has none.
 //
-// Whoever moves to another time zone while a task waits is notified once: by the clock of the zone that the devices are in by then. Who has devices in several zones is notified on all of them when the last of the nights has ended
+// Whoever moves to another time zone while a task waits is notified once: when the night ends where the devices are by then, or within an hour where it is day. Who has devices in several zones is notified on all of them when the last of the nights has ended
 // that it was when the task came to the user, though it may be night in another of the zones by then.
 type QuietHours struct {
 	// From and To are times of day, since midnight: 22*time.Hour and 8*time.Hour are the night. The same: no quiet hours. [Open] refuses what is not from
