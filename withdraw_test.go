@@ -241,3 +241,55 @@ func TestWithdrawPlan(t *testing.T) {
 		}
 	})
 }
+
+// TestWithdrawAtNight: who was passed over because of quiet hours is told nothing, and who was notified is told in them, too.
+func TestWithdrawAtNight(t *testing.T) {
+	t.Parallel()
+	for _, reopen := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			dir := t.TempDir()
+			phones := transporttest.NewPhones("apns")
+			o := Options{Mobile: []transport.Mobile{phones}, Grace: -1, blockBits: 2, Quiet: QuietHours{From: 22 * time.Hour, To: 8 * time.Hour}}
+			p := testPusher(t, dir, o)
+			for i, zone := range []string{"Asia/Tokyo", "Europe/London", "Asia/Tokyo", "Europe/London", "Asia/Tokyo", "Europe/London"} {
+				id := fmt.Sprint("u", i)
+				must(t, p.Register(ctx, id))
+				must(t, p.RegisterDevice(ctx, id, Device{Platform: "apns", Token: id, TimeZone: zone}))
+			}
+			time.Sleep(15 * time.Hour) // midnight in Tokyo
+			m := hello(All())
+			m.Notification, m.Lifetime = &Notification{Title: "old"}, week
+			task := mustTask(t, p, m)
+			time.Sleep(8 * time.Hour) // 23:00 in London, and 8:00 in Tokyo
+			other := mustTask(t, p, m)
+			time.Sleep(time.Minute)
+			if got := screens(phones, 6); got != "old+old old old+old old old+old old" {
+				t.Fatal(got)
+			}
+			release := phones.Block()
+			must(t, p.Replace(ctx, other.ID, Notification{Title: "new", Sound: "x"}))
+			if reopen {
+				must(t, p.Check(ctx))
+				must(t, p.Close(ctx))
+				next := transporttest.NewPhones("apns")
+				o.Mobile = []transport.Mobile{next}
+				p = testPusher(t, dir, o)
+				time.Sleep(48 * time.Hour)
+				if got := screens(next, 6); got != "new  new  new " {
+					t.Error(got)
+				}
+				return
+			}
+			release()
+			time.Sleep(48 * time.Hour)
+			if got := screens(phones, 6); got != "old+new old old+new old old+new old" {
+				t.Error(got)
+			}
+			if g := progress(t, task); g.Pending != 6 {
+				t.Error(g)
+			}
+			must(t, p.Check(ctx))
+		})
+	}
+}

@@ -264,7 +264,9 @@ func (a *applier) finish(seq uint64, p *Progress, r Reason) {
 	}
 	a.addDue(dueForget, a.st.now+TaskRetention.Milliseconds(), key)
 	for _, platform := range t.Platforms {
-		a.endPhone(seq, platform)
+		if !recalled {
+			a.endPhone(seq, platform)
+		}
 	}
 	it := t.blocks.Iterator()
 	for it.HasNext() {

@@ -39,6 +39,9 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 	if len(c.Category) > 255 {
 		return r, &LimitError{What: "category in bytes", Limit: 255, Got: int64(len(c.Category))}
 	}
+	if len(c.Platforms) > maxPlatforms {
+		return r, &LimitError{What: "platforms", Limit: maxPlatforms, Got: int64(len(c.Platforms))}
+	}
 	for _, platform := range c.Platforms {
 		if len(platform) > 255 { // keys of retries have its length in a byte
 			return r, &LimitError{What: "platform in bytes", Limit: 255, Got: int64(len(platform))}
@@ -162,8 +165,8 @@ func (a *applier) retain(t *Task, m *Message, c *Push, audience []audienceSet) {
 		return
 	}
 	t.Platforms, t.Always = c.Platforms, c.Always && len(c.Platforms) > 0
-	for _, platform := range c.Platforms {
-		a.put(bucketPhones, phoneKey(t.Seq, platform), (&phoneRecord{}).encode())
+	for i, platform := range c.Platforms {
+		a.put(bucketPhones, phoneKey(t.Seq, platform), (&phoneRecord{number: byte(i)}).encode())
 		a.addDue(duePhone, 0, phoneKey(t.Seq, platform))
 	}
 	if t.Always {

@@ -77,7 +77,7 @@ func TestEachKeyIsWrittenOnceInAFold(t *testing.T) {
 	sets := 0
 	err := s.blocksDB().View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketName[bucketBlocks]).ForEach(func(k, v []byte) error {
-			if k[2] != kindFact && k[2] != kindPending {
+			if k[2] != kindFact && !isMessageKind(k[2]) {
 				return nil
 			}
 			sets++

@@ -274,7 +274,9 @@ func readDamagedStore(s *Store) {
 		if err == nil && t.Seq < 3 {
 			_, _ = s.Message(t.Seq)
 			_, _ = s.Pending(0, t.Seq)
-			_, _, _, _ = s.PhoneTargets(t.Seq, "fcm", t.Always, nil, 0, 10)
+			for _, again := range []bool{false, true} {
+				_, _ = s.PhoneStep(&PhoneWalk{Seq: t.Seq, Platform: "fcm", Always: t.Always, Targets: 10, Again: again, Asleep: &Expr{Op: OpTimeZone, Value: "UTC"}})
+			}
 		}
 	}
 	_, _ = s.DueAt(1<<50, 10)

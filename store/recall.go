@@ -36,17 +36,19 @@ func (a *applier) recalled(seq uint64) bool { return a.v.get(bucketRecalls, key6
 func (a *applier) beginRecall(t *Task, now []string) {
 	var to []string
 	for _, platform := range t.Platforms {
-		key := phoneKey(t.Seq, platform)
-		b := a.v.get(bucketPhones, key)
-		if b == nil {
+		rec, known := a.v.phone(t.Seq, platform)
+		if !known {
 			continue
 		}
-		rec, err := decodePhone(b)
-		must(err)
 		if rec.next == 0 && !slices.Contains(now, platform) {
+			a.endPhone(t.Seq, platform)
 			continue
 		}
-		rec = phoneRecord{recall: true, until: rec.next, stats: rec.stats}
+		if rec.retried {
+			a.dropRetries(t.Seq, platform)
+		}
+		rec.recall, rec.until, rec.next, rec.done, rec.retried = true, rec.next, 0, false, false
+		key := phoneKey(t.Seq, platform)
 		a.put(bucketPhones, key, rec.encode())
 		a.addDue(duePhone, 0, key)
 		to = append(to, platform)

@@ -480,7 +480,16 @@ func (w *twins) phones() {
 	if rapid.Bool().Draw(w.T, "settled") {
 		c.Settled = []PhoneRetry{retry}
 	} else {
+		retry.Asleep = rapid.Bool().Draw(w.T, "put off")
 		c.Retry = []PhoneRetry{retry}
+	}
+	if rapid.Bool().Draw(w.T, "quiet") {
+		for _, sets := range []*[]BlockSet{&c.Asleep, &c.Awake} {
+			for _, block := range rapid.SliceOfN(rapid.Uint16Range(0, 6), 0, 2).Draw(w.T, "blocks") {
+				*sets = append(*sets, BlockSet{block, roaring.BitmapOf(rapid.SliceOfN(rapid.Uint32Range(0, uint32(min(12, 1<<w.bits-1))), 1, 4).Draw(w.T, "low")...)})
+			}
+		}
+		c.At = w.now.UnixMilli()
 	}
 	w.propose(c)
 }
