@@ -35,7 +35,6 @@ var chinese = map[string]string{
 	"It is not known whether this was done. Sending the same form again is safe.": "不确定操作是否已完成。再次提交同一表单是安全的。",
 	"The disk is full. Nothing was done.":                                         "磁盘已满。没有执行任何操作。",
 	"The server is stopping, or too slow just now. Try again.":                    "服务器正在停止，或此刻过慢。请重试。",
-	"Too many watch live just now. This page looks again by itself.":              "此刻实时查看的人过多。本页会自动再次查看。",
 
 	// Overview
 	"Compose a push": "撰写推送",

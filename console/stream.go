@@ -22,6 +22,8 @@ const (
 	streamFor = 5 * time.Minute
 	// reopenAfter is after how many milliseconds a browser opens a stream anew that has ended before its task.
 	reopenAfter = 2000
+	// reopenWhenFull is the same for one that was not live, because too many were.
+	reopenWhenFull = 5000
 )
 
 // progressEvent is what a stream tells.
@@ -38,12 +40,12 @@ func (h *handler) events(v *view) error {
 	if err != nil {
 		return err
 	}
+	live, reopen := true, reopenAfter
 	select {
 	case h.streams <- struct{}{}:
 		defer func() { <-h.streams }()
-	default:
-		v.w.Header().Set("Retry-After", "5")
-		return &statusError{http.StatusServiceUnavailable, "Too many watch live just now. This page looks again by itself."}
+	default: // too many watch: this one is told how it stands, and asks again
+		live, reopen = false, reopenWhenFull
 	}
 	out := http.NewResponseController(v.w)
 	_ = out.SetReadDeadline(time.Time{}) // of the host's server, whose patience is for requests that are short
@@ -61,7 +63,7 @@ func (h *handler) events(v *view) error {
 		}
 		return out.Flush()
 	}
-	if write(fmt.Appendf(nil, "retry: %d\n\n", reopenAfter)) != nil {
+	if write(fmt.Appendf(nil, "retry: %d\n\n", reopen)) != nil {
 		return nil // it has begun, so there is nobody to tell
 	}
 
@@ -100,7 +102,7 @@ func (h *handler) events(v *view) error {
 			h.o.Logger.Error("console: a stream failed", "error", err)
 			return nil
 		}
-		if write(fmt.Appendf(nil, "id: %d\nevent: progress\ndata: %s\n\n", after.UnixMilli(), text)) != nil || event.Over {
+		if write(fmt.Appendf(nil, "id: %d\nevent: progress\ndata: %s\n\n", after.UnixMilli(), text)) != nil || event.Over || !live {
 			return nil
 		}
 		for told := time.Now(); ; {
