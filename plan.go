@@ -213,7 +213,7 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.store.Count(to.expr); err != nil { // an attribute without a name is told now, not when it fires
+	if _, err := p.store.Count(ctx, to.expr); err != nil { // an attribute without a name is told now, not when it fires
 		return err
 	}
 	return ctx.Err()

@@ -266,7 +266,7 @@ func readDamagedStore(s *Store) {
 		{Op: OpAll}, tag, {Op: OpNot, Args: []*Expr{tag}}, {Op: OpSample, PPM: 500_000, Value: "s"}, {Op: OpUsers, IDs: []string{"u1", "u2"}},
 		{Op: OpAnd, Args: []*Expr{{Op: OpPlatform, Value: "fcm"}, {Op: OpAttr, Name: "tier", Value: "gold"}}},
 	} {
-		_, _ = s.Count(e)
+		_, _ = s.Count(context.Background(), e)
 		for range s.Members(e) {
 		}
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"iter"
 	"maps"
@@ -132,7 +133,7 @@ func (s *Store) Types() map[uint8]AttrType { return maps.Clone(s.published.Load(
 
 // Count returns how many users an audience has. It is exact for each block at the moment the
 // block is read; a change that is made meanwhile may count in one block and not in another.
-func (s *Store) Count(e *Expr) (int64, error) {
+func (s *Store) Count(ctx context.Context, e *Expr) (int64, error) {
 	st := s.published.Load()
 	prog, err := s.compile(e, st)
 	if err != nil {
@@ -141,7 +142,7 @@ func (s *Store) Count(e *Expr) (int64, error) {
 	var total atomic.Int64
 	err = s.eachBlock(prog.blocks(s.geo, st.nextOrdinal), workers(), func(v *view, block uint16) error {
 		total.Add(int64(prog.count(v, s.geo, block)))
-		return nil
+		return ctx.Err()
 	})
 	return total.Load(), err
 }
