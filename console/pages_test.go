@@ -91,9 +91,10 @@ func TestTexts(t *testing.T) {
 	find("*.go", `status, text = [^,]+, `+str)
 	find("*.go", `status, text := [^,]+, `+str)
 	find("*.go", `Title: `+str)
+	find("*.go", `\btitle(?:, data\.Firing)? :?= `+str)
 	find("*.go", `(?:Limit|Limit, "") = `+str)
 	find("*.go", `verdict[A-Z]\w* += `+str)
-	for _, l := range lifetimes {
+	for _, l := range append(lifetimes, tolerances...) {
 		said[l.Text] = true
 	}
 	for _, text := range notices {

@@ -28,7 +28,7 @@ func TestPlan(t *testing.T) {
 			return []string{"when", "at", "at", at.Format(clock), "pace", "1", "confirm", "3", "counted", "3"}
 		}
 		w := b.post("oscar", "/compose/confirm", with(draftFields("all"), fields()...))
-		if text := w.Body.String(); w.Code != 200 || !strings.Contains(text, at.Format("2006-01-02 15:04")) || !strings.Contains(text, "at most 1 person a second") {
+		if text := w.Body.String(); w.Code != 200 || !strings.Contains(text, "On Saturday, 1 January 2000, 02:00, in the zone UTC.") || !strings.Contains(text, "at most 1 person a second") {
 			t.Fatalf("%d: %s", w.Code, text)
 		}
 		w = b.post("oscar", "/compose/send", with(draftFields("all"), fields()...))
