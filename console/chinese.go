@@ -38,6 +38,11 @@ var chinese = map[string]string{
 	"Too many watch live just now. This page looks again by itself.":              "此刻实时查看的人过多。本页会自动再次查看。",
 
 	// Overview
+	"Nobody is known yet": "还没有任何用户",
+	"How to begin":        "如何开始",
+	"A user is known from when a program registers or imports them, or from when they connect for the first time. Connected is who has an app open that holds a connection to the server: they get a push at once, and others when they connect again, or on their phones.": "程序注册或导入用户之后，或用户首次连接之后，系统才知道该用户。已连接者是指打开了应用、与服务器保持连接的人：他们会立即收到推送；其他人在再次连接时收到，或在手机上收到通知。",
+	"This page looks again by itself. When there is somebody, compose the first push.": "本页会自动更新。有了用户之后，即可撰写第一条推送。",
+	"Connected is who has an app open that holds a connection to the server.":          "已连接者是指打开了应用、与服务器保持连接的人。",
 	"Compose a push": "撰写推送",
 	"Changes are refused until the program is started again.": "在程序重启之前，所有变更都会被拒绝。",
 	"Reading and delivery go on. The cause: %s":               "读取与投递照常进行。原因：%s",
@@ -189,6 +194,7 @@ var chinese = map[string]string{
 	"The plan has a mistake: %s":                                                           "计划有误：%s",
 
 	// A task
+	"Who is pending is not connected, or the app has not confirmed it yet. The task ends when everybody has the message, or at %s.": "待送达者未连接，或其应用尚未确认。所有人都收到后，或到 %s，任务结束。",
 	"Task":                "任务",
 	"Withdraw…":           "撤回…",
 	"The task has ended.": "任务已结束。",
@@ -350,6 +356,8 @@ var chinese = map[string]string{
 	"No notification: phones stay silent.": "不发通知：手机保持安静。",
 
 	// The confirmation
+	"Nobody is connected now, so nobody will get it: keep it for those who are away.":       "现在没有人在线，因此没有人会收到：请为不在线的人保留。",
+	"Nobody is connected now. It waits for them until they connect, as long as it is kept.": "现在没有人在线。在保留时间内，消息会等待他们连接。",
 	"Change the plan to this?":                                      "将计划更改为这样？",
 	"As of now, this will reach":                                    "按现在的情况，将送达",
 	"Who is in the audience is found out when it is sent.":          "发送时才确定受众包括哪些人。",

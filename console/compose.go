@@ -206,6 +206,7 @@ type confirmData struct {
 	*draft
 	Audience *audienceData
 	Preview  *previewData
+	Online   int64    // who is connected, of all users
 	Firing   []string // when a plan fires, in words
 	Problem  string   // why it was not sent
 	There    string   // the page of what the form has become before
@@ -301,6 +302,11 @@ func (h *handler) confirm(v *view) error {
 
 func (h *handler) renderConfirm(v *view, status int, a *asked, problem string) error {
 	data := &confirmData{draft: a.draft, Audience: a.audience, Preview: h.previewOf(v, a.draft), Problem: problem, There: a.There(), Over: a.over}
+	stats, err := h.p.Stats(v.ctx)
+	if err != nil {
+		return err
+	}
+	data.Online = int64(stats.Online)
 	title := "Send this?"
 	if a.Planned() {
 		title, data.Firing = "Plan this?", v.Firing(&a.plan, a.next)

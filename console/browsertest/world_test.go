@@ -16,6 +16,7 @@ import (
 
 	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/console"
+	"github.com/fanfare-im/fanfare/schedule"
 	"github.com/fanfare-im/fanfare/transport"
 )
 
@@ -106,7 +107,7 @@ func makeWorld() (*world, error) {
 		return nil, err
 	}
 	w := new(world)
-	w.p, err = fanfare.Open(filepath.Join(dir, "data"), fanfare.Options{Online: w, Mobile: []transport.Mobile{phones("apns"), phones("fcm")}, Grace: -1})
+	w.p, err = fanfare.Open(filepath.Join(dir, "data"), fanfare.Options{Online: w, Mobile: []transport.Mobile{phones("apns"), phones("fcm")}, Grace: -1, Cron: schedule.Cron})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
