@@ -244,7 +244,7 @@ func TestVariantPreview(t *testing.T) {
 		return strings.Join(out, " ")
 	}
 	want := [][3]string{ // text, titles, bodies
-		{"one", "Title Titre 标题 標題", "Body Corps Body Body"},
+		{"", "", ""}, // as it is nobody gets it
 		{"two", "Title Titre 标题 標題", "Body Corps Body Body"},
 		{"one", "Now", "Body"},
 		{"one", "标题 標題", "Body Body"},
@@ -257,6 +257,10 @@ func TestVariantPreview(t *testing.T) {
 		if got := [3]string{texts(forms[i], "list-text"), texts(forms[i], "note-title"), texts(forms[i], "note-body")}; got != w {
 			t.Errorf("form %d is %q, not %q", i, got, w)
 		}
+	}
+	f["variantlanguage"] = []string{"fr", "fr", "zh", "zh-Hant-TW"}
+	if forms := strings.Split(b.post("oscar", "/compose/preview", f).Body.String(), `<section class="form-preview">`); texts(forms[1], "list-text") != "one" {
+		t.Errorf("those without a variant get %q", forms[1])
 	}
 	if !strings.Contains(b.post("oscar", "/compose/preview", with(f, "notify", "")).Body.String(), "phones stay silent") {
 		t.Error("phones are shown that are not notified")

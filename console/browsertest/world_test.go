@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,9 +29,12 @@ var (
 // world is a server with the page, and people who are connected or have phones.
 type world struct {
 	p    *fanfare.Pusher
+	host string       // of the server, as an origin
 	url  string       // of the page, with a slash at its end
 	slow atomic.Int64 // every sixteenth delivery takes so long
 	n    atomic.Int64
+	// The IDs of a plan that has not fired, and of one that is being released and has been paused.
+	later, paused string
 }
 
 // Deliver takes as long as the test says, so that there is something to watch.
@@ -129,15 +133,21 @@ func makeWorld() (*world, error) {
 		return nil, err
 	}
 	done := make(chan struct{})
+	empty, err := fanfare.Open(filepath.Join(dir, "empty"), fanfare.Options{})
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
+	mux.Handle("/deep/empty/", http.StripPrefix("/deep/empty", console.Handler(empty, console.Options{Identify: identify, Done: done, FirstSteps: "serve --and listen --as alice\n" + strings.Repeat("and so on ", 20)})))
 	mux.Handle("/deep/console/", http.StripPrefix("/deep/console", console.Handler(w.p, console.Options{Identify: identify, From: "news", Location: time.UTC, Done: done})))
 	server := httptest.NewServer(mux)
-	w.url = server.URL + "/deep/console/"
+	w.host, w.url = server.URL, server.URL+"/deep/console/"
 	ended = func() {
 		close(done)
 		server.CloseClientConnections()
 		server.Close()
 		_ = w.p.Close(ctx)
+		_ = empty.Close(ctx)
 		_ = os.RemoveAll(dir)
 	}
 	return w, nil

@@ -129,7 +129,7 @@ func (s *server) console() http.Handler {
 func (s *server) firstSteps() string {
 	return fmt.Sprintf(`To try it out, be a user called alice. In another terminal, where this project is:
 
-export FANFARE_KEY=…    (the secret that this server was started with)
+export FANFARE_KEY=SECRET    # that which this server was started with
 go run ./examples/server listen -sdkappid %d -identifier alice -url ws://%s/ws
 
 Alice is known and connected then, and what she gets is shown there.`, s.c.sdkAppID, s.listener.Addr())
