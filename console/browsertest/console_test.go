@@ -393,6 +393,7 @@ func (w *world) places(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 		w.paused = plan.ID
+		w.compare(t)
 	}
 	plan, err := w.p.Planned(ctx, w.paused)
 	if err != nil {
@@ -411,7 +412,43 @@ func (w *world) places(t *testing.T) map[string]string {
 		"users": "users?id=" + away + "&message=" + task.ID, "audit": "audit", "missing": "nowhere",
 		"plans": "plans", "plan": "plans/" + plan.ID, "planend": "plans/" + plan.ID + "/end", "part": "tasks/" + part.ID,
 		"later": "plans/" + w.later, "change": "plans/" + w.later + "/change", "again": "compose?plan=" + plan.ID,
-		"first": "../empty/", "firstform": "../empty/compose",
+		"compared": "plans/" + w.compared, "first": "../empty/", "firstform": "../empty/compose",
+	}
+}
+
+// compare releases a plan with two variants, one of which more people open.
+func (w *world) compare(t *testing.T) {
+	t.Helper()
+	ctx := context.Background()
+	plan, err := w.p.Plan(ctx, fanfare.Plan{
+		Message:  fanfare.Message{From: "news", Body: []byte(`{"text":"A letter for you."}`), Lifetime: time.Hour, To: fanfare.Attr("tier", "gold").And(fanfare.Sample(4, "letters"))},
+		Variants: []fanfare.Variant{{Name: "calm"}, {Name: "loud", Body: []byte(`{"text":"Your letter is HERE!"}`)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.compared = plan.ID
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for task, err := range plan.Tasks(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		every := 3
+		if task.Info().Variant == "loud" {
+			every = 5
+		}
+		for i, user := range w.letters[task.ID] {
+			if i%every != 0 {
+				continue
+			}
+			if err := w.p.Opened(ctx, user, task.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package browsertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -35,10 +36,19 @@ type world struct {
 	n    atomic.Int64
 	// The IDs of a plan that has not fired, and of one that is being released and has been paused.
 	later, paused string
+	// compared is that of one with two variants that is over, and letters are those who got it, by message.
+	compared string
+	mu       sync.Mutex
+	letters  map[string][]string
 }
 
 // Deliver takes as long as the test says, so that there is something to watch.
-func (w *world) Deliver(ctx context.Context, _ string, _ *transport.Message) error {
+func (w *world) Deliver(ctx context.Context, user string, m *transport.Message) error {
+	if bytes.Contains(m.Body, []byte("letter")) {
+		w.mu.Lock()
+		w.letters[m.ID] = append(w.letters[m.ID], user)
+		w.mu.Unlock()
+	}
 	d := time.Duration(w.slow.Load())
 	if d == 0 || w.n.Add(1)%16 != 0 {
 		return nil
@@ -110,7 +120,7 @@ func makeWorld() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := new(world)
+	w := &world{letters: make(map[string][]string)}
 	w.p, err = fanfare.Open(filepath.Join(dir, "data"), fanfare.Options{Online: w, Mobile: []transport.Mobile{phones("apns"), phones("fcm")}, Grace: -1, Cron: schedule.Cron})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
