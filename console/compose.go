@@ -22,8 +22,8 @@ import (
 type composeData struct {
 	*draft
 	Mistakes   mistakes
-	Lifetimes  []lifetime
-	Tolerances []lifetime
+	Lifetimes  []choice
+	Tolerances []choice
 	Audience   *audienceData
 	Preview    *previewData
 	Users      int64    // all there are
@@ -95,7 +95,7 @@ func (h *handler) renderForm(v *view, status int, data *composeData) error {
 		return err
 	}
 	title := "Compose"
-	if d.Plan != "" {
+	if d.Changes != "" {
 		title = "Change a plan"
 	}
 	return v.render(status, "compose", page{Title: title, Section: "compose", Switch: "compose", Data: data})
@@ -220,18 +220,19 @@ type asked struct {
 	audience *audienceData
 	mistakes mistakes
 	next     []time.Time
-	planned  *fanfare.Planned // of the same form, sent before
-	task     *fanfare.Task    // the same
-	over     bool             // the plan that the form changes is not there to be changed
+	// What the same form has become that was sent before.
+	sentPlan *fanfare.Planned
+	sentTask *fanfare.Task
+	over     bool // the plan that the form changes is not there to be changed
 }
 
 // There is the page of what the form has become before; empty: it was not sent.
 func (a *asked) There() string {
 	switch {
-	case a.planned != nil:
-		return "plans/" + a.planned.ID
-	case a.task != nil:
-		return "tasks/" + a.task.ID
+	case a.sentPlan != nil:
+		return "plans/" + a.sentPlan.ID
+	case a.sentTask != nil:
+		return "tasks/" + a.sentTask.ID
 	}
 	return ""
 }
@@ -251,16 +252,16 @@ func (h *handler) checked(v *view) (*asked, error) {
 		m.add("to", v.T("The audience has a mistake: %s", a.audience.Problem.Text))
 	}
 	a.plan = h.plan(v, a.draft, m)
-	if a.Plan == "" {
+	if a.Changes == "" {
 		key := a.plan.Message.Key
-		if a.planned, err = h.p.PlannedOfKey(v.ctx, key); err != nil && !errors.Is(err, fanfare.ErrUnknownPlan) {
+		if a.sentPlan, err = h.p.PlannedOfKey(v.ctx, key); err != nil && !errors.Is(err, fanfare.ErrUnknownPlan) {
 			return nil, err
 		}
-		if a.task, err = h.p.TaskOfKey(v.ctx, a.plan.Message.From, key); err != nil && !errors.Is(err, fanfare.ErrUnknownTask) {
+		if a.sentTask, err = h.p.TaskOfKey(v.ctx, a.plan.Message.From, key); err != nil && !errors.Is(err, fanfare.ErrUnknownTask) {
 			return nil, err
 		}
 	}
-	if a.planned != nil { // its time may have come since
+	if a.sentPlan != nil { // its time may have come since
 		for _, field := range []string{"at", "until"} {
 			if m.Of(field) == v.T("This time is past.") {
 				m.forgive(field)
@@ -273,7 +274,7 @@ func (h *handler) checked(v *view) (*asked, error) {
 	if a.plan.Message.To, err = fanfare.ParseAudience(a.To); err != nil {
 		return nil, err
 	}
-	if a.Planned() && a.planned == nil {
+	if a.Planned() && a.sentPlan == nil {
 		if a.next, err = h.p.Times(a.plan, shownTimes); err != nil {
 			text := h.refused(v, err)
 			if text == "" {
@@ -311,7 +312,7 @@ func (h *handler) renderConfirm(v *view, status int, a *asked, problem string) e
 	if a.Planned() {
 		title, data.Firing = "Plan this?", v.Firing(&a.plan, a.next)
 	}
-	if a.Plan != "" {
+	if a.Changes != "" {
 		title = "Change the plan to this?"
 	}
 	return v.render(status, "confirm", page{Title: title, Section: "compose", Switch: "compose/confirm", Data: data})
@@ -363,7 +364,7 @@ func (h *handler) send(v *view) error {
 	if len(a.mistakes.fields) > 0 {
 		return h.refuse(v, a.draft, a.mistakes)
 	}
-	if a.Plan != "" { // such a form goes elsewhere
+	if a.Changes != "" { // such a form goes elsewhere
 		return &statusError{http.StatusBadRequest, "The form could not be read. Nothing was done."}
 	}
 	// A form that was sent before is not asked about again: a click that comes twice leads to what the first has made.
@@ -375,7 +376,7 @@ func (h *handler) send(v *view) error {
 	place, again := "", false
 	err = h.act(v, "", a.detail(), func(ctx context.Context) (string, error) {
 		switch {
-		case a.Planned() && a.task != nil, !a.Planned() && a.planned != nil: // the keys of plans are others than those of pushes
+		case a.Planned() && a.sentTask != nil, !a.Planned() && a.sentPlan != nil: // the keys of plans are others than those of pushes
 			return "", fanfare.ErrKeyReused
 		case a.Planned():
 			planned, err := h.p.Plan(ctx, a.plan)

@@ -53,23 +53,23 @@ type draft struct {
 	TestKey string // the same for its test
 	TestTo  string
 
-	// Of a form that changes a plan: its ID, and its fingerprint when the form was filled in.
-	Plan string
-	Was  string
+	// Of a form that changes a plan: the plan's ID, and its fingerprint when the form was filled in.
+	Changes string
+	Was     string
 }
 
 // draftLocale is the notification in one more language.
 type draftLocale struct{ Language, Title, Body string }
 
-// lifetime is one that can be chosen.
-type lifetime struct {
+// choice is a duration that can be chosen.
+type choice struct {
 	Value string
 	Text  string // a key of the texts
 	d     time.Duration
 }
 
 // lifetimes are those that can be chosen; the library's limit may refuse the longest.
-var lifetimes = []lifetime{
+var lifetimes = []choice{
 	{"0", "Only those connected now", 0},
 	{"1h", "1 hour", time.Hour},
 	{"6h", "6 hours", 6 * time.Hour},
@@ -104,7 +104,7 @@ func (h *handler) draftOf(f url.Values) *draft {
 		Notify: f.Get("notify") != "", Title: line("title"), Body: lines("body"),
 		Sound: line("sound"), Link: line("link"), Image: line("image"), Collapse: line("collapse"), Always: f.Get("always") != "", Urgent: f.Get("urgent") != "", Fill: f.Get("fill") != "",
 		Key: f.Get("key"), TestKey: f.Get("testkey"), TestTo: line("testto"),
-		Plan: f.Get("plan"), Was: f.Get("was"), Variants: variantsOf(f),
+		Changes: f.Get("plan"), Was: f.Get("was"), Variants: variantsOf(f),
 	}
 	languages, titles, bodies := f["locale"], f["localetitle"], f["localebody"]
 	for i := range languages[:min(len(languages), maxLocales)] {
@@ -125,8 +125,8 @@ func (h *handler) draftOf(f url.Values) *draft {
 	if d.Format != "json" {
 		d.Format = "text"
 	}
-	if !isPlanID(d.Plan) {
-		d.Plan = ""
+	if !isPlanID(d.Changes) {
+		d.Changes = ""
 	}
 	if !isKey(d.Key) {
 		d.Key = rand.Text()
@@ -173,8 +173,8 @@ func (d *draft) Fields() []field {
 			out = append(out, field{f.name, *f.of(&d.Variants[i])})
 		}
 	}
-	if d.Plan != "" {
-		out = append(out, field{"plan", d.Plan}, field{"was", d.Was})
+	if d.Changes != "" {
+		out = append(out, field{"plan", d.Changes}, field{"was", d.Was})
 	}
 	return append(out, field{"key", d.Key}, field{"testkey", d.TestKey}, field{"testto", d.TestTo})
 }

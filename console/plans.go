@@ -225,7 +225,7 @@ func (h *handler) askChangePlan(v *view) error {
 	if !whole {
 		return &statusError{http.StatusConflict, "The plan was not made on this page, and has something that the form does not. Changed here it would lose that, so it is to be changed where it was made. Nothing was done."}
 	}
-	d.Plan, d.Was = info.ID, fingerprint(info.Plan)
+	d.Changes, d.Was = info.ID, fingerprint(info.Plan)
 	return h.renderForm(v, http.StatusOK, &composeData{draft: d})
 }
 
@@ -258,7 +258,7 @@ func (h *handler) changePlan(v *view) error {
 	if err != nil {
 		return err
 	}
-	if a.Plan != v.arg {
+	if a.Changes != v.arg {
 		return &statusError{http.StatusBadRequest, "The form could not be read. Nothing was done."}
 	}
 	if len(a.mistakes.fields) > 0 {
@@ -280,7 +280,7 @@ func (h *handler) changePlan(v *view) error {
 	})
 	switch {
 	case errors.Is(err, fanfare.ErrPlanStarted), errors.Is(err, fanfare.ErrPlanEnded), errors.Is(err, fanfare.ErrPlanChanged):
-		a.Plan, a.Was, a.planned, a.over = "", "", planned, true // what is filled in may be made a plan of its own
+		a.Changes, a.Was, a.sentPlan, a.over = "", "", planned, true // what is filled in may be made a plan of its own
 		return h.renderConfirm(v, http.StatusConflict, a, h.refused(v, err))
 	case err != nil:
 		if text := h.refused(v, err); text != "" {

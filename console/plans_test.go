@@ -148,6 +148,7 @@ func TestPlanForm(t *testing.T) {
 		{"Say on which day", "when", "at"},
 		{"Say on which day", "when", "local", "at", "tomorrow"},
 		{"This time is past", "when", "at", "at", "2020-01-01T10:00"},
+		{"This time is past", "when", "local", "at", time.Now().UTC().Add(-13 * time.Hour).Format(clock)},
 		{"Say when it repeats", "when", "every"},
 		{"time zone is not known", "when", "at", "at", "2100-01-01T10:00", "zone", "Mars/Olympus"},
 		{"time zone is not known", "when", "at", "at", "2100-01-01T10:00", "zone", "Local"},

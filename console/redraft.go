@@ -183,8 +183,8 @@ func fingerprint(plan fanfare.Plan) string {
 		plan.Variants = nil
 	}
 	b, err := json.Marshal(plan)
-	if err != nil { // the audience is the zero one
-		return ""
+	if err != nil { // such as of the zero audience, which is no plan's: it is like no other
+		return rand.Text()
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:16])

@@ -23,6 +23,9 @@ const (
 	clockSeconds = "2006-01-02T15:04:05"
 )
 
+// lastZone is where a clock shows a time last on Earth.
+var lastZone = time.FixedZone("", -12*60*60)
+
 // shownTimes is how many of the next times of what repeats are told before it is planned.
 const shownTimes = 3
 
@@ -30,7 +33,7 @@ const shownTimes = 3
 const usualLate = time.Hour
 
 // tolerances are those that can be chosen.
-var tolerances = []lifetime{
+var tolerances = []choice{
 	{"1m", "1 minute", time.Minute},
 	{"10m", "10 minutes", 10 * time.Minute},
 	{"1h", "1 hour, as usual", usualLate},
@@ -62,22 +65,19 @@ func toleranceOf(value string) (time.Duration, bool) {
 }
 
 // withValue are choices, and the value that is chosen, if it is none of them.
-func withValue(of []lifetime, value string, d time.Duration) []lifetime {
+func withValue(of []choice, value string, d time.Duration) []choice {
 	for _, one := range of {
 		if one.Value == value {
 			return of
 		}
 	}
-	return append(of[:len(of):len(of)], lifetime{value, plainDuration(d), d})
+	return append(of[:len(of):len(of)], choice{value, plainDuration(d), d})
 }
 
-// planned says whether what the form says is a plan, and not a push at once.
-func (d *draft) planned() bool {
-	return d.When != whenNow || d.Pace != "" || len(d.Variants) > 0 || d.Plan != ""
+// Planned says whether what the form says is a plan, and not a push at once.
+func (d *draft) Planned() bool {
+	return d.When != whenNow || d.Pace != "" || len(d.Variants) > 0 || d.Changes != ""
 }
-
-// Planned is it for the templates.
-func (d *draft) Planned() bool { return d.planned() }
 
 // plan makes a plan of a form, but for the audience of its message. What is wrong is added to the mistakes; the library has the last word.
 func (h *handler) plan(v *view, d *draft, m *mistakes) (plan fanfare.Plan) {
@@ -130,7 +130,11 @@ func (h *handler) planTime(v *view, d *draft, plan *fanfare.Plan, m *mistakes) {
 	switch d.When {
 	case whenAt, whenLocal:
 		plan.At, plan.Local = moment("at", d.At), d.When == whenLocal
-		if d.When == whenAt && plan.At.Before(time.Now()) {
+		last := plan.At
+		if d.When == whenLocal {
+			last = time.Date(last.Year(), last.Month(), last.Day(), last.Hour(), last.Minute(), last.Second(), 0, lastZone)
+		}
+		if last.Before(time.Now()) {
 			m.add("at", v.T("This time is past."))
 		}
 	case whenEvery:

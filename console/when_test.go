@@ -76,6 +76,10 @@ func TestTimeMistakes(t *testing.T) {
 			t.Errorf("%q: %d: %s", c, w.Code, w.Body)
 		}
 	}
+	early := with(draftFields("all"), "when", "local", "at", time.Now().UTC().Add(-11*time.Hour).Format(clock)) // which it is not yet in the west
+	if w := b.post("oscar", "/compose/confirm", early); w.Code != http.StatusOK {
+		t.Errorf("%d: %s", w.Code, w.Body)
+	}
 	without := newBenchWith(t, open(t, fanfare.Options{}), Options{})
 	if w := without.post("oscar", "/compose/confirm", with(draftFields("all"), "when", "every", "every", "@daily")); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "repeats nothing") {
 		t.Errorf("%d: %s", w.Code, w.Body)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -631,6 +632,33 @@ func TestSwitchKeepsDraft(t *testing.T) {
 	b.shows(".banner.good", "The plan was accepted")
 	b.visit("")
 	b.shows("h1", "Overview")
+}
+
+// TestWithoutScript composes variants, switches the language and plans, where scripts do not run.
+func TestWithoutScript(t *testing.T) {
+	b := open(t, desktop)
+	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	b.visit("compose")
+	b.fill("#to", "user:alice")
+	b.fill("#text", "as it is")
+	for i := range 2 {
+		b.click("#add-variant")
+		b.until("the new variant has the focus", fmt.Sprintf("document.activeElement.matches('#variant-%d')", i))
+		b.fill(fmt.Sprintf("#varianttext-%d", i), fmt.Sprintf("words %d", i))
+	}
+	b.click("button[name=remove][value='0']")
+	b.until("the next variant has the focus", "document.activeElement.value === 'B' && !document.querySelector('#variant-1')")
+	b.click("button[name=language]")
+	b.until("Chinese", "document.documentElement.lang === 'zh-CN'")
+	b.click("button[name=language]")
+	b.until("English", "document.documentElement.lang === 'en'")
+	b.shows("#preview", "words 1")
+	b.click(".actions .primary")
+	b.do(chromedp.WaitVisible("#confirm"))
+	b.fill("#confirm", "1")
+	b.click("form .primary")
+	b.shows(".banner.good", "The plan was accepted")
+	b.shows("#by-variant", "B")
 }
 
 // TestViewer sees no way to change anything, and has none.
