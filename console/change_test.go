@@ -105,8 +105,9 @@ func TestForeignPlan(t *testing.T) {
 			if w := b.get("oscar", "/compose?plan="+planned.ID); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "Look at each field") {
 				t.Errorf("%s: %d", name, w.Code)
 			}
-			if w := b.get("vera", "/plans/"+planned.ID); w.Code != http.StatusOK {
-				t.Errorf("%s: %d", name, w.Code)
+			w := b.get("vera", "/plans/"+planned.ID)
+			if binary := name == "a body of bytes"; w.Code != http.StatusOK || strings.Contains(w.Body.String(), "2 B that are no text") != binary || strings.Contains(w.Body.String(), "Your message") {
+				t.Errorf("%s: %d %s", name, w.Code, w.Body)
 			}
 		}
 		// What the form has, though it was made elsewhere, and in other words.

@@ -108,10 +108,8 @@ func (h *handler) refuse(v *view, d *draft, m mistakes) error {
 
 // previewData is a message as its receivers may see it, in each of its forms.
 type previewData struct {
-	From   string
-	Notify bool
-	Forms  []formPreview
-	Now    time.Time
+	From  string
+	Forms []formPreview
 }
 
 // formPreview is a form of a message.
@@ -140,41 +138,71 @@ func (h *handler) preview(v *view) error {
 	return v.fragment("compose", "preview", h.previewOf(v, h.draftOf(v.r.PostForm)))
 }
 
+// previewOf shows a form as far as it is filled in.
 func (h *handler) previewOf(v *view, d *draft) *previewData {
-	out := &previewData{From: d.From, Notify: d.Notify, Now: time.Now()}
 	var m mistakes
 	plan := h.plan(v, d, &m)
-	form := func(text, field string, body []byte) formPreview {
-		return formPreview{Text: clip(text, 300), Problem: m.Of(field), Size: int64(len(body)), Body: readable(body)}
-	}
-	plain := form(d.Text, "text", plan.Message.Body)
-	if plain.Plain = true; isBlank(d.Text) {
-		plain.Problem = ""
-	}
-	if d.Notify {
-		plain.Phones = phonesOf(plan.Message.Notification, "")
-	}
-	for _, x := range plan.Variants {
-		plain.Nobody = plain.Nobody || x.Language == ""
-	}
-	out.Forms = append(out.Forms, plain)
-	all := shares(plan.Variants)
+	texts := []string{d.Text}
 	for i := range plan.Variants {
-		x, text, body, n := &plan.Variants[i], d.Variants[i].Text, plan.Variants[i].Body, plan.Variants[i].Notification
-		if len(body) == 0 {
-			body = plan.Message.Body
+		texts = append(texts, d.Variants[i].Text)
+	}
+	out := previewPlan(&plan, texts)
+	for i := range out.Forms {
+		switch {
+		case i > 0:
+			out.Forms[i].Problem = m.Of("varianttext-" + strconv.Itoa(i-1))
+		case !isBlank(d.Text):
+			out.Forms[i].Problem = m.Of("text")
 		}
+	}
+	return out
+}
+
+// previewPlanned shows a plan.
+func (h *handler) previewPlanned(v *view, plan *fanfare.Plan) *previewData {
+	say := func(body []byte) string {
+		if text, ok := h.textOf(body); ok {
+			return text
+		}
+		if text := readable(body); text != "" || len(body) == 0 {
+			return text
+		}
+		return v.T("%s that are no text", v.Bytes(int64(len(body))))
+	}
+	texts := []string{say(plan.Message.Body)}
+	for i := range plan.Variants {
+		texts = append(texts, say(plan.Variants[i].Body))
+	}
+	return previewPlan(plan, texts)
+}
+
+// previewPlan shows the message of a plan and its variants, with what they say as text; what is empty of a variant is as in the message.
+func previewPlan(plan *fanfare.Plan, texts []string) *previewData {
+	form := func(text string, body []byte, n *fanfare.Notification, language string) formPreview {
+		one := formPreview{Text: clip(text, 300), Size: int64(len(body)), Body: readable(body), Language: language}
+		if n != nil {
+			one.Phones = phonesOf(n, language)
+		}
+		return one
+	}
+	base := &plan.Message
+	plain := form(texts[0], base.Body, base.Notification, "")
+	plain.Plain = true
+	for i := range plan.Variants {
+		plain.Nobody = plain.Nobody || plan.Variants[i].Language == ""
+	}
+	out := &previewData{From: base.From, Forms: []formPreview{plain}}
+	for i, share := range shares(plan.Variants) {
+		x := &plan.Variants[i]
+		text, body := texts[i+1], x.Body
 		if isBlank(text) {
-			text = d.Text
+			text = texts[0]
 		}
-		one := form(text, "varianttext-"+strconv.Itoa(i), body)
-		one.Name, one.Language, one.Share = x.Name, x.Language, all[i]
-		if d.Notify {
-			if n == nil {
-				n = plan.Message.Notification
-			}
-			one.Phones = phonesOf(n, x.Language)
+		if len(body) == 0 {
+			body = base.Body
 		}
+		one := form(text, body, cmp.Or(x.Notification, base.Notification), x.Language)
+		one.Name, one.Share = x.Name, share
 		out.Forms = append(out.Forms, one)
 	}
 	return out
@@ -226,8 +254,8 @@ type asked struct {
 	over     bool // the plan that the form changes is not there to be changed
 }
 
-// There is the page of what the form has become before; empty: it was not sent.
-func (a *asked) There() string {
+// there is the page of what the form has become before; empty: it was not sent.
+func (a *asked) there() string {
 	switch {
 	case a.sentPlan != nil:
 		return "plans/" + a.sentPlan.ID
@@ -302,7 +330,7 @@ func (h *handler) confirm(v *view) error {
 }
 
 func (h *handler) renderConfirm(v *view, status int, a *asked, problem string) error {
-	data := &confirmData{draft: a.draft, Audience: a.audience, Preview: h.previewOf(v, a.draft), Problem: problem, There: a.There(), Over: a.over}
+	data := &confirmData{draft: a.draft, Audience: a.audience, Preview: h.previewOf(v, a.draft), Problem: problem, There: a.there(), Over: a.over}
 	stats, err := h.p.Stats(v.ctx)
 	if err != nil {
 		return err
@@ -368,7 +396,7 @@ func (h *handler) send(v *view) error {
 		return &statusError{http.StatusBadRequest, "The form could not be read. Nothing was done."}
 	}
 	// A form that was sent before is not asked about again: a click that comes twice leads to what the first has made.
-	if a.There() == "" {
+	if a.there() == "" {
 		if status, problem := a.unconfirmed(v); status != 0 {
 			return h.renderConfirm(v, status, a, problem)
 		}

@@ -145,8 +145,7 @@ func (h *handler) planPage(v *view) error {
 		return err
 	}
 	data.Notice = planNotices[v.r.URL.Query().Get("notice")]
-	d, _ := h.redraft(v, &data.Plan)
-	data.Preview = h.previewOf(v, d)
+	data.Preview = h.previewPlanned(v, &data.Plan)
 	return v.render(http.StatusOK, "plan", page{Title: "Plan", Section: "plans", Data: data})
 }
 

@@ -74,12 +74,6 @@ func (h *handler) redraftTime(d *draft, plan *fanfare.Plan) {
 	switch {
 	case plan.Every != "":
 		d.When, d.Begin, d.Until = whenEvery, at(plan.At.In(zone)), at(plan.Until.In(zone))
-		if plan.At.IsZero() {
-			d.Begin = ""
-		}
-		if plan.Until.IsZero() {
-			d.Until = ""
-		}
 	case plan.Local:
 		d.When, d.At = whenLocal, at(plan.At)
 	case !plan.At.IsZero():

@@ -139,12 +139,13 @@ func (x *draftVariant) notification(of *fanfare.Notification) *fanfare.Notificat
 func shares(of []fanfare.Variant) []string {
 	total := make(map[string]int)
 	weight := func(x *fanfare.Variant) int { return max(x.Weight, 1) }
+	language := func(x *fanfare.Variant) string { return strings.ToLower(strings.ReplaceAll(x.Language, "_", "-")) }
 	for i := range of {
-		total[strings.ToLower(of[i].Language)] += weight(&of[i])
+		total[language(&of[i])] += weight(&of[i])
 	}
 	out := make([]string, len(of))
 	for i := range of {
-		percent := float64(weight(&of[i])) / float64(total[strings.ToLower(of[i].Language)]) * 100
+		percent := float64(weight(&of[i])) / float64(total[language(&of[i])]) * 100
 		if percent == math.Trunc(percent) {
 			out[i] = strconv.Itoa(int(percent)) + " %"
 		} else {

@@ -112,7 +112,7 @@ func (h *handler) planTime(v *view, d *draft, plan *fanfare.Plan, m *mistakes) {
 		plan.Zone = d.Zone
 	case d.When != whenAt: // the library looks it up by its name
 		plan.Zone = zone.String()
-		if _, err := time.LoadLocation(plan.Zone); err != nil {
+		if !sameZone(plan.Zone, zone) {
 			m.add("zone", v.T("Say in which time zone: that of this page has no name."))
 			return
 		}
@@ -153,22 +153,35 @@ func (h *handler) planTime(v *view, d *draft, plan *fanfare.Plan, m *mistakes) {
 	}
 }
 
+// sameZone says whether a name leads to a time zone.
+func sameZone(name string, zone *time.Location) bool {
+	named, err := time.LoadLocation(name)
+	if err != nil || name == "" {
+		return false
+	}
+	now := time.Now()
+	_, x := now.In(named).Zone()
+	_, y := now.In(zone).Zone()
+	return x == y
+}
+
 // Moment is a moment in words, on a clock in its zone.
 func (v *view) Moment(t time.Time) string { return v.lang.moment(t) }
 
 // zoneOf says which zone the times of a plan are in.
 func (v *view) zoneOf(plan *fanfare.Plan) (zone *time.Location, name string) {
-	if plan.Zone != "" && plan.Zone != "Local" {
+	if plan.Zone != "" && plan.Zone != v.h.o.Location.String() {
 		if zone, err := time.LoadLocation(plan.Zone); err == nil {
 			return zone, plan.Zone
 		}
 	}
-	if plan.Every != "" || plan.Local {
-		if plan.Zone == "" {
-			return time.UTC, "UTC"
-		}
+	if plan.Zone == "" && (plan.Every != "" || plan.Local) {
+		return time.UTC, "UTC"
 	}
-	return v.h.o.Location, ""
+	if plan.Zone == "Local" { // which is no name to show
+		return v.h.o.Location, ""
+	}
+	return v.h.o.Location, plan.Zone
 }
 
 // Firing says in words when a plan fires, with the times that are next, if they are known.

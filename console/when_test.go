@@ -84,6 +84,12 @@ func TestTimeMistakes(t *testing.T) {
 	if w := without.post("oscar", "/compose/confirm", with(draftFields("all"), "when", "every", "every", "@daily")); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "repeats nothing") {
 		t.Errorf("%d: %s", w.Code, w.Body)
 	}
+	for _, name := range []string{"", "Asia/Tokyo"} { // a name that is another zone's
+		wrong := newBenchWith(t, open(t, fanfare.Options{Cron: schedule.Cron}), Options{Location: time.FixedZone(name, 3600)})
+		if w := wrong.post("oscar", "/compose/confirm", with(draftFields("all"), "when", "every", "every", "@daily")); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "has no name") {
+			t.Errorf("%q: %d", name, w.Code)
+		}
+	}
 	nameless := newBenchWith(t, open(t, fanfare.Options{Cron: schedule.Cron}), Options{Location: time.FixedZone("here", 3600)})
 	for when, code := range map[string]int{"every": http.StatusUnprocessableEntity, "at": http.StatusOK} {
 		if w := nameless.post("oscar", "/compose/confirm", with(draftFields("all"), "when", when, "every", "@daily", "at", "2100-01-01T10:00")); w.Code != code {
