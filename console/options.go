@@ -32,7 +32,7 @@ type Options struct {
 	TrustedOrigins []string
 	// SecureCookies marks the cookies as for TLS only, also where TLS ends in front of the server. Default: as the request came.
 	SecureCookies bool
-	// Location is the time zone of the times that are shown, and of "today". Default: time.Local.
+	// Location is the time zone of the times that are shown, of "today", and of a form that names none. A plan that repeats needs one with a name. Default: time.Local.
 	Location *time.Location
 	// Streams is how many tasks may be watched live at a time, by all who watch; others look again every few seconds. Default: 64.
 	Streams int
