@@ -146,25 +146,52 @@ func (p *Pusher) newPlan(ctx context.Context, plan *Plan) (spec []byte, state *p
 	if spec, err = json.Marshal(plan); err != nil {
 		return nil, nil, err
 	}
-	now := p.o.now()
-	state = &planState{At: max(plan.At.UnixMilli(), now.UnixMilli()), Pace: plan.Pace}
+	first, err := p.first(plan)
+	if err != nil {
+		return nil, nil, err
+	}
+	if first.IsZero() {
+		return nil, nil, &planError{fmt.Errorf("%q has no time before its end", plan.Every)}
+	}
+	state = &planState{At: first.UnixMilli(), Pace: plan.Pace}
+	return spec, state, nil
+}
+
+// first is when a plan that is made now fires first; zero: it ends before.
+func (p *Pusher) first(plan *Plan) (time.Time, error) {
+	at := p.o.now().UnixMilli()
 	switch {
 	case plan.At.IsZero():
-		state.At = now.UnixMilli()
 	case plan.Local:
-		state.At = max(firstOnEarth(plan.At).UnixMilli(), now.UnixMilli())
+		at = max(firstOnEarth(plan.At).UnixMilli(), at)
+	default:
+		at = max(plan.At.UnixMilli(), at)
 	}
-	if plan.Every != "" {
-		first, err := p.occurrence(plan, time.UnixMilli(state.At).Add(-time.Millisecond))
-		if err != nil {
-			return nil, nil, err
-		}
-		if first.IsZero() {
-			return nil, nil, &planError{fmt.Errorf("%q has no time before its end", plan.Every)}
-		}
-		state.At = first.UnixMilli()
+	if plan.Every == "" {
+		return time.UnixMilli(at), nil
 	}
-	return spec, state, nil
+	return p.occurrence(plan, time.UnixMilli(at-1))
+}
+
+// Times returns when a plan would fire next if it were made now, at most n times; fewer where it ends before. Of a Local one that is the time in the first zone of the
+// Earth. Nothing is made, and only the time is looked at: it returns [ErrNoCron] for Every without [Options].Cron, and an error that says what is wrong with the zone or the
+// expression.
+func (p *Pusher) Times(plan Plan, n int) ([]time.Time, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	if _, err := time.LoadLocation(plan.Zone); err != nil {
+		return nil, &planError{fmt.Errorf("zone: %w", err)}
+	}
+	at, err := p.first(&plan)
+	var out []time.Time
+	for err == nil && !at.IsZero() && len(out) < n {
+		if out = append(out, at); plan.Every == "" {
+			break
+		}
+		at, err = p.occurrence(&plan, at)
+	}
+	return out, err
 }
 
 func planHash(spec []byte) (sum [16]byte) {
@@ -273,6 +300,21 @@ func (p *Pusher) Planned(ctx context.Context, id string) (*Planned, error) {
 		return nil, ErrUnknownPlan
 	}
 	rec, err := p.store.Plan(n)
+	if err != nil {
+		return nil, err
+	}
+	return p.planned(rec), nil
+}
+
+// PlannedOfKey returns the plan of an idempotency key, as long as a plan with that key would be the same one: until it is forgotten. Otherwise it returns [ErrUnknownPlan].
+func (p *Pusher) PlannedOfKey(ctx context.Context, key string) (*Planned, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	if key == "" {
+		return nil, ErrUnknownPlan
+	}
+	rec, err := p.store.PlanOfKey(key)
 	if err != nil {
 		return nil, err
 	}

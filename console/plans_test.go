@@ -28,7 +28,7 @@ func TestPlan(t *testing.T) {
 			return []string{"when", "at", "at", at.Format(clock), "pace", "1", "confirm", "3", "counted", "3"}
 		}
 		w := b.post("oscar", "/compose/confirm", with(draftFields("all"), fields()...))
-		if text := w.Body.String(); w.Code != 200 || !strings.Contains(text, at.Format("2006-01-02 15:04")) || !strings.Contains(text, "at most 1 person a second") {
+		if text := w.Body.String(); w.Code != 200 || !strings.Contains(text, "On Saturday, 1 January 2000, 02:00, in the zone UTC.") || !strings.Contains(text, "at most 1 person a second") {
 			t.Fatalf("%d: %s", w.Code, text)
 		}
 		w = b.post("oscar", "/compose/send", with(draftFields("all"), fields()...))
@@ -148,6 +148,7 @@ func TestPlanForm(t *testing.T) {
 		{"Say on which day", "when", "at"},
 		{"Say on which day", "when", "local", "at", "tomorrow"},
 		{"This time is past", "when", "at", "at", "2020-01-01T10:00"},
+		{"This time is past", "when", "local", "at", time.Now().UTC().Add(-13 * time.Hour).Format(clock)},
 		{"Say when it repeats", "when", "every"},
 		{"time zone is not known", "when", "at", "at", "2100-01-01T10:00", "zone", "Mars/Olympus"},
 		{"time zone is not known", "when", "at", "at", "2100-01-01T10:00", "zone", "Local"},
