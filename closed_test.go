@@ -47,6 +47,8 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Opened":            func() error { return p.Opened(ctx, "a", taskID) },
 		"Pending":           func() error { return onlyError(p.Pending(ctx, "a")) },
 		"Plan":              func() error { _, err := p.Plan(ctx, Plan{Message: Message{To: All()}}); return err },
+		"PlannedOfKey":      func() error { _, err := p.PlannedOfKey(ctx, "k"); return ignoreUnknownPlan(err) },
+		"Times":             func() error { _, err := p.Times(Plan{}, 1); return err },
 		"Planned":           func() error { _, err := p.Planned(ctx, "plan-0000000000000001"); return ignoreUnknownPlan(err) },
 		"Plans":             func() error { return onlyError(p.Plans(ctx)) },
 		"Push":              func() error { _, err := p.Push(ctx, Message{To: All()}); return err },

@@ -168,11 +168,13 @@ func (p *Pusher) newPlan(ctx context.Context, plan *Plan) (spec []byte, state *p
 func (p *Pusher) first(plan *Plan) (time.Time, error) {
 	zone, err := time.LoadLocation(plan.Zone)
 	if err != nil {
-		return time.Time{}, &planError{err}
+		return time.Time{}, &planError{fmt.Errorf("zone: %w", err)}
 	}
 	now := p.o.now()
 	from := now
 	switch {
+	case plan.Local && plan.At.IsZero() && plan.Every == "":
+		return time.Time{}, &planError{errors.New("neither At nor Every with Local")}
 	case plan.Local && plan.Every == "":
 		from = reading(plan.At)
 	case plan.Local && plan.At.IsZero():
@@ -188,6 +190,26 @@ func (p *Pusher) first(plan *Plan) (time.Time, error) {
 		return from, nil
 	}
 	return p.occurrence(plan, from.Add(-1))
+}
+
+// Times returns when a plan would fire next if it were made now, at most n times; fewer where it ends before. Of a Local one that is the time in the first zone of the
+// Earth. Nothing is made, and only the time is looked at: it returns [ErrNoCron] for Every without [Options].Cron, and an error that says what is wrong with the zone or the
+// expression.
+func (p *Pusher) Times(plan Plan, n int) ([]time.Time, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	at, err := p.first(&plan)
+	now := p.o.now().UnixMilli()
+	var out []time.Time
+	for err == nil && !at.IsZero() && len(out) < n {
+		fires := plan.fires(at.UnixMilli()).UnixMilli()
+		if out = append(out, time.UnixMilli(max(fires, now))); plan.Every == "" {
+			break
+		}
+		at, err = p.occurrence(&plan, at)
+	}
+	return out, err
 }
 
 // checkRuns refuses a local plan that fires so often that it would wait for itself, going round the Earth.
@@ -222,9 +244,6 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 	}
 	if _, err := time.LoadLocation(plan.Zone); err != nil {
 		return &planError{fmt.Errorf("zone: %w", err)}
-	}
-	if plan.Local && plan.At.IsZero() && plan.Every == "" {
-		return &planError{errors.New("neither At nor Every with Local")}
 	}
 	if err := validateText("key", plan.Message.Key, 0, maxIDBytes); err != nil { // the forms have none
 		return err
@@ -316,6 +335,21 @@ func (p *Pusher) Planned(ctx context.Context, id string) (*Planned, error) {
 		return nil, ErrUnknownPlan
 	}
 	rec, err := p.store.Plan(n)
+	if err != nil {
+		return nil, err
+	}
+	return p.planned(rec), nil
+}
+
+// PlannedOfKey returns the plan of an idempotency key, as long as a plan with that key would be the same one: until it is forgotten. Otherwise it returns [ErrUnknownPlan].
+func (p *Pusher) PlannedOfKey(ctx context.Context, key string) (*Planned, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	if key == "" {
+		return nil, ErrUnknownPlan
+	}
+	rec, err := p.store.PlanOfKey(key)
 	if err != nil {
 		return nil, err
 	}

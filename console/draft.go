@@ -28,7 +28,9 @@ type draft struct {
 	At       string
 	Zone     string
 	Every    string
-	Pace     string
+	// EveryLocal says that it repeats by the clock on each person's wall.
+	EveryLocal bool
+	Pace       string
 
 	Notify   bool
 	Title    string
@@ -78,7 +80,7 @@ func (h *handler) draftOf(f url.Values) *draft {
 	lines := func(name string) string { return strings.ReplaceAll(f.Get(name), "\r\n", "\n") } // as browsers send them
 	d := &draft{
 		To: lines("to"), Format: f.Get("format"), Text: lines("text"), From: line("from"), Category: line("category"), Lifetime: f.Get("lifetime"),
-		When: f.Get("when"), At: line("at"), Zone: line("zone"), Every: line("every"), Pace: line("pace"),
+		When: f.Get("when"), At: line("at"), Zone: line("zone"), Every: line("every"), EveryLocal: f.Get("everylocal") != "", Pace: line("pace"),
 		Notify: f.Get("notify") != "", Title: line("title"), Body: lines("body"),
 		Sound: line("sound"), Link: line("link"), Image: line("image"), Collapse: line("collapse"), Always: f.Get("always") != "", Urgent: f.Get("urgent") != "", Fill: f.Get("fill") != "",
 		Key: f.Get("key"), TestKey: f.Get("testkey"), TestTo: line("testto"),
@@ -122,6 +124,9 @@ func (d *draft) Fields() []field {
 		{"when", d.When}, {"at", d.At}, {"zone", d.Zone}, {"every", d.Every}, {"pace", d.Pace}}
 	if d.Notify {
 		out = append(out, field{"notify", "yes"})
+	}
+	if d.EveryLocal {
+		out = append(out, field{"everylocal", "yes"})
 	}
 	out = append(out, field{"title", d.Title}, field{"body", d.Body}, field{"sound", d.Sound}, field{"link", d.Link}, field{"image", d.Image}, field{"collapse", d.Collapse})
 	if d.Always {

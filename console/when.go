@@ -47,6 +47,7 @@ func (h *handler) plan(v *view, d *draft, m *mistakes) (plan fanfare.Plan) {
 		}
 		plan.At, plan.Local = at, d.When == whenLocal
 	case whenEvery:
+		plan.Local = d.EveryLocal
 		if plan.Every = d.Every; d.Every == "" {
 			m.add("every", v.T("Say when it repeats, such as 0 9 * * 1-5: minute, hour, day, month, day of the week."))
 		}
@@ -71,7 +72,9 @@ func (d *draft) WhenText(v page) string {
 	case whenLocal:
 		text = v.T("%s by the clock on each person's wall", at)
 	case whenEvery:
-		text = v.T("again and again: %s", d.Every)
+		if text = v.T("again and again: %s", d.Every); d.EveryLocal {
+			text = v.T("again and again by the clock on each person's wall: %s", d.Every)
+		}
 	default:
 		text = v.T("now")
 	}
