@@ -77,7 +77,7 @@ func zoneNamed(name string) *time.Location {
 }
 
 // placesOf are the places of a run, and which of them is next. They are looked up each time, and not kept: a plan would be written with hundreds of names at each of
-// its steps. A zone that is new, because somebody has got there meanwhile, is a place of its own, if it is not the time there already.
+// its steps. A zone that is new, because somebody has got there meanwhile, is a place of its own, if its time is behind that of the place that is next.
 func (p *Pusher) placesOf(ctx context.Context, plan *Plan, r *planRun) (list []place, next int, err error) {
 	if !plan.Local {
 		list = []place{{At: r.At}}
