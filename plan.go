@@ -69,7 +69,7 @@ const (
 	PlanCompleted PlanOutcome = "completed" // all of it was released
 	PlanCancelled PlanOutcome = "cancelled"
 	PlanMissed    PlanOutcome = "missed" // the process was down for longer than the tolerance
-	PlanFailed    PlanOutcome = "failed" // the message was refused, and what had been fired before went on to its end; see PlanInfo.Error
+	PlanFailed    PlanOutcome = "failed" // the message was refused; see PlanInfo.Error
 )
 
 // PlanInfo is a plan, and where it stands.
@@ -597,8 +597,8 @@ func (pl *Planned) SetPace(ctx context.Context, pace int) error {
 	})
 }
 
-// Cancel ends a plan, with all occurrences that are under way: it does not fire any more, and the message is released to nobody more. What was released goes on; see [Planned.Withdraw]. Who
-// was frozen and did not get it counts as Gone. One that has ended is [ErrPlanEnded].
+// Cancel ends a plan, with all occurrences that are under way: it does not fire any more, and the message is released to nobody more. What was released goes on; see
+// [Planned.Withdraw]. Who was frozen and did not get it counts as Gone. One that has ended is [ErrPlanEnded].
 func (pl *Planned) Cancel(ctx context.Context) error {
 	return pl.change(ctx, func(_ *store.Plan, _ *Plan, s *planState, c *store.PlanStep) error {
 		s.Outcome, s.Runs, c.End = PlanCancelled, nil, true

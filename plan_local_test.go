@@ -2,7 +2,9 @@ package fanfare
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
@@ -412,4 +416,135 @@ type halfHourly struct{}
 
 func (halfHourly) Next(after time.Time) time.Time {
 	return after.Truncate(30 * time.Minute).Add(30 * time.Minute)
+}
+
+// TestPlanLocalModel lets a plan of some days go round the Earth while users come, move from zone to zone and go, it is paused, resumed and given another pace, and processes end. In the
+// end each user waits once for each day that began anywhere while the user was known.
+func TestPlanLocalModel(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	zones := []string{"", "Etc/GMT-14", "Asia/Tokyo", "Asia/Kolkata", "Europe/Berlin", "America/New_York", "Etc/GMT+11", "Etc/GMT+12", "Mars/Olympus"}
+	checkModel(t, func(t *rapid.T) {
+		dir, err := os.MkdirTemp(base, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		ctx := context.Background()
+		ok := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var ahead atomic.Int64
+		var p *Pusher
+		var planned *Planned
+		open := func() {
+			var err error
+			p, err = Open(dir, Options{Cron: wallCron, blockBits: 1, DeltaEntries: 20, Online: new(transporttest.AckRecorder), now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+			ok(err)
+			if planned != nil {
+				planned, err = p.Planned(ctx, planned.ID)
+				ok(err)
+			}
+			synctest.Wait()
+		}
+		open()
+		defer func() { p.Close(ctx) }()
+		where := func(user string) {
+			ok(p.RegisterDevice(ctx, user, Device{Platform: "apns", Token: user, TimeZone: rapid.SampledFrom(zones).Draw(t, "zone")}))
+		}
+		since := make(map[string]int) // by user: how often it had fired when the user was registered
+		come := func() {
+			user := fmt.Sprint("u", len(since))
+			ok(p.Register(ctx, user))
+			where(user)
+			since[user] = 0
+			if planned != nil {
+				i, err := planned.Info(ctx)
+				ok(err)
+				since[user] = i.Fired
+			}
+		}
+		for range 6 {
+			come()
+		}
+		planned, err = p.Plan(ctx, Plan{
+			Message: Message{Body: []byte("x"), To: All(), Lifetime: week}, Local: true, Every: "09:00", At: january(2, 0), Until: january(5, 0), Tolerance: -1,
+			Zone: rapid.SampledFrom([]string{"", "Asia/Tokyo", "America/New_York"}).Draw(t, "home"), Pace: rapid.IntRange(0, 2).Draw(t, "pace"),
+		})
+		ok(err)
+		gone := make(map[string]bool)
+		some := func() string {
+			var there []string
+			for user := range since {
+				if !gone[user] {
+					there = append(there, user)
+				}
+			}
+			slices.Sort(there)
+			return rapid.SampledFrom(there).Draw(t, "user")
+		}
+		pass := func(d time.Duration) {
+			ahead.Add(int64(d))
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+		}
+		for range rapid.IntRange(10, 60).Draw(t, "steps") {
+			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			case 0:
+				come()
+			case 1:
+				if user := some(); len(since)-len(gone) > 3 {
+					ok(p.Unregister(ctx, user))
+					gone[user] = true
+				}
+			case 2, 3:
+				where(some())
+			case 4:
+				ok(p.Close(ctx))
+				open()
+			case 5:
+				err = planned.Pause(ctx)
+			case 6:
+				err = planned.Resume(ctx)
+			case 7:
+				err = planned.SetPace(ctx, rapid.IntRange(0, 2).Draw(t, "pace"))
+			default:
+				pass(time.Duration(rapid.IntRange(1, 900).Draw(t, "minutes")) * time.Minute)
+			}
+			if err != nil && !errors.Is(err, ErrPlanEnded) {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if err := planned.Resume(ctx); err != nil && !errors.Is(err, ErrPlanEnded) {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		var i PlanInfo
+		for i.Ended.IsZero() {
+			pass(time.Hour)
+			i, err = planned.Info(ctx)
+			ok(err)
+		}
+		if i.Fired != 3 || len(i.Missed) != 0 || i.Outcome != PlanCompleted {
+			t.Fatalf("%+v", i)
+		}
+		for user, from := range since {
+			if gone[user] {
+				continue
+			}
+			have := 0
+			for _, err := range p.Pending(ctx, user) {
+				ok(err)
+				have++
+			}
+			if have != i.Fired-from {
+				t.Fatalf("%s waits for %d, and was there for %d", user, have, i.Fired-from)
+			}
+		}
+		ok(p.Check(ctx))
+	})
 }
