@@ -158,9 +158,6 @@ func (p *Pusher) newPlan(ctx context.Context, plan *Plan) (spec []byte, state *p
 	if first.IsZero() {
 		return nil, nil, &planError{fmt.Errorf("%q has no time before its end", plan.Every)}
 	}
-	if err := p.checkRuns(plan, first); err != nil {
-		return nil, nil, err
-	}
 	return spec, &planState{At: first.UnixMilli(), Pace: plan.Pace}, nil
 }
 
@@ -189,34 +186,15 @@ func (p *Pusher) first(plan *Plan) (time.Time, error) {
 	if from = from.Truncate(time.Millisecond); plan.Every == "" {
 		return from, nil
 	}
-	return p.occurrence(plan, from.Add(-1))
-}
-
-// Times returns when a plan would fire next if it were made now, at most n times; fewer where it ends before. Of a Local one that is the time in the first zone of the
-// Earth. Nothing is made, and only the time is looked at: it returns [ErrNoCron] for Every without [Options].Cron, and an error that says what is wrong with the zone or the
-// expression.
-func (p *Pusher) Times(plan Plan, n int) ([]time.Time, error) {
-	if err := p.open(); err != nil {
-		return nil, err
+	at, err := p.occurrence(plan, from.Add(-1))
+	if err == nil && plan.Local && !at.IsZero() {
+		err = p.checkRuns(plan, at)
 	}
-	at, err := p.first(&plan)
-	now := p.o.now().UnixMilli()
-	var out []time.Time
-	for err == nil && !at.IsZero() && len(out) < n {
-		fires := plan.fires(at.UnixMilli()).UnixMilli()
-		if out = append(out, time.UnixMilli(max(fires, now))); plan.Every == "" {
-			break
-		}
-		at, err = p.occurrence(&plan, at)
-	}
-	return out, err
+	return at, err
 }
 
 // checkRuns refuses a local plan that fires so often that it would wait for itself, going round the Earth.
 func (p *Pusher) checkRuns(plan *Plan, first time.Time) error {
-	if !plan.Local || plan.Every == "" {
-		return nil
-	}
 	at := first
 	for range maxRuns {
 		next, err := p.occurrence(plan, at)
@@ -229,6 +207,24 @@ func (p *Pusher) checkRuns(plan *Plan, first time.Time) error {
 		return &planError{fmt.Errorf("%q: %d times within %v, and it is under way for %v: too often with Local", plan.Every, maxRuns+1, span, zonesBefore+zonesBehind)}
 	}
 	return nil
+}
+
+// Times returns when a plan would fire next if it were made now, at most n times; fewer where it ends before. Of a Local one that is when it is the time in the first zone of the
+// Earth, which may have been. Nothing is made, and only the time is looked at: it returns [ErrNoCron] for Every without [Options].Cron, and an error that says what is wrong with the zone or the
+// expression.
+func (p *Pusher) Times(plan Plan, n int) ([]time.Time, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	at, err := p.first(&plan)
+	var out []time.Time
+	for err == nil && !at.IsZero() && len(out) < n {
+		if out = append(out, plan.fires(at.UnixMilli())); plan.Every == "" {
+			break
+		}
+		at, err = p.occurrence(&plan, at)
+	}
+	return out, err
 }
 
 func planHash(spec []byte) (sum [16]byte) {

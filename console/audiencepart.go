@@ -88,6 +88,8 @@ func (h *handler) audienceOf(v *view, text string) (*audienceData, error) {
 func share(part, whole int64) string {
 	percent := min(float64(part)/float64(whole)*100, 100)
 	switch {
+	case part == 0:
+		return "0 %"
 	case part >= whole:
 		return "100 %"
 	case percent < 0.01:

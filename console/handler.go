@@ -81,6 +81,8 @@ func init() { // what they serve looks for routes itself
 		{method: http.MethodGet, path: "/plans", role: Viewer, serve: (*handler).plans},
 		{method: http.MethodGet, path: "/plans/{plan}", role: Viewer, serve: (*handler).planPage},
 		{method: http.MethodGet, path: "/plans/{plan}/figures", role: Viewer, serve: (*handler).planFigures},
+		{method: http.MethodGet, path: "/plans/{plan}/change", role: Operator, serve: (*handler).askChangePlan},
+		{method: http.MethodPost, path: "/plans/{plan}/change", role: Operator, action: "change", serve: (*handler).changePlan},
 		{method: http.MethodPost, path: "/plans/{plan}/pause", role: Operator, action: "pause", serve: (*handler).pausePlan},
 		{method: http.MethodPost, path: "/plans/{plan}/resume", role: Operator, action: "resume", serve: (*handler).resumePlan},
 		{method: http.MethodPost, path: "/plans/{plan}/pace", role: Operator, action: "pace", serve: (*handler).pacePlan},

@@ -22,6 +22,9 @@ type Options struct {
 	Encode func(text string) []byte
 	// From is the sender that the form proposes. Default: none.
 	From string
+	// FirstSteps is plain text that the overview shows as long as nobody is known: how the users of this program get to be known and connected, in commands say. Default: none, beside
+	// what holds for every program.
+	FirstSteps string
 	// Audit keeps who did what. Default: a [MemoryAudit] of 1,000 entries.
 	Audit Audit
 	// TrustedOrigins are further origins, such as "https://ops.example.com", from which the page's forms may come: needed where a proxy changes the Host.

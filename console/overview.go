@@ -31,6 +31,8 @@ type overviewData struct {
 	fanfare.Stats
 	Recent recent
 	Latest []taskRow
+	// First is what the host says of how to begin.
+	First string
 }
 
 func (h *handler) overview(v *view) error {
@@ -55,7 +57,7 @@ func (h *handler) overviewData(v *view) (*overviewData, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := &overviewData{Stats: stats}
+	data := &overviewData{Stats: stats, First: h.o.FirstSteps}
 	if data.Recent, err = h.recentFigures(v.ctx); err != nil {
 		return nil, err
 	}

@@ -61,7 +61,9 @@ type page struct {
 	*view
 	Title   string // a key of the texts
 	Section string // that the navigation marks
-	Data    any
+	// Switch is where the page's form goes to be shown in another language, with all that is filled in. Empty: the page is asked for again.
+	Switch string
+	Data   any
 }
 
 // With is the same page with other data, for a template within.
@@ -194,6 +196,9 @@ func (v *view) People(n int64) string {
 // People64 is People of another kind of number.
 func (v *view) People64(n int) string { return v.People(int64(n)) }
 
+// After is the number of the i-th thing, as people count.
+func (v *view) After(i int) int { return i + 1 }
+
 // Bytes is a size.
 func (v *view) Bytes(n int64) string {
 	size := float64(n)
@@ -213,13 +218,7 @@ func (v *view) Time(t time.Time) string { return t.In(v.h.o.Location).Format("20
 func (v *view) Machine(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // Zone is the zone of the times that are shown.
-func (v *view) Zone() string {
-	name, offset := time.Now().In(v.h.o.Location).Zone()
-	if offset == 0 {
-		return "UTC"
-	}
-	return fmt.Sprintf("%s, UTC%+03d:%02d", name, offset/3600, offset%3600/60)
-}
+func (v *view) Zone() string { return zoneText(time.Now().In(v.h.o.Location)) }
 
 // Say is a fact in the language of who looks.
 func (v *view) Say(f fact) string { return v.T(f.Text, f.Args...) }

@@ -91,9 +91,10 @@ func TestTexts(t *testing.T) {
 	find("*.go", `status, text = [^,]+, `+str)
 	find("*.go", `status, text := [^,]+, `+str)
 	find("*.go", `Title: `+str)
+	find("*.go", `\btitle(?:, data\.Firing)? :?= `+str)
 	find("*.go", `(?:Limit|Limit, "") = `+str)
 	find("*.go", `verdict[A-Z]\w* += `+str)
-	for _, l := range lifetimes {
+	for _, l := range append(lifetimes, tolerances...) {
 		said[l.Text] = true
 	}
 	for _, text := range notices {
@@ -124,6 +125,46 @@ func TestTexts(t *testing.T) {
 			t.Errorf("in Chinese, but never said: %q", text)
 		}
 	}
+}
+
+// TestFirstSteps: as long as nobody is known the page says what to do, and where nobody is connected, what that means.
+func TestFirstSteps(t *testing.T) {
+	p, err := fanfare.Open(t.TempDir(), fanfare.Options{Online: transport.OnlineFunc(func(context.Context, string, *transport.Message) error { return nil })})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(context.Background()) })
+	b := newBenchWith(t, p, Options{FirstSteps: "connect <alice>"})
+	shows := func(page string, is bool, texts ...string) {
+		t.Helper()
+		for _, text := range texts {
+			if strings.Contains(page, text) != is {
+				t.Errorf("%q is there: %v, in %s", text, !is, page)
+			}
+		}
+	}
+	for _, path := range []string{"/", "/figures"} {
+		shows(b.get("vera", path).Body.String(), true, "Nobody is known yet", "connect &lt;alice&gt;</pre>")
+	}
+	shows(b.get("oscar", "/").Body.String(), false, "Compose the first push")
+	shows(b.get("oscar", "/compose").Body.String(), true, "Nobody is known yet", "Everybody is called:")
+	shows(b.post("oscar", "/compose/audience", url.Values{"to": {"all"}}).Body.String(), true, "Nobody fits now. Everybody is called:", "0 people")
+	if err := p.Register(t.Context(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	shows(b.get("oscar", "/").Body.String(), false, "Nobody is known yet")
+	shows(b.get("oscar", "/").Body.String(), true, "Compose the first push")
+	shows(b.get("oscar", "/compose").Body.String(), false, "Nobody is known yet")
+	shows(b.post("oscar", "/compose/confirm", draftFields("all")).Body.String(), true, "It waits for them until they connect")
+	shows(b.post("oscar", "/compose/confirm", with(draftFields("all"), "lifetime", "0")).Body.String(), true, "so nobody will get it")
+	task := b.push(fanfare.All())
+	shows(b.get("vera", "/tasks/"+task.ID).Body.String(), true, "Who is pending is not connected")
+	s, err := p.Connect(t.Context(), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	shows(b.post("oscar", "/compose/confirm", draftFields("all")).Body.String(), false, "Nobody is connected now")
 }
 
 // TestMounts: wherever the page is mounted, and however, its links and redirects stay within.

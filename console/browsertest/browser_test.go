@@ -108,7 +108,7 @@ func (t *tab) hear(event any) {
 	defer t.mu.Unlock()
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
-		if u, err := url.Parse(e.Request.URL); err == nil && !strings.HasPrefix(e.Request.URL, t.w.url) && u.Scheme != "about" && u.Scheme != "data" {
+		if u, err := url.Parse(e.Request.URL); err == nil && !strings.HasPrefix(e.Request.URL, t.w.host+"/deep/") && u.Scheme != "about" && u.Scheme != "data" {
 			t.wrong = append(t.wrong, "a request to "+e.Request.URL)
 		}
 	case *network.EventResponseReceived:

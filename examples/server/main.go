@@ -3,6 +3,7 @@
 //
 //	go run ./examples/server -listen 127.0.0.1:8080 -data DIR -sdkappid 1400000000 -key SECRET -admin administrator
 //	go run ./examples/server sign -sdkappid 1400000000 -key SECRET -identifier administrator
+//	go run ./examples/server listen -sdkappid 1400000000 -key SECRET -identifier alice
 //
 // Read server.go first, then gateway.go and connection.go.
 package main
@@ -35,8 +36,13 @@ func main() {
 
 // run does what the arguments say, until it is done or ctx ends.
 func run(ctx context.Context, args []string, getenv func(string) string, out, log io.Writer) error {
-	if len(args) > 0 && args[0] == "sign" {
-		return sign(args[1:], getenv, out, log)
+	if len(args) > 0 {
+		switch args[0] {
+		case "sign":
+			return sign(args[1:], getenv, out, log)
+		case "listen":
+			return listen(ctx, args[1:], getenv, out, log)
+		}
 	}
 	c, err := readConfig(args, getenv, log)
 	if err != nil {

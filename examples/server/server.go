@@ -121,7 +121,18 @@ func (s *server) console() http.Handler {
 	if s.audit != nil {
 		o.Audit = s.audit
 	}
+	o.FirstSteps = s.firstSteps()
 	return console.Handler(s.p, o)
+}
+
+// firstSteps says how there comes to be somebody to push to.
+func (s *server) firstSteps() string {
+	return fmt.Sprintf(`To try it out, be a user called alice. In another terminal, where this project is:
+
+export FANFARE_KEY=SECRET    # that which this server was started with
+go run ./examples/server listen -sdkappid %d -identifier alice -url ws://%s/ws
+
+Alice is known and connected then, and what she gets is shown there.`, s.c.sdkAppID, s.listener.Addr())
 }
 
 // restText is the body of a plain text, in the form that the REST API gives to a push of one, so that clients know one form only.
@@ -139,7 +150,7 @@ func (s *server) serve(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	s.ready.Store(true)
-	s.log.Info("serving", "address", s.listener.Addr().String(), "sdkappid", s.c.sdkAppID, "data", s.c.data, "keys", len(s.c.keys))
+	s.log.Info("serving", "address", s.listener.Addr().String(), "sdkappid", s.c.sdkAppID, "data", s.c.data, "keys", len(s.c.keys), "console", len(s.c.consolePassword) > 0)
 	select {
 	case <-ctx.Done():
 		err := s.shutdown()
