@@ -514,6 +514,7 @@ func TestPlanTimes(t *testing.T) {
 			"local":      {Plan{At: now.Add(48 * time.Hour).UTC(), Local: true}, []time.Time{now.Add(34 * time.Hour)}},
 			"repeated":   {Plan{Every: "every 2 h", At: now.Add(time.Minute)}, []time.Time{hour.Add(2 * time.Hour), hour.Add(4 * time.Hour), hour.Add(6 * time.Hour)}},
 			"with until": {Plan{Every: "every 2 h", At: now.Add(time.Minute), Until: hour.Add(5 * time.Hour)}, []time.Time{hour.Add(2 * time.Hour), hour.Add(4 * time.Hour)}},
+			"local days": {Plan{Every: "every 24 h", At: now.Add(48 * time.Hour).UTC(), Local: true}, []time.Time{now.Add(34 * time.Hour), now.Add(58 * time.Hour), now.Add(82 * time.Hour)}},
 			"never":      {Plan{Every: "every 2 h", At: now.Add(time.Minute), Until: now}, nil},
 		} {
 			got, err := p.Times(c.plan, 3)

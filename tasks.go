@@ -24,7 +24,7 @@ type Task struct {
 // TaskInfo is what does not change of a task.
 type TaskInfo struct {
 	From     string
-	To       Audience
+	To       Audience // of a plan with a pace, with variants or Local: which of those whose turn it was
 	Key      string
 	Category string
 	Accepted time.Time

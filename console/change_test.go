@@ -35,6 +35,7 @@ func TestRedraft(t *testing.T) {
 				"paced":            with(draftFields("all"), "pace", "3", "category", "offers", "from", "shop", "fill", "yes", "lifetime", "0"),
 				"repeated":         with(draftFields("all"), "when", "every", "every", "0 9 * * 1-5"),
 				"with ends":        with(draftFields("all"), "when", "every", "every", "0 9 * * 1-5", "begin", "2000-02-01T00:00", "until", "2000-03-01T18:00", "zone", "Europe/Lisbon", "late", "6h"),
+				"on each clock":    with(draftFields("all"), "when", "every", "every", "0 9 * * 1-5", "everylocal", "yes", "begin", "2000-02-01T00:00", "until", "2000-03-01T18:00"),
 				"JSON":             with(draftFields("all"), "format", "json", "text", "{\"a\":\n[1]}", "pace", "1"),
 				"notified": with(draftFields("all"), "pace", "1", "notify", "yes", "title", "T", "body", "B\nC", "sound", "s", "link", "l", "image", "i", "collapse", "c", "always", "yes", "urgent", "yes",
 					"locale", "zh", "localetitle", "晚上好", "localebody", ""),

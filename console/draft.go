@@ -30,10 +30,12 @@ type draft struct {
 	At       string
 	Zone     string
 	Every    string
-	Begin    string // of what repeats
-	Until    string
-	Late     string // one of tolerances
-	Pace     string
+	// EveryLocal says that it repeats by the clock on each person's wall.
+	EveryLocal bool
+	Begin      string // of what repeats
+	Until      string
+	Late       string // one of tolerances
+	Pace       string
 
 	Variants []draftVariant
 
@@ -100,7 +102,7 @@ func (h *handler) draftOf(f url.Values) *draft {
 	lines := func(name string) string { return strings.ReplaceAll(f.Get(name), "\r\n", "\n") } // as browsers send them
 	d := &draft{
 		To: lines("to"), Format: f.Get("format"), Text: lines("text"), From: line("from"), Category: line("category"), Lifetime: f.Get("lifetime"),
-		When: f.Get("when"), At: line("at"), Zone: line("zone"), Every: line("every"), Begin: line("begin"), Until: line("until"), Late: f.Get("late"), Pace: line("pace"),
+		When: f.Get("when"), At: line("at"), Zone: line("zone"), Every: line("every"), EveryLocal: f.Get("everylocal") != "", Begin: line("begin"), Until: line("until"), Late: f.Get("late"), Pace: line("pace"),
 		Notify: f.Get("notify") != "", Title: line("title"), Body: lines("body"),
 		Sound: line("sound"), Link: line("link"), Image: line("image"), Collapse: line("collapse"), Always: f.Get("always") != "", Urgent: f.Get("urgent") != "", Fill: f.Get("fill") != "",
 		Key: f.Get("key"), TestKey: f.Get("testkey"), TestTo: line("testto"),
@@ -152,6 +154,9 @@ type field struct{ Name, Value string }
 func (d *draft) Fields() []field {
 	out := []field{{"to", d.To}, {"format", d.Format}, {"text", d.Text}, {"from", d.From}, {"category", d.Category}, {"lifetime", d.Lifetime},
 		{"when", d.When}, {"at", d.At}, {"zone", d.Zone}, {"every", d.Every}, {"begin", d.Begin}, {"until", d.Until}, {"late", d.Late}, {"pace", d.Pace}}
+	if d.EveryLocal {
+		out = append(out, field{"everylocal", "yes"})
+	}
 	if d.Notify {
 		out = append(out, field{"notify", "yes"})
 	}

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -173,6 +174,21 @@ func TestPlanForm(t *testing.T) {
 	info, err := planned.Info(t.Context())
 	if err != nil || !info.Local || info.At.Format(clock) != "2100-01-01T09:30" || info.Zone != "Asia/Tokyo" {
 		t.Errorf("%+v, %v", info, err)
+	}
+	w = b.post("oscar", "/compose/send", with(draftFields("all"), "key", rand.Text(), "when", "every", "every", "0 9 * * 1-5", "everylocal", "yes", "zone", "Asia/Tokyo", "confirm", "3", "counted", "3"))
+	again := regexp.MustCompile(`plan-[0-9a-f]{16}`).FindString(w.Header().Get("Location"))
+	if planned, err = b.p.Planned(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	if info, err = planned.Info(t.Context()); err != nil || !info.Local || info.Every != "0 9 * * 1-5" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if text := b.get("vera", "/plans/"+again).Body.String(); !strings.Contains(text, "0 9 * * 1-5 on the clock on each person") {
+		t.Error(text)
+	}
+	w = b.post("oscar", "/compose/confirm", with(draftFields("all"), "when", "every", "every", "0 9 * * 1-5", "everylocal", "yes"))
+	if text := w.Body.String(); !strings.Contains(text, "0 9 * * 1-5 on the clock on each person") || !strings.Contains(text, `name="everylocal" value="yes"`) {
+		t.Error(text)
 	}
 	for i := range plansPerPage + 1 {
 		if _, err := b.p.Plan(t.Context(), fanfare.Plan{Message: fanfare.Message{Body: []byte(fmt.Sprint(i)), To: fanfare.All()}, At: time.Now().Add(time.Hour)}); err != nil {

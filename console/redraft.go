@@ -72,6 +72,8 @@ func (h *handler) redraftTime(d *draft, plan *fanfare.Plan) {
 		return t.Format(clock)
 	}
 	switch {
+	case plan.Every != "" && plan.Local:
+		d.When, d.EveryLocal, d.Begin, d.Until = whenEvery, true, at(plan.At), at(plan.Until)
 	case plan.Every != "":
 		d.When, d.Begin, d.Until = whenEvery, at(plan.At.In(zone)), at(plan.Until.In(zone))
 	case plan.Local:
@@ -144,15 +146,16 @@ func appendStrings(to []string, x any) []string {
 
 // fingerprint tells plans apart that differ in what they do.
 func fingerprint(plan fanfare.Plan) string {
-	switch {
-	case plan.At.IsZero():
-		plan.At = time.Time{}
-	case plan.Local:
-		plan.At = time.Date(plan.At.Year(), plan.At.Month(), plan.At.Day(), plan.At.Hour(), plan.At.Minute(), plan.At.Second(), plan.At.Nanosecond(), time.UTC)
-	default:
-		plan.At = plan.At.UTC()
+	for _, t := range []*time.Time{&plan.At, &plan.Until} {
+		switch {
+		case t.IsZero():
+			*t = time.Time{}
+		case plan.Local: // what a clock shows, whatever the zone
+			*t = time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+		default:
+			*t = t.UTC()
+		}
 	}
-	plan.Until = plan.Until.UTC()
 	switch {
 	case plan.Every == "" && !plan.Local:
 		plan.Zone = ""

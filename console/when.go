@@ -22,8 +22,16 @@ const (
 	clockSeconds = "2006-01-02T15:04:05"
 )
 
-// lastZone is where a clock shows a time last on Earth.
-var lastZone = time.FixedZone("", -12*60*60)
+// firstZone and lastZone are where a clock shows a time first and last on Earth.
+var (
+	firstZone = time.FixedZone("", 14*60*60)
+	lastZone  = time.FixedZone("", -12*60*60)
+)
+
+// over says whether a clock has shown the reading of t everywhere.
+func over(t time.Time) bool {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, lastZone).Before(time.Now())
+}
 
 // shownTimes is how many of the next times of what repeats are told before it is planned.
 const shownTimes = 3
@@ -126,17 +134,20 @@ func (h *handler) planTime(v *view, d *draft, plan *fanfare.Plan, m *mistakes) {
 		}
 		return at
 	}
+	past := func(t time.Time) bool {
+		if plan.Local {
+			return over(t)
+		}
+		return t.Before(time.Now())
+	}
 	switch d.When {
 	case whenAt, whenLocal:
 		plan.At, plan.Local = moment("at", d.At), d.When == whenLocal
-		last := plan.At
-		if d.When == whenLocal {
-			last = time.Date(last.Year(), last.Month(), last.Day(), last.Hour(), last.Minute(), last.Second(), 0, lastZone)
-		}
-		if last.Before(time.Now()) {
+		if past(plan.At) {
 			m.add("at", v.T("This time is past."))
 		}
 	case whenEvery:
+		plan.Local = d.EveryLocal
 		if plan.Every = d.Every; d.Every == "" {
 			m.add("every", v.T("Say when it repeats, such as 0 9 * * 1-5: minute, hour, day, month, day of the week."))
 		}
@@ -145,7 +156,7 @@ func (h *handler) planTime(v *view, d *draft, plan *fanfare.Plan, m *mistakes) {
 		}
 		if d.Until != "" {
 			plan.Until = moment("until", d.Until)
-			if plan.Until.Before(time.Now()) {
+			if past(plan.Until) {
 				m.add("until", v.T("This time is past."))
 			}
 		}
@@ -195,21 +206,28 @@ func (v *view) Firing(plan *fanfare.Plan, next []time.Time) []string {
 	var out []string
 	switch {
 	case plan.Every != "":
-		out = append(out, v.T("Again and again, by %s, in the zone %s.", plan.Every, in(time.Now())))
+		shown := func(t time.Time) string { return v.Moment(t.In(zone)) }
+		nextZone := zone
+		if plan.Local {
+			shown, nextZone = v.Moment, firstZone
+			out = append(out, v.T("Again and again, by %s on the clock on each person's wall. Who is in no zone that is known goes by %s.", plan.Every, in(time.Now())))
+		} else {
+			out = append(out, v.T("Again and again, by %s, in the zone %s.", plan.Every, in(time.Now())))
+		}
 		if !plan.At.IsZero() {
-			out = append(out, v.T("From %s on.", v.Moment(plan.At.In(zone))))
+			out = append(out, v.T("From %s on.", shown(plan.At)))
 		}
 		if len(next) > 0 {
 			var times []string
 			for _, t := range next {
-				times = append(times, v.Moment(t.In(zone)))
+				times = append(times, v.Moment(t.In(nextZone)))
 			}
 			out = append(out, v.T("Next: %s.", strings.Join(times, "; ")))
 		}
 		if plan.Until.IsZero() {
 			out = append(out, v.T("Without an end, until it is cancelled."))
 		} else {
-			out = append(out, v.T("Until %s.", v.Moment(plan.Until.In(zone))))
+			out = append(out, v.T("Until %s.", shown(plan.Until)))
 		}
 	case plan.Local:
 		out = append(out, v.T("When the clock on each person's wall shows %s. Who is in no zone that is known goes by %s.", v.Moment(plan.At), in(plan.At)))

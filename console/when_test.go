@@ -29,12 +29,15 @@ func TestFiring(t *testing.T) {
 				"按 @daily 重复", "when=every every=@daily late=any"},
 			{"Again and again, by @hourly, in the zone UTC. From Monday, 3 January 2000, 10:30 on. Next: Monday, 3 January 2000, 11:00; Monday, 3 January 2000, 12:00. Until Monday, 3 January 2000, 12:30. At most 1 day late",
 				"至 2000年1月3日（星期一）12:30 为止。", "when=every every=@hourly begin=2000-01-03T10:30 until=2000-01-03T12:30 zone=UTC late=24h"},
+			{"Again and again, by 0 9 * * 1-5 on the clock on each person's wall. Who is in no zone that is known goes by Asia/Tokyo. From Monday, 3 January 2000, 10:30 on. " +
+				"Next: Tuesday, 4 January 2000, 09:00; Wednesday, 5 January 2000, 09:00. Until Wednesday, 5 January 2000, 12:30." + usual,
+				"按每个人当地的时钟，依 0 9 * * 1-5 重复。", "when=every every=0+9+*+*+1-5 everylocal=yes begin=2000-01-03T10:30 until=2000-01-05T12:30 zone=Asia/Tokyo"},
 			{"At once.", "立即。", "when=now pace=1"},
 		} {
 			f := with(draftFields("all"), "key", strings.Repeat("A", 25)+string(rune('A'+i)), "counted", "3", "confirm", "3")
 			for pair := range strings.FieldsSeq(c.fields) {
 				name, value, _ := strings.Cut(pair, "=")
-				f.Set(name, value)
+				f.Set(name, strings.ReplaceAll(value, "+", " "))
 			}
 			words := func(page string) string {
 				return strings.Join(strings.Fields(strings.NewReplacer("<p>", " ", "</p>", " ", "&#39;", "'", "&#43;", "+").Replace(page)), " ")
@@ -68,6 +71,8 @@ func TestTimeMistakes(t *testing.T) {
 		{"until", "Say on which day", "when", "every", "every", "@daily", "until", "later"},
 		{"until", "This time is past", "when", "every", "every", "@daily", "until", "2020-01-01T10:00"},
 		{"until", "It would never be sent", "when", "every", "every", "@daily", "begin", "2100-01-01T10:00", "until", "2100-01-01T12:00"},
+		{"until", "This time is past", "when", "every", "every", "@daily", "everylocal", "yes", "until", "2020-01-01T10:00"},
+		{"every", "The plan has a mistake", "when", "every", "every", "* * * * *", "everylocal", "yes"},
 		{"late", "Choose one of them", "when", "every", "every", "@daily", "late", "0s"},
 		{"late", "Choose one of them", "when", "every", "every", "@daily", "late", "a while"},
 	} {

@@ -28,7 +28,7 @@ const (
 	bucketPlans                   // plan -> its record, until it is forgotten
 	bucketPlanKeys                // key of a plan -> plan, as long as that
 	bucketPlanTasks               // plan, sequence -> nothing: the tasks of a plan, as long as they are
-	bucketFrozen                  // plan, block -> who is still to be pushed to
+	bucketFrozen                  // plan, run, block -> who is still to be pushed to
 	bucketCaps                    // window, category, level, block -> who has had so many messages of it in it
 	bucketHistory                 // sequence -> samples of its progress, as long as the task
 	bucketRecalls                 // sequence -> what phones are told of a message that was withdrawn, until they are

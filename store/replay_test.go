@@ -400,7 +400,7 @@ func (w *twins) plan() {
 		last = p
 		break
 	}
-	c := &PlanStep{State: []byte("state"), Due: rapid.SampledFrom([]int64{0, w.now.UnixMilli() + 1000}).Draw(w.T, "due")}
+	c := &PlanStep{State: []byte("state"), Run: rapid.Uint32Range(0, 2).Draw(w.T, "run"), Due: rapid.SampledFrom([]int64{0, w.now.UnixMilli() + 1000}).Draw(w.T, "due")}
 	if last == nil || rapid.IntRange(0, 4).Draw(w.T, "new") == 0 {
 		c.Spec, c.Key = []byte("spec"), rapid.SampledFrom([]string{"", "", "k"}).Draw(w.T, "key")
 	} else {
@@ -414,6 +414,9 @@ func (w *twins) plan() {
 	case 1, 2:
 		c.Push, c.Part = w.aPush(), "A"
 		c.Take, c.Limit = rapid.Bool().Draw(w.T, "take"), rapid.Uint64Range(0, 3).Draw(w.T, "limit")
+		if c.Take && rapid.Bool().Draw(w.T, "among") {
+			c.Among = w.audience(2)
+		}
 	}
 	if r, ok := w.propose(c).(PlanResult); ok && r.Push.Seq != 0 && !r.Push.Duplicate {
 		w.tasks = append(w.tasks, r.Push)
