@@ -88,6 +88,9 @@ func (p *Pusher) placesOf(ctx context.Context, plan *Plan, r *planRun) (list []p
 		list[i].Missed = slices.Contains(r.Missed, list[i].At)
 	}
 	next, _ = slices.BinarySearchFunc(list, r.Place, func(x place, at int64) int { return cmp.Compare(x.At, at) })
+	if plan.Local && next == len(list) && !r.Round { // the last place has lost its users before it had its turn: they are elsewhere
+		list = append(list, place{At: r.Place})
+	}
 	return list, next, nil
 }
 

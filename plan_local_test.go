@@ -291,6 +291,36 @@ func TestPlanLocalMover(t *testing.T) {
 	})
 }
 
+// TestPlanLocalLastZoneLeft: who was the last in the last zone and goes to one where it was the time already gets it all the same; not when the process was down by then.
+func TestPlanLocalLastZoneLeft(t *testing.T) {
+	t.Parallel()
+	for _, down := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			e := newEarth(t, Options{}, map[string]string{"tokyo": "Asia/Tokyo", "mover": "America/Los_Angeles"})
+			planned := mustPlan(t, e.p, Plan{Message: hello(All()), Local: true, At: january(3, 9)})
+			e.until(3, "12:00")
+			e.zones["mover"] = "Asia/Tokyo"
+			e.user("mover")
+			want, gone := map[string]string{"tokyo": "3 00:00", "mover": "3 17:00"}, int64(0)
+			if down {
+				must(t, e.p.Close(t.Context()))
+				e.ahead.Add(int64(9 * time.Hour))
+				e.open()
+				var err error
+				planned, err = e.p.Planned(t.Context(), planned.ID)
+				must(t, err)
+				want["mover"], gone = "", 1
+			}
+			e.end(planned)
+			e.want(want)
+			if i := info(t, planned); i.Gone != gone || len(i.Missed) != int(gone) || i.Fired != 1 || i.Outcome != PlanCompleted {
+				t.Errorf("%+v", i)
+			}
+			must(t, e.p.Check(t.Context()))
+		})
+	}
+}
+
 // TestPlanLocalEveryPace: the pace bounds what all of the days that are under way release together.
 func TestPlanLocalEveryPace(t *testing.T) {
 	t.Parallel()

@@ -43,6 +43,7 @@ type planRun struct {
 	Place  int64   `json:"place"`            // when it is the time in the place that is being released, or the next one; places before that are done
 	Begun  bool    `json:"begun,omitempty"`  // that place has had some of it
 	Form   int     `json:"form,omitempty"`   // of the forms, which is being released there
+	Round  bool    `json:"round,omitempty"`  // the last of all places has had its turn
 	Missed []int64 `json:"missed,omitempty"` // the places that it was too late for
 }
 
@@ -529,7 +530,7 @@ func (m *planMove) release(ctx context.Context) error {
 			return err
 		}
 		r.Place++
-		r.Begun, r.Form = false, 0
+		r.Begun, r.Form, r.Round = false, 0, m.plan.Local && i == len(places)-1
 	}
 	return nil
 }
