@@ -181,16 +181,15 @@ func (p *phones) recall(f *flight, platform string, m *store.Message) {
 		return
 	}
 	t := p.recallTask(f, m)
+	f.retain()
 	r.mu.Lock()
-	before := r.tasks[t.seq]
-	if before != nil { // a batch of it may be under way
-		f.retain()
+	if before := r.tasks[t.seq]; before != nil { // a batch of it may be under way
 		before.then = t
+	} else {
+		r.put(t)
 	}
 	r.mu.Unlock()
-	if before == nil {
-		r.add(t)
-	}
+	r.poke()
 }
 
 func (p *phones) recallTask(f *flight, m *store.Message) *phoneTask {
@@ -240,6 +239,9 @@ func (p *phones) end(seq uint64) {
 		if t != nil {
 			t.finished, t.at = true, time.Time{}
 			heap.Fix(&r.queue, t.place)
+			if t.then != nil {
+				t.then.finished = true
+			}
 		}
 		r.mu.Unlock()
 		if t != nil {
@@ -252,12 +254,17 @@ func (p *phones) end(seq uint64) {
 // fan-out is counted first.
 func (r *phoneRunner) add(t *phoneTask) {
 	t.f.retain()
-	t.at = t.due()
 	r.mu.Lock()
-	r.tasks[t.seq] = t
-	heap.Push(&r.queue, t)
+	r.put(t)
 	r.mu.Unlock()
 	r.poke()
+}
+
+// put is add with the lock held, of a task that is counted.
+func (r *phoneRunner) put(t *phoneTask) {
+	t.at = t.due()
+	r.tasks[t.seq] = t
+	heap.Push(&r.queue, t)
 }
 
 func (r *phoneRunner) poke() {
@@ -312,12 +319,10 @@ func (r *phoneRunner) remove(t *phoneTask) {
 	r.mu.Lock()
 	delete(r.tasks, t.seq)
 	heap.Remove(&r.queue, t.place)
-	then := t.then
-	r.mu.Unlock()
-	if then != nil {
-		r.add(then)
-		then.f.release()
+	if t.then != nil { // at once, so that the end of the message finds one of the two
+		r.put(t.then)
 	}
+	r.mu.Unlock()
 	t.f.release()
 }
 

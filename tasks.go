@@ -132,8 +132,10 @@ func (t *Task) Wait(ctx context.Context) error {
 	if err := t.p.open(); err != nil {
 		return err
 	}
-	if f := t.p.delivery.flight(t.seq); f != nil {
-		return t.p.landed(ctx, f)
+	for f := t.p.delivery.flight(t.seq); f != nil; f = t.p.delivery.flight(t.seq) { // another, where it was withdrawn meanwhile
+		if err := t.p.landed(ctx, f); err != nil {
+			return err
+		}
 	}
 	return nil
 }

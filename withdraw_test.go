@@ -141,6 +141,93 @@ func TestWithdrawDuringABatch(t *testing.T) {
 	}
 }
 
+// TestRecallEndsDuringABatch: a batch that is under way when its message is withdrawn, and until the message would have expired, leaves nothing behind that waits for ever.
+func TestRecallEndsDuringABatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		phones := transporttest.NewPhones("apns")
+		p := recallScene(t, t.TempDir(), 3, phones)
+		release := phones.Block()
+		m := hello(All())
+		m.Notification, m.Lifetime = &Notification{Title: "old"}, 10*time.Second
+		task := mustTask(t, p, m)
+		synctest.Wait()
+		must(t, p.Withdraw(ctx, task.ID))
+		time.Sleep(12 * time.Second)
+		release()
+		synctest.Wait()
+		time.Sleep(2 * time.Second)
+		if f := p.delivery.flight(task.seq); f != nil {
+			t.Error("phones are still to be told")
+		}
+		if g := progress(t, task); g.Phones["apns"].Accepted != 3 || g.Recalls["apns"].Sent != 0 {
+			t.Errorf("%+v", g)
+		}
+		must(t, p.Check(ctx))
+	})
+}
+
+// TestRecallIsForgotten: a recall ends with what is known of its task, where the message would live for longer.
+func TestRecallIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		phones := transporttest.NewPhones("apns")
+		p := testPusher(t, t.TempDir(), Options{Mobile: []transport.Mobile{phones}, Grace: -1, Limits: Limits{Lifetime: 60 * 24 * time.Hour}})
+		importPhones(t, p, "apns", "ann", "ben")
+		task := mustTask(t, p, notice(60*24*time.Hour))
+		must(t, task.Wait(ctx))
+		phones.OnSend(func(_ context.Context, batch []transport.Notification) ([]transport.Result, bool) {
+			all := make([]transport.Result, len(batch))
+			for i := range all {
+				if batch[i].UserID == "ben" {
+					all[i] = transport.Result{Outcome: transport.Unsent, RetryAfter: time.Hour}
+				}
+			}
+			return all, true
+		})
+		must(t, p.Withdraw(ctx, task.ID))
+		time.Sleep(29 * 24 * time.Hour)
+		if p.delivery.flight(task.seq) == nil {
+			t.Error("it does not wait for the service")
+		}
+		time.Sleep(2 * 24 * time.Hour)
+		if _, err := p.Task(ctx, task.ID); !errors.Is(err, ErrUnknownTask) {
+			t.Error(err)
+		}
+		if p.delivery.flight(task.seq) != nil {
+			t.Error("phones are still to be told")
+		}
+		must(t, p.Check(ctx))
+	})
+}
+
+// TestWaitForARecall: Wait that was called before the withdrawal waits for the phones that are told of it, too.
+func TestWaitForARecall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		phones := transporttest.NewPhones("apns")
+		p := recallScene(t, t.TempDir(), 3, phones)
+		release := phones.Block()
+		m := hello(All())
+		m.Notification = &Notification{Title: "old"}
+		task := mustTask(t, p, m)
+		waited := make(chan int64)
+		go func() {
+			must(t, task.Wait(ctx))
+			waited <- progress(t, task).Recalls["apns"].Accepted
+		}()
+		synctest.Wait()
+		must(t, p.Withdraw(ctx, task.ID))
+		release()
+		if n := <-waited; n != 3 {
+			t.Errorf("Wait returned with %d told", n)
+		}
+	})
+}
+
 // TestWithdrawBeforePhones: in the grace nobody was notified, and nobody is told.
 func TestWithdrawBeforePhones(t *testing.T) {
 	t.Parallel()

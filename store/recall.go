@@ -61,7 +61,7 @@ func (a *applier) beginRecall(t *Task, now []string) {
 	a.tell(func(o Observer) { o.Recalled(m, to) })
 }
 
-// dropRecall ends a recall.
+// dropRecall ends a recall, wherever it is under way.
 func (a *applier) dropRecall(t *Task) {
 	key := key64(t.Seq)
 	a.remove(bucketRecalls, key)
@@ -72,6 +72,7 @@ func (a *applier) dropRecall(t *Task) {
 	for it := t.blocks.Iterator(); it.HasNext(); {
 		a.remove(bucketAudiences, audienceKey(t.Seq, uint16(it.Next())))
 	}
+	a.tell(func(o Observer) { o.Ended(t.Seq, Completed) })
 }
 
 // recall is what is sent when the message of a task was withdrawn.
@@ -102,7 +103,6 @@ func (a *applier) endRecall(c *End) error {
 	}
 	if t := a.task(c.Seq); t != nil && t.Expires <= a.st.now {
 		a.dropRecall(t)
-		a.tell(func(o Observer) { o.Ended(c.Seq, Completed) })
 	}
 	return nil
 }
