@@ -13,14 +13,14 @@ import (
 // returns (one just decided on may begin then), and what is pending is dropped. Users who have it keep it. A task that has ended
 // stays as it is, without an error. It returns [ErrUnknownTask] for one that is not known.
 //
-// Phones that were notified, of users who do not have the message, are told to take the notification away: with a silent one of the same collapse ID, which
+// Phones that were notified, of users who do not have the message, or with Always of all, are told to take the notification away: with a silent one of the same collapse ID, which
 // replaces it where it has not arrived yet; where it is shown the app removes it (see docs/phones.md). That goes on behind Withdraw, also at the
 // next Open, until the message would have expired. [Progress].Recalls counts it, and [Task.Wait] waits for it.
 func (p *Pusher) Withdraw(ctx context.Context, taskID string) error {
 	return p.withdraw(ctx, taskID, nil)
 }
 
-// Replace is [Pusher.Withdraw] with something else to see: phones that were notified, of users who do not have the message, show n in the place of
+// Replace is [Pusher.Withdraw] with something else to see: those phones show n in the place of
 // the notification, under the same collapse ID, by themselves. It comes in quiet hours, too: what it replaces is on the phones. Give it no Sound
 // if it is not to be heard. Collapse and Always of n are not looked at, and placeholders are not filled.
 //
@@ -76,10 +76,8 @@ func (p *Pusher) recallNote(m *store.Message, instead *Notification) ([]byte, er
 		told.Data = make(map[string]string)
 	}
 	told.Data[transport.WithdrawnKey] = store.MessageID(m.Seq, m.Random)
-	note, err := p.note(&told)
-	if err != nil && instead == nil { // a transport of this process does not take it, which is no reason to go on
-		p.o.Logger.Error("fanfare: phones are not told of a withdrawal", "error", err)
-		return nil, nil
+	if instead == nil { // larger by a few words than what was shown, and a transport that does not take it must not keep others from it
+		return json.Marshal(&told)
 	}
-	return note, err
+	return p.note(&told)
 }

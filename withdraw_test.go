@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -139,6 +140,28 @@ func TestWithdrawDuringABatch(t *testing.T) {
 			must(t, p.Check(ctx))
 		})
 	}
+}
+
+// TestWithdrawOfTheLargest: phones are told also where the notification was as large as one may be.
+func TestWithdrawOfTheLargest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		phones := transporttest.NewPhones("apns")
+		p := recallScene(t, t.TempDir(), 1, phones)
+		m := hello(All())
+		m.Notification = &Notification{Overrides: map[transport.Platform]json.RawMessage{"apns": json.RawMessage(`{"x":""}`)}}
+		small, err := json.Marshal(m.Notification)
+		must(t, err)
+		m.Notification.Overrides["apns"] = json.RawMessage(`{"x":"` + strings.Repeat("x", maxNoteBytes-len(small)) + `"}`)
+		task := mustTask(t, p, m)
+		must(t, task.Wait(ctx))
+		must(t, p.Withdraw(ctx, task.ID))
+		must(t, task.Wait(ctx))
+		if g := progress(t, task); g.Phones["apns"].Accepted != 1 || g.Recalls["apns"].Accepted != 1 {
+			t.Errorf("%+v", g)
+		}
+	})
 }
 
 // TestRecallEndsDuringABatch: a batch that is under way when its message is withdrawn, and until the message would have expired, leaves nothing behind that waits for ever.

@@ -182,6 +182,17 @@ func TestOpenNewerFormat(t *testing.T) {
 	refused(t, dir, ErrNewerFormat, name)
 }
 
+// TestOpenWithoutABucket: which is not made, for who wrote the file meant something else by the others.
+func TestOpenWithoutABucket(t *testing.T) {
+	t.Parallel()
+	for _, bucket := range bucketName {
+		dir := t.TempDir()
+		closedStore(t, dir, true, false)
+		patch(t, dir, blocksFile, func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucket) })
+		refused(t, dir, ErrForeignFile, string(bucket))
+	}
+}
+
 func overwrite(t testing.TB, path string, at int, with ...byte) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
