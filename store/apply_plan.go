@@ -27,7 +27,7 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.thaw(p, runKey(p.ID, c.Run))
+		a.thaw(p, c.Run)
 		for i := range audience {
 			a.put(bucketFrozen, frozenKey(p.ID, c.Run, audience[i].Block), packedBytes(audience[i].raw))
 			p.Held += int64(audience[i].n)
@@ -58,9 +58,10 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 	p.State, p.Due = c.State, c.Due
 	switch {
 	case c.End:
-		a.thaw(p, id)
+		a.dropFrozen(id, func([]byte) {}) // there may be those of a great many runs, and how many they are is known
+		p.Gone, p.Held = p.Gone+p.Held, 0
 	case c.Thaw:
-		a.thaw(p, runKey(p.ID, c.Run))
+		a.thaw(p, c.Run)
 	}
 	if c.End {
 		p.Ended, p.Due = a.st.now, 0
@@ -109,15 +110,22 @@ func (a *applier) planOf(c *PlanStep) (p *Plan, dup bool, err error) {
 	return &Plan{ID: a.st.nextPlan, Key: c.Key, hash: c.Hash, Created: a.st.now}, false, nil
 }
 
-// thaw lets go of who is frozen for a plan, under a prefix of the keys.
-func (a *applier) thaw(p *Plan, prefix []byte) {
+// thaw lets go of who is frozen for a run of a plan.
+func (a *applier) thaw(p *Plan, run uint32) {
+	a.dropFrozen(runKey(p.ID, run), func(set []byte) {
+		a.v.parsed = 0
+		n := int64(a.v.parse(set).GetCardinality())
+		p.Held, p.Gone = p.Held-n, p.Gone+n
+	})
+}
+
+// dropFrozen removes the sets under a prefix of the keys, each of which it shows first.
+func (a *applier) dropFrozen(prefix []byte, show func(set []byte)) {
 	for from := prefix; from != nil; {
 		sets := a.v.scan(bucketFrozen, from, after(prefix), 1000, false)
 		from = nil
 		for _, e := range sets {
-			a.v.parsed = 0
-			n := int64(a.v.parse(e.value).GetCardinality())
-			p.Held, p.Gone = p.Held-n, p.Gone+n
+			show(e.value)
 			a.remove(bucketFrozen, e.key)
 			from = append(e.key, 0)
 		}
