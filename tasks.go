@@ -125,8 +125,8 @@ func phoneStats(of map[string]store.PhoneStats) map[string]PhoneStats {
 // Wait returns when the fan-out of this process is finished: everyone who was online and up to date has
 // been tried and counted, and every phone has been notified or its service denies the sender, or the task has ended. Users who
 // come later are not waited for, nor those who are still catching up with earlier messages, unless the
-// lifetime is 0: then they get it in its place or not at all, and are waited for until that is known. What there was no
-// room to record may be counted later. It returns the context's error if that ends first, and
+// lifetime is 0: then they get it in its place or not at all, and are waited for until that is known. Phones that are told of a
+// withdrawal are waited for as those that are notified. What there was no room to record may be counted later. It returns the context's error if that ends first, and
 // [ErrClosed] if the Pusher closes.
 func (t *Task) Wait(ctx context.Context) error {
 	if err := t.p.open(); err != nil {

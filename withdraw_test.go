@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -221,6 +222,55 @@ func TestRecallIsForgotten(t *testing.T) {
 		}
 		if p.delivery.flight(task.seq) != nil {
 			t.Error("phones are still to be told")
+		}
+		must(t, p.Check(ctx))
+	})
+}
+
+// TestRecallWhileDenied: a service that denies its sender stops a recall in this process, and the next one tells the phones, each that of its owner: not one that was
+// registered by somebody else meanwhile, and not that of who was unregistered, though it is the same person's again.
+func TestRecallWhileDenied(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		dir := t.TempDir()
+		phones := transporttest.NewPhones("apns")
+		p := recallScene(t, dir, 4, phones)
+		m := hello(All())
+		m.Notification = &Notification{Title: "old", Always: true}
+		task := mustTask(t, p, m)
+		must(t, task.Wait(ctx))
+		phones.OnSend(func(_ context.Context, batch []transport.Notification) ([]transport.Result, bool) {
+			return slices.Repeat([]transport.Result{{Outcome: transport.Denied, Reason: "BadKey"}}, len(batch)), true
+		})
+		later := mustTask(t, p, m) // nobody is notified of it
+		must(t, later.Wait(ctx))
+		for _, of := range []*Task{task, later} {
+			must(t, p.Withdraw(ctx, of.ID))
+			must(t, of.Wait(ctx))
+		}
+		g := progress(t, task)
+		if n := g.Recalls["apns"]; n.Sent != 0 || n.Stopped != "BadKey" || g.Phones["apns"].Stopped != "" {
+			t.Errorf("%+v", g)
+		}
+		if g := progress(t, later); g.Recalls != nil || g.Phones["apns"].Stopped != "" {
+			t.Errorf("nobody was notified: %+v", g)
+		}
+		must(t, p.Register(ctx, "new"))
+		must(t, p.RegisterDevice(ctx, "new", Device{Platform: "apns", Token: "u1"}))
+		must(t, p.Unregister(ctx, "u2"))
+		must(t, p.Register(ctx, "u2"))
+		must(t, p.RegisterDevice(ctx, "u2", Device{Platform: "apns", Token: "u2"}))
+		must(t, p.Check(ctx))
+		must(t, p.Close(ctx))
+
+		next := transporttest.NewPhones("apns")
+		p = testPusher(t, dir, Options{Mobile: []transport.Mobile{next}, blockBits: 2})
+		task, err := p.Task(ctx, task.ID)
+		must(t, err)
+		must(t, task.Wait(ctx))
+		if n := progress(t, task).Recalls["apns"]; n.Accepted != 2 || n.Stopped != "" || len(next.Shown("u0")) != 1 || len(next.Shown("u3")) != 1 || next.Total() != 2 {
+			t.Errorf("%+v", n)
 		}
 		must(t, p.Check(ctx))
 	})
