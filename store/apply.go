@@ -18,7 +18,7 @@ type Observer interface {
 	Received(seq uint64, block uint16, low *roaring.Bitmap)
 	// CaughtUp: one user no longer waits for the messages.
 	CaughtUp(ordinal uint32, seqs []uint64)
-	// Ended: nobody is to get the message any more.
+	// Ended: nobody is to get the message any more. It is told again, as [Completed], when no phone is to be told any more that it was withdrawn.
 	Ended(seq uint64, r Reason)
 	// Recalled: the message was withdrawn, and phones are to be told on these platforms. It is told behind Finished.
 	Recalled(m *Message, platforms []string)
@@ -256,7 +256,7 @@ func (a *applier) finish(seq uint64, p *Progress, r Reason) {
 	recalled := a.recalled(seq)
 	a.remove(bucketMessages, key)
 	if recalled {
-		// until then at most
+		// which ends at the expiry, if not before
 	} else if t.Expires > t.Accepted {
 		a.removeDue(dueExpire, t.Expires, key)
 	} else {

@@ -54,9 +54,7 @@ func (a *applier) sample(seq uint64, p *Progress) {
 	p.sampleAt = now + max(sampleEvery, (now-t.Accepted)/sampleShare)
 	s := Sample{At: now, Delivered: p.Delivered, Failed: p.Failed, Pending: p.Pending, Opened: p.Opened, Notified: make([]int64, len(t.Platforms))}
 	for i, platform := range t.Platforms {
-		if b := a.v.get(bucketPhones, phoneKey(seq, platform)); b != nil {
-			rec, err := decodePhone(b)
-			must(err)
+		if rec, known := a.v.phone(seq, platform); known {
 			s.Notified[i] = rec.stats.Accepted
 		}
 	}
