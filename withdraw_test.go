@@ -274,7 +274,7 @@ func TestWithdrawAtNight(t *testing.T) {
 				must(t, p.Close(ctx))
 				next := transporttest.NewPhones("apns")
 				o.Mobile = []transport.Mobile{next}
-				p = testPusher(t, dir, o)
+				testPusher(t, dir, o)
 				time.Sleep(48 * time.Hour)
 				if got := screens(next, 6); got != "new  new  new " {
 					t.Error(got)
