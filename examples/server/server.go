@@ -47,7 +47,7 @@ func newServer(c *config, log *slog.Logger) (*server, error) {
 	if s.listener, err = net.Listen("tcp", c.listen); err != nil {
 		return nil, err
 	}
-	o := fanfare.Options{Online: s.gateway, Logger: log, Cron: schedule.Cron}
+	o := fanfare.Options{Online: s.gateway, Logger: log, Cron: schedule.Cron, KeepAudiences: true}
 	if c.trial {
 		o.Mobile = []transport.Mobile{trialPhones{}}
 	}
