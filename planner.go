@@ -247,6 +247,7 @@ func (pl *planner) step(ctx context.Context, id uint64) error {
 		return errors.Join(err, ignoreEnded(late))
 	}
 	m := &planMove{pl: pl, rec: rec, plan: plan, s: s}
+	fired := s.Fired
 	switch {
 	case rec.Ended != 0 || s.Paused || rec.Due == 0:
 		return nil
@@ -256,7 +257,7 @@ func (pl *planner) step(ctx context.Context, id uint64) error {
 		err = m.fire(ctx)
 	}
 	if refused(err) { // for good: the plan ends, and says why
-		m.s.Outcome, m.s.Error, m.s.Running = PlanFailed, err.Error(), false
+		m.s.Outcome, m.s.Error, m.s.Running, m.s.Fired = PlanFailed, err.Error(), false, fired
 		_, err = m.propose(ctx, &store.PlanStep{End: true})
 	}
 	return ignoreEnded(err)
@@ -350,7 +351,7 @@ func (m *planMove) fire(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.Push = push
+		c.Push, c.Part = push, form.name
 		m.s.Fired++
 		m.s.Last = m.pl.p.o.now().UnixMilli()
 		_, err = m.propose(ctx, c)
