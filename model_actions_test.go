@@ -64,7 +64,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		"kill 2":     do(m.die),
 	}
 	if m.v.plans { // fewer of the rest
-		for _, name := range []string{"ack 2", "backup", "checkpoint", "check", "compact", "flood", "health", "kill 2", "opened", "push 2", "push 3", "stale"} {
+		for _, name := range []string{"ack 2", "checkpoint", "check", "compact", "flood", "health", "kill 2", "opened", "push 2", "push 3", "stale"} {
 			delete(all, name)
 		}
 		for _, name := range []string{"plan", "steer", "time"} {

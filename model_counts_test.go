@@ -9,19 +9,23 @@ import (
 	"testing"
 )
 
-// modelCounts is how often what happened in the scripts of a model test. A script that does something and finds nothing to do it to proves nothing.
+// modelCounts is how often what happened in the scripts of a model test. A script that finds nothing to do something to proves nothing.
 type modelCounts struct {
 	mu sync.Mutex
 	n  map[string]int
 }
 
-// modelMoments are what has to happen in any run of the usual length.
-var modelMoments = []string{
-	"done: pause", "done: resume", "done: pace", "done: change", "done: cancel", "done: withdraw", "task of a plan withdrawn", "the same plan again",
-	"fired", "fired again", "fired locally", "missed", "missed for good", "missed some, and fired", "missed in a zone", "completed", "failed", "frozen users gone",
-	"waited for the pace", "released", "released a variant", "released and passed over who opted out", "released and passed over who had enough",
-	"killed while it released", "killed between two steps",
-}
+// modelMoments are what has to happen in any run of the usual length, modelRareMoments in one that is ten times as long.
+var (
+	modelMoments = []string{
+		"done: pause", "done: resume", "done: pace", "done: withdraw", "task of a plan withdrawn", "fired", "fired locally", "missed", "missed for good",
+		"missed some, and fired", "missed in a zone", "completed", "frozen users gone", "waited for the pace", "released", "released a variant",
+	}
+	modelRareMoments = []string{
+		"done: change", "done: cancel", "the same plan again", "fired again", "failed", "released and passed over who opted out",
+		"released and passed over who had enough", "killed while a plan was due", "killed between two steps", "killed in a withdrawal",
+	}
+)
 
 func (c *modelCounts) add(what string) {
 	c.mu.Lock()
@@ -41,10 +45,13 @@ func (c *modelCounts) check(t *testing.T) {
 		list = append(list, fmt.Sprintf("%s: %d", what, c.n[what]))
 	}
 	t.Log(strings.Join(list, "\n"))
-	if c.n["scripts"] < 8*modelChecks || t.Failed() {
+	var must []string
+	if scripts := c.n["scripts"]; t.Failed() || scripts < 10*modelChecks {
 		return
+	} else if must = modelMoments; scripts >= 100*modelChecks {
+		must = slices.Concat(modelMoments, modelRareMoments)
 	}
-	for _, what := range modelMoments {
+	for _, what := range must {
 		if c.n[what] == 0 {
 			t.Errorf("never in %d scripts: %s", c.n["scripts"], what)
 		}

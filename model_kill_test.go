@@ -136,14 +136,14 @@ func (m *modelRun) die() {
 	k.dir, k.to, k.log = m.dir, m.newDir(), m.log
 	armed := k.in > 0
 	k.mu.Unlock()
-	if armed {
+	if m.withdrew = ""; armed {
 		m.blind = true // whatever happens now may not have happened
 		list := []func(){
 			m.push, m.push, m.connect, m.batch, m.importUsers, m.ackAny, m.withdraw, m.pass, m.names, m.single,
 			m.plan, m.steerOnce,
 		}
 		if m.v.plans {
-			list = []func(){m.plan, m.pass, m.plan, m.plan, m.steerOnce, m.pass, m.batch, m.push}
+			list = []func(){m.plan, m.withdrawPlan, m.pass, m.plan, m.steerOnce, m.pass, m.batch, m.push}
 		}
 		rapid.SampledFrom(list).Draw(m.T, "killed in")()
 		if rapid.Bool().Draw(m.T, "while folding") {
@@ -174,6 +174,9 @@ func (m *modelRun) die() {
 	m.reopenAt(k.to)
 	synctest.Wait()
 	if fired {
+		if !undone && m.withdrew != "" {
+			m.halfWithdrawn(before)
+		}
 		m.raceFleeting()
 		for _, e := range append(delivered, m.drain()...) {
 			if t := m.n.tasks[e.m.Sequence-1]; e.ok && !t.fleeting() && !m.v.acks {

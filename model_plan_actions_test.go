@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/fanfare-im/fanfare/store"
 )
 
 // drawPlan is some plan or other.
@@ -21,13 +23,13 @@ func (m *modelRun) drawPlan() Plan {
 	switch to := rapid.IntRange(0, 5).Draw(m.T, "to some"); {
 	case to == 1 && len(saved) > 0:
 		msg.To = Saved(rapid.SampledFrom(saved).Draw(m.T, "saved")).Or(HasAttr("city").Not())
-	case to == 2:
+	case to == 1, to == 2:
 		msg.To = HasAttr("city").Not()
 	case to > 2:
 		msg.To = m.audience(2)
 	}
 	plan := Plan{
-		Message: msg, Pace: rapid.SampledFrom([]int{0, 0, 1, 2, 3, 7}).Draw(m.T, "pace"), Variants: m.variants(body),
+		Message: msg, Pace: rapid.SampledFrom([]int{1, 0, 2, 0, 3, 7}).Draw(m.T, "pace"), Variants: m.variants(body),
 		Tolerance: rapid.SampledFrom([]time.Duration{0, 0, 3 * time.Hour, 2 * time.Minute, 10 * time.Second, -1}).Draw(m.T, "tolerance"),
 	}
 	now := m.stamp()
@@ -121,6 +123,19 @@ func (m *modelRun) plan() {
 	m.follow()
 }
 
+// firstPlans are what a script with more plans begins with.
+func (m *modelRun) firstPlans() {
+	m.importUsers()
+	for _, id := range slices.Sorted(maps.Keys(m.n.users)) {
+		if o := (modelOp{kind: store.OpOptOut, id: id, tags: []string{"offers"}}); rapid.IntRange(0, 4).Draw(m.T, "opts out") == 1 {
+			m.change([]modelOp{o}, func() error { return m.p.OptOut(m.ctx, id, o.tags...) })
+		}
+	}
+	for range 3 {
+		m.plan()
+	}
+}
+
 // aPlan is one of the plans, mostly one that has not ended.
 func (m *modelRun) aPlan() (*naivePlan, *Planned) {
 	m.Helper()
@@ -145,13 +160,15 @@ func (m *modelRun) aPlan() (*naivePlan, *Planned) {
 	return x, planned
 }
 
-// steer does something with a plan.
+// steer does something with plans.
 func (m *modelRun) steer() {
-	if rapid.IntRange(0, 4).Draw(m.T, "take it back") == 0 {
+	if rapid.IntRange(0, 9).Draw(m.T, "take it back") == 1 {
 		m.withdrawPlan()
 		return
 	}
-	m.steerOnce()
+	for range rapid.IntRange(1, 4).Draw(m.T, "steps") {
+		m.steerOnce()
+	}
 }
 
 // steerOnce does something with a plan, in one step.
@@ -167,7 +184,14 @@ func (m *modelRun) steerOnce() {
 	}
 	now := m.stamp()
 	m.floor = now
-	kind := rapid.SampledFrom([]string{"pause", "pause", "resume", "resume", "resume", "pace", "change", "change", "cancel"}).Draw(m.T, "what")
+	kinds := []string{"change", "pause", "pace", "change", "pause", "cancel", "resume"}
+	if x.fired > 0 {
+		kinds = []string{"pause", "pace", "cancel", "pause", "pace", "resume", "change"}
+	}
+	if x.paused {
+		kinds = []string{"resume", "change", "resume", "resume", "pace", "cancel", "pause"}
+	}
+	kind := rapid.SampledFrom(kinds).Draw(m.T, "what")
 	switch kind {
 	case "pause":
 		if err = planned.Pause(m.ctx); want == nil {
@@ -205,7 +229,7 @@ func (m *modelRun) steerOnce() {
 	m.follow()
 }
 
-// spoil takes away what audiences of plans are made of, or gives it back.
+// spoil takes away what audiences of plans are made of, and lets time pass, or gives it back.
 func (m *modelRun) spoil() {
 	if slot, named := m.n.slot("city"); named {
 		m.rename(map[int]string{slot: ""})
@@ -216,6 +240,8 @@ func (m *modelRun) spoil() {
 		m.must(m.p.DeleteAudience(m.ctx, name), "delete an audience")
 		delete(m.n.saved, name)
 	}
+	m.pass()
+	m.settle()
 }
 
 // withdrawPlan takes a plan back, with all that it has released.
@@ -227,12 +253,35 @@ func (m *modelRun) withdrawPlan() {
 	m.drain()
 	m.must(planned.Withdraw(m.ctx), "withdraw a plan")
 	m.counts.add("done: withdraw")
+	m.withdrew = x.id
 	if m.floor = m.stamp(); x.ended.IsZero() {
 		x.end(m.floor, PlanCancelled)
 	}
 	for _, t := range m.n.tasks {
 		if t.plan == x.id && !t.forgotten {
 			m.withdrawn(t)
+		}
+	}
+}
+
+// halfWithdrawn finds out how far a plan's withdrawal had come when the process was killed in it: the newest task is taken back first.
+func (m *modelRun) halfWithdrawn(before *naive) {
+	m.Helper()
+	far := true
+	for _, t := range slices.Backward(m.n.tasks[:len(before.tasks)]) {
+		old := before.tasks[t.seq-1]
+		if t.plan != m.withdrew || old.pending() == 0 {
+			continue
+		}
+		task, err := m.p.Task(m.ctx, t.id)
+		m.must(err, "task")
+		g, err := task.Progress()
+		m.must(err, "progress")
+		if g.Pending > 0 {
+			*t, far = *old, false
+			m.counts.add("killed in a withdrawal")
+		} else if !far {
+			m.Fatalf("%s of %s was withdrawn before one that is newer", t.id, m.withdrew)
 		}
 	}
 }

@@ -109,7 +109,7 @@ func (m *modelRun) countSteps(before, x *naivePlan) {
 		"fired locally": x.plan.Local && x.fired > before.fired, "missed in a zone": x.plan.Local && x.fired > 0 && len(x.missed) > len(before.missed),
 		"failed": x.outcome == PlanFailed && before.outcome == "", "completed": x.outcome == PlanCompleted && before.outcome == "",
 		"missed for good":          x.outcome == PlanMissed && before.outcome == "",
-		"killed while it released": !m.killed.IsZero() && before.due.After(time.Time{}) && !before.due.After(m.killed),
+		"killed while a plan was due": !m.killed.IsZero() && !before.due.IsZero() && !before.due.After(m.killed),
 	} {
 		if is {
 			m.counts.add(what)

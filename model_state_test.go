@@ -29,7 +29,7 @@ type naive struct {
 }
 
 // modelCaps are the caps of the categories that have some.
-var modelCaps = map[string]Cap{"offers": {PerDay: 2, PerWeek: 3}, "games": {PerWeek: 2}}
+var modelCaps = map[string]Cap{"offers": {PerDay: 1, PerWeek: 3}, "games": {PerDay: 2}}
 
 // modelWindow is a day or a week in which the messages of a category to a user count.
 type modelWindow struct {

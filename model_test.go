@@ -19,7 +19,7 @@ import (
 	"github.com/fanfare-im/fanfare/store"
 )
 
-// modelChecks is how many random scripts each variant of TestModel plays, twice as many those with more plans, unless -rapid.checks says otherwise.
+// modelChecks is how many random scripts each variant of TestModel plays, three times as many those with more plans, unless -rapid.checks says otherwise.
 const modelChecks = 12
 
 // modelVariant is one way to set a Pusher up; the answers must not depend on it.
@@ -57,7 +57,7 @@ func TestModel(t *testing.T) {
 			dir := t.TempDir()
 			scripts := modelChecks
 			if v.plans {
-				scripts *= 2
+				scripts *= 3
 			}
 			checkModel(t, scripts, func(t *rapid.T) { playModel(t, v, dir, counts) })
 		})
@@ -104,6 +104,9 @@ func playModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) {
 	for range rapid.IntRange(0, 2).Draw(t, "imports") {
 		m.importUsers()
 	}
+	if v.plans {
+		m.firstPlans()
+	}
 	m.settle()
 	m.compare()
 	t.Repeat(m.actions())
@@ -141,6 +144,7 @@ type modelRun struct {
 	before    time.Time    // the floor until then
 	unknown   []modelEvent // deliveries of what is not known to be released yet
 	plansMade int
+	withdrew  string // of the plans, the last one that was
 	counts    *modelCounts
 
 	backup      []byte
