@@ -45,6 +45,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		"steer":      do(m.steer),
 		"task":       do(m.withdrawTask),
 		"spoil":      do(m.spoil),
+		"leave":      do(m.leave),
 		"connect":    do(m.connect),
 		"connect 2":  do(m.connect),
 		"disconnect": do(m.disconnect),

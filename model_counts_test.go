@@ -19,7 +19,7 @@ type modelCounts struct {
 var (
 	modelMoments = []string{
 		"done: pause", "done: resume", "done: pace", "done: withdraw", "task of a plan withdrawn", "fired", "fired locally", "missed", "missed for good",
-		"missed some, and fired", "missed in a zone", "completed", "frozen users gone", "waited for the pace", "released", "released a variant",
+		"missed some, and fired", "missed in a zone", "completed", "held and unregistered", "frozen users gone", "waited for the pace", "released", "released a variant",
 	}
 	modelRareMoments = []string{
 		"done: change", "done: cancel", "the same plan again", "fired again", "failed", "released and passed over who opted out",

@@ -244,6 +244,24 @@ func (m *modelRun) spoil() {
 	m.settle()
 }
 
+// leave unregisters somebody whom a plan holds, and who may come back as somebody else.
+func (m *modelRun) leave() {
+	for _, x := range m.n.plans {
+		for _, ordinal := range slices.Backward(x.held) {
+			u := m.n.numbered(ordinal)
+			if u == nil {
+				continue
+			}
+			m.change([]modelOp{{kind: store.OpUnregister, id: u.id}}, func() error { return m.p.Unregister(m.ctx, u.id) })
+			m.counts.add("held and unregistered")
+			if rapid.Bool().Draw(m.T, "back") {
+				m.change([]modelOp{{kind: store.OpRegister, id: u.id}}, func() error { return m.p.Register(m.ctx, u.id) })
+			}
+			return
+		}
+	}
+}
+
 // withdrawPlan takes a plan back, with all that it has released.
 func (m *modelRun) withdrawPlan() {
 	x, planned := m.aPlan()

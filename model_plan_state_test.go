@@ -182,7 +182,7 @@ func (x *naivePlan) forms() (list []naiveForm) {
 		for _, v := range x.plan.Variants {
 			if v.Language == language {
 				before += max(v.Weight, 1)
-				list = append(list, naiveForm{v.Name, language, string(v.Body), uint64(1_000_000 * before / sum)})
+				list = append(list, naiveForm{v.Name, language, string(v.Body), uint64((1_000_000*before + sum/2) / sum)})
 			}
 		}
 		if sum == 0 {

@@ -108,7 +108,7 @@ func (m *modelRun) countSteps(before, x *naivePlan) {
 		"missed some, and fired": len(x.missed) > len(before.missed) && x.fired > before.fired, "frozen users gone": x.gone > before.gone, "waited for the pace": x.running && x.pace > 0,
 		"fired locally": x.plan.Local && x.fired > before.fired, "missed in a zone": x.plan.Local && x.fired > 0 && len(x.missed) > len(before.missed),
 		"failed": x.outcome == PlanFailed && before.outcome == "", "completed": x.outcome == PlanCompleted && before.outcome == "",
-		"missed for good":          x.outcome == PlanMissed && before.outcome == "",
+		"missed for good":             x.outcome == PlanMissed && before.outcome == "",
 		"killed while a plan was due": !m.killed.IsZero() && !before.due.IsZero() && !before.due.After(m.killed),
 	} {
 		if is {
