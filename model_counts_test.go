@@ -15,7 +15,7 @@ type modelCounts struct {
 	n  map[string]int
 }
 
-// modelMoments are what has to happen in any run of the usual length, modelRareMoments in one that is ten times as long.
+// modelMoments are what has to happen in any run of the usual length, modelRareMoments in a long one, as with -rapid.checks=400.
 var (
 	modelMoments = []string{
 		"done: pause", "done: resume", "done: pace", "done: withdraw", "task of a plan withdrawn", "fired", "fired locally", "missed", "missed for good",
@@ -48,7 +48,7 @@ func (c *modelCounts) check(t *testing.T) {
 	var must []string
 	if scripts := c.n["scripts"]; t.Failed() || scripts < 10*modelChecks {
 		return
-	} else if must = modelMoments; scripts >= 100*modelChecks {
+	} else if must = modelMoments; scripts >= 300*modelChecks {
 		must = slices.Concat(modelMoments, modelRareMoments)
 	}
 	for _, what := range must {

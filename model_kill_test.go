@@ -143,7 +143,7 @@ func (m *modelRun) die() {
 			m.plan, m.steerOnce,
 		}
 		if m.v.plans {
-			list = []func(){m.plan, m.withdrawPlan, m.pass, m.plan, m.steerOnce, m.pass, m.batch, m.push}
+			list = []func(){m.withdrawPlan, m.plan, m.plan, m.pass, m.steerOnce, m.pass, m.batch, m.push}
 		}
 		rapid.SampledFrom(list).Draw(m.T, "killed in")()
 		if rapid.Bool().Draw(m.T, "while folding") {

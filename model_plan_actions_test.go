@@ -136,11 +136,15 @@ func (m *modelRun) firstPlans() {
 	}
 }
 
-// aPlan is one of the plans, mostly one that has not ended.
+// aPlan is one of the plans, mostly one that has not ended. For a process that is to be killed it is mostly one with something pending.
 func (m *modelRun) aPlan() (*naivePlan, *Planned) {
 	m.Helper()
 	var list []*naivePlan
 	for _, x := range m.n.plans {
+		if m.blind && slices.ContainsFunc(m.n.tasks, func(t *naiveTask) bool { return t.plan == x.id && t.pending() > 0 }) {
+			list = append(list, x)
+			continue
+		}
 		if x.ended.IsZero() || rapid.IntRange(0, 9).Draw(m.T, "ended") == 0 {
 			list = append(list, x)
 		}

@@ -19,7 +19,7 @@ import (
 	"github.com/fanfare-im/fanfare/store"
 )
 
-// modelChecks is how many random scripts each variant of TestModel plays, three times as many those with more plans, unless -rapid.checks says otherwise.
+// modelChecks is how many random scripts each variant of TestModel plays, twice as many those with more plans, unless -rapid.checks says otherwise.
 const modelChecks = 12
 
 // modelVariant is one way to set a Pusher up; the answers must not depend on it.
@@ -57,7 +57,7 @@ func TestModel(t *testing.T) {
 			dir := t.TempDir()
 			scripts := modelChecks
 			if v.plans {
-				scripts *= 3
+				scripts *= 2
 			}
 			checkModel(t, scripts, func(t *rapid.T) { playModel(t, v, dir, counts) })
 		})
