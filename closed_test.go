@@ -47,6 +47,8 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Opened":            func() error { return p.Opened(ctx, "a", taskID) },
 		"Pending":           func() error { return onlyError(p.Pending(ctx, "a")) },
 		"Plan":              func() error { _, err := p.Plan(ctx, Plan{Message: Message{To: All()}}); return err },
+		"PlannedOfKey":      func() error { _, err := p.PlannedOfKey(ctx, "k"); return ignoreUnknownPlan(err) },
+		"Times":             func() error { _, err := p.Times(Plan{}, 1); return err },
 		"Planned":           func() error { _, err := p.Planned(ctx, "plan-0000000000000001"); return ignoreUnknownPlan(err) },
 		"Plans":             func() error { return onlyError(p.Plans(ctx)) },
 		"Push":              func() error { _, err := p.Push(ctx, Message{To: All()}); return err },
@@ -71,6 +73,7 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Unregister":        func() error { return p.Unregister(ctx, "a") },
 		"User":              func() error { _, err := p.User(ctx, "a"); return err },
 		"Withdraw":          func() error { return p.Withdraw(ctx, taskID) },
+		"Replace":           func() error { return p.Replace(ctx, taskID, Notification{Title: "x"}) },
 	}
 }
 
@@ -122,6 +125,7 @@ func wantClosed(t *testing.T, p *Pusher, task *Task, session *Session) {
 	ofTask := map[string]func() error{
 		"Info":     nil, // is what it was
 		"Progress": func() error { _, err := task.Progress(); return err },
+		"History":  func() error { _, err := task.History(context.Background()); return err },
 		"Wait":     func() error { return task.Wait(context.Background()) },
 	}
 	coversMethods(t, task, ofTask)

@@ -30,7 +30,7 @@ type Counters struct {
 	FoldBytes   int64         // of these changes, about
 	FoldErrors  int64         // tries that failed, for want of room mostly
 
-	EventsDropped int64 // events for [Hooks] that came while its queue was full
+	EventsDropped int64 // events for [Hooks] that came while its queue was full, or whose task could not be read when their turn came
 }
 
 // PhoneCounters count the notifications on a platform since the Pusher was opened; see [PhoneStats].

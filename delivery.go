@@ -254,6 +254,19 @@ func (d *delivery) Ended(seq uint64, r store.Reason) {
 	}
 }
 
+// Recalled has phones told that a message was withdrawn.
+func (d *delivery) Recalled(m *store.Message, platforms []string) {
+	f := &flight{d: d, seq: m.Seq, done: make(chan struct{})}
+	d.flightsMu.Lock()
+	d.flights[m.Seq] = f
+	d.flightsMu.Unlock()
+	f.left.Store(1)
+	for _, platform := range platforms {
+		d.phones.recall(f, platform, m)
+	}
+	f.release()
+}
+
 // Finished counts those whom a task that is over did not reach.
 func (d *delivery) Finished(seq uint64, p store.Progress) {
 	d.counts.expired.Add(p.Expired)

@@ -187,6 +187,8 @@ func TestContextEnded(t *testing.T) {
 	for name, call := range map[string]func(p *Pusher) error{
 		"Push":              func(p *Pusher) error { _, err := p.Push(ctx, Message{To: All(), Lifetime: time.Hour}); return err },
 		"Register":          func(p *Pusher) error { return p.Register(ctx, "new") },
+		"Count":             func(p *Pusher) error { _, err := p.Count(ctx, All()); return err },
+		"Replace":           func(p *Pusher) error { return p.Replace(ctx, id, Notification{Title: "new"}) },
 		"AddTags":           func(p *Pusher) error { return p.AddTags(ctx, "alice", "new") },
 		"SetAttributeNames": func(p *Pusher) error { return p.SetAttributeNames(ctx, map[int]string{0: "new"}) },
 		"SetAttributeTypes": func(p *Pusher) error { return p.SetAttributeTypes(ctx, map[int]AttributeType{5: Date}) },

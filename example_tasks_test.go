@@ -79,6 +79,27 @@ func ExampleTask_Progress() {
 	// 3 = 1 delivered + 0 pending + 1 gone + 1 withdrawn
 }
 
+// How a task went, for a chart, say: it is kept with the task.
+func ExampleTask_History() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	task, err := p.Push(ctx, fanfare.Message{Body: []byte("Hello"), To: fanfare.All(), Lifetime: week})
+	check(err)
+	check(p.Ack(ctx, "alice", task.ID))
+	check(p.Withdraw(ctx, task.ID))
+
+	moments, err := task.History(ctx)
+	check(err)
+	for _, m := range moments {
+		fmt.Println(m.Delivered, "delivered,", m.Pending, "pending")
+	}
+	// Output:
+	// 0 delivered, 2 pending
+	// 1 delivered, 0 pending
+}
+
 // A task is found by its ID, which the host may keep anywhere, in any later process.
 func ExamplePusher_Task() {
 	p, done := temporary(fanfare.Options{})

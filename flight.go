@@ -42,7 +42,9 @@ func (d *delivery) land(f *flight) {
 			d.owe(f.outcome())
 		}
 		d.flightsMu.Lock()
-		delete(d.flights, f.seq)
+		if d.flights[f.seq] == f { // else phones are told by now that the message was withdrawn
+			delete(d.flights, f.seq)
+		}
 		d.flightsMu.Unlock()
 		close(f.done)
 	}

@@ -17,6 +17,7 @@ import (
 // and changes do not wait for them. At most 1,024 events wait; what happens while the queue is full is dropped
 // and counted in [Counters].EventsDropped, so they are for showing and counting, not for bookkeeping: a task's Progress
 // is the truth. Close calls them for what waits, for 200 ms at most, and leaves one that has not returned behind.
+// A panic of one is not recovered: as any of the program's, it ends the process.
 type Hooks struct {
 	// Stuck: a Deliver has taken longer than DeliverTimeout and was left behind.
 	// The user gets nothing more until it returns.

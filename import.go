@@ -32,8 +32,8 @@ const (
 	importFlights = 2
 )
 
-// Import registers users in bulk, with their tags, attributes and devices. A
-// user who is known is updated: attributes that are given are set, tags added, devices
+// Import registers users in bulk, with their tags, opt-outs, attributes and devices. A
+// user who is known is updated: attributes that are given are set, tags and opt-outs added, devices
 // registered, and what is not mentioned stays; so importing again is harmless.
 //
 // It goes in durable steps of at most 1,000 users, and memory does not
@@ -58,8 +58,9 @@ type importer struct {
 	p        *Pusher
 	progress func(ImportStats)
 	stats    ImportStats
-	taken    int64 // users, from the iterator
-	sent     int64 // of them, in steps that were sent
+	taken    int64          // users, from the iterator
+	sent     int64          // of them, in steps that were sent
+	ops      []store.UserOp // of a user, used again
 	step     *importStep
 	flights  []*importFlight // in order
 }
@@ -75,9 +76,9 @@ type importFlight struct {
 
 func (m *importer) run(ctx context.Context, users iter.Seq2[User, error]) error {
 	for u, err := range users {
-		var op store.UserOp
+		var ops []store.UserOp
 		if err == nil {
-			op, err = m.p.o.Limits.importOp(&u)
+			ops, err = m.p.o.Limits.importOps(&u, m.ops[:0])
 		}
 		if err != nil {
 			if e := m.finish(ctx); e != nil {
@@ -85,14 +86,18 @@ func (m *importer) run(ctx context.Context, users iter.Seq2[User, error]) error 
 			}
 			return &ImportError{Index: m.taken, ID: u.ID, Err: err}
 		}
-		size := opBytes(&op)
+		m.ops = ops
+		size := 0
+		for i := range ops {
+			size += opBytes(&ops[i])
+		}
 		if m.step.bytes+size > importBytes {
 			if err := m.send(ctx); err != nil {
 				return err
 			}
 		}
 		m.taken++
-		if m.step.add(op, size); len(m.step.ops) >= importUsers || m.step.bytes >= importBytes {
+		if m.step.add(ops, size); m.step.users >= importUsers || m.step.bytes >= importBytes {
 			if err := m.send(ctx); err != nil {
 				return err
 			}
@@ -111,7 +116,7 @@ func (m *importer) finish(ctx context.Context) error {
 
 // send lets the step go when there is room for one more under way.
 func (m *importer) send(ctx context.Context) error {
-	if len(m.step.ops) == 0 {
+	if m.step.users == 0 {
 		return nil
 	}
 	if len(m.flights) == importFlights {
@@ -126,7 +131,7 @@ func (m *importer) send(ctx context.Context) error {
 	}
 	go f.fly(ctx, m.p.store, before)
 	m.flights = append(m.flights, f)
-	m.sent += int64(len(f.step.ops))
+	m.sent += int64(f.step.users)
 	m.step = &importStep{ops: make([]store.UserOp, 0, importUsers)}
 	return nil
 }
@@ -163,7 +168,7 @@ func (m *importer) land() error {
 		return f.err
 	}
 	m.flights = slices.Delete(m.flights, 0, 1)
-	m.stats.Users += int64(len(f.step.ops))
+	m.stats.Users += int64(f.step.users)
 	m.stats.Registered += int64(f.result.Registered)
 	m.stats.Updated += int64(f.result.Known)
 	if m.progress != nil {
@@ -176,10 +181,10 @@ func (m *importer) land() error {
 func (f *importFlight) failed(err error) error {
 	var op *BatchError
 	if errors.As(err, &op) {
-		return &ImportError{Index: f.before + int64(op.Index), ID: op.ID, Err: op.Err}
+		return &ImportError{Index: f.before + int64(f.step.user(op.Index)), ID: op.ID, Err: op.Err}
 	}
 	var limit *LimitError
-	if errors.As(err, &limit) && len(f.step.ops) == 1 { // only a user who is alone can be too large for a step
+	if errors.As(err, &limit) && f.step.users == 1 { // only a user who is alone can be too large for a step
 		return &ImportError{Index: f.before, ID: f.step.ops[0].ID, Err: err}
 	}
 	return err
@@ -202,28 +207,49 @@ func (e *ImportError) Unwrap() error { return e.Err }
 // importStep collects the users of one command.
 type importStep struct {
 	ops   []store.UserOp
+	users int
 	bytes int
 }
 
-// importOp checks a user and turns it into a command's.
-func (l *Limits) importOp(u *User) (op store.UserOp, err error) {
+// importOps checks a user and turns it into operations of a command.
+func (l *Limits) importOps(u *User, ops []store.UserOp) ([]store.UserOp, error) {
 	if err := checkID(u.ID); err != nil {
-		return op, err
+		return nil, err
 	}
-	op = store.UserOp{Kind: store.OpPut, ID: u.ID}
+	op := store.UserOp{Kind: store.OpPut, ID: u.ID}
+	var err error
 	if op.Tags, err = l.tags(u.Tags); err != nil {
-		return op, err
+		return nil, err
 	}
 	if op.Attrs, err = l.attributes(u.Attributes); err != nil {
-		return op, err
+		return nil, err
 	}
-	op.Devices, err = l.devices(u.Devices)
-	return op, err
+	if op.Devices, err = l.devices(u.Devices); err != nil {
+		return nil, err
+	}
+	ops = append(ops, op)
+	if len(u.OptOuts) == 0 {
+		return ops, nil
+	}
+	out, err := l.op(&batchOp{kind: store.OpOptOut, id: u.ID, tags: u.OptOuts})
+	return append(ops, out), err
 }
 
-func (s *importStep) add(op store.UserOp, size int) {
-	s.ops = append(s.ops, op)
+func (s *importStep) add(ops []store.UserOp, size int) {
+	s.ops = append(s.ops, ops...)
+	s.users++
 	s.bytes += size
+}
+
+// user is which of the users an operation is of.
+func (s *importStep) user(op int) int {
+	n := -1
+	for i := range min(op+1, len(s.ops)) {
+		if s.ops[i].Kind == store.OpPut { // the first of each
+			n++
+		}
+	}
+	return n
 }
 
 func opBytes(o *store.UserOp) int {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
+
+	"github.com/fanfare-im/fanfare/store"
 )
 
 // TestImportEndsAtTheStepThatFails: a mistake that is found when a step is applied keeps that step and all behind it out,
@@ -63,5 +66,56 @@ func TestImportIsGivenUp(t *testing.T) {
 	must(t, err)
 	if more := n - stats.Users; more != 0 && more != importUsers {
 		t.Fatalf("%d users are there, %d were counted", n, stats.Users)
+	}
+}
+
+// TestImportOptOuts: who wants no messages of a category gets none from the first push on, and a mistake is told of the right user.
+func TestImportOptOuts(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	p := testPusher(t, t.TempDir(), Options{})
+	users := func(bad int) func(func(User, error) bool) {
+		return func(yield func(User, error) bool) {
+			for i := range importUsers + 10 {
+				u := User{ID: fmt.Sprintf("user %d", i)}
+				if i%2 == 0 {
+					u.OptOuts = []string{"news", "ads"}
+				}
+				if i == bad {
+					u.OptOuts = nil
+					for c := range store.MaxOptOuts + 1 {
+						u.OptOuts = append(u.OptOuts, fmt.Sprint(c))
+					}
+				}
+				if !yield(u, nil) {
+					return
+				}
+			}
+		}
+	}
+	for _, want := range []ImportStats{{Users: importUsers + 10, Registered: importUsers + 10}, {Users: importUsers + 10, Updated: importUsers + 10}} {
+		if stats, err := p.Import(ctx, users(-1), nil); stats != want || err != nil {
+			t.Fatalf("%+v, %v", stats, err)
+		}
+	}
+	task := mustTask(t, p, Message{To: All(), Category: "ads", Lifetime: week})
+	if g := progress(t, task); g.Total != importUsers/2+5 || g.OptedOut != importUsers/2+5 {
+		t.Errorf("%+v", g)
+	}
+	u, err := p.User(ctx, "user 2")
+	if must(t, err); !slices.Equal(u.OptOuts, []string{"ads", "news"}) {
+		t.Error(u)
+	}
+	for _, bad := range []int{0, 7, 500, importUsers, importUsers + 9} {
+		_, err := p.Import(ctx, users(bad), nil)
+		var at *ImportError
+		var limit *LimitError
+		if !errors.As(err, &at) || at.Index != int64(bad) || at.ID != fmt.Sprintf("user %d", bad) || !errors.As(err, &limit) {
+			t.Errorf("%d: %v", bad, err)
+		}
+	}
+	_, err = p.Import(ctx, func(yield func(User, error) bool) { yield(User{ID: "a", OptOuts: []string{""}}, nil) }, nil)
+	if !errors.As(err, new(*ImportError)) {
+		t.Error("a category without a name:", err)
 	}
 }

@@ -22,10 +22,10 @@ type naivePlan struct {
 	pace    int
 	paused  bool
 	running bool
-	held    []uint32 // who is frozen and waits, by ordinal
-	places  []naivePlace
-	place   int
-	begun   bool // the place has had some of it
+	held    []uint32    // who is frozen and waits, by ordinal
+	place   time.Time   // when it is the time in the place that is being released, or comes next; places before that are done
+	late    []time.Time // the places that it was too late for
+	begun   bool        // the place has had some of it
 	form    int
 	last    time.Time // when it last released something
 	fired   int
@@ -84,23 +84,23 @@ func modelCron(expression string) (Recurrence, error) {
 
 func (x *naivePlan) clone() *naivePlan {
 	c := *x
-	c.held, c.missed, c.places = slices.Clone(x.held), slices.Clone(x.missed), slices.Clone(x.places)
+	c.held, c.missed, c.late = slices.Clone(x.held), slices.Clone(x.missed), slices.Clone(x.late)
 	return &c
 }
 
 // begin sets a plan up that is made or changed now. It returns false if it would never fire.
 func (x *naivePlan) begin(plan Plan, now time.Time) bool {
-	first := plan.At
+	first := latest(plan.At, now)
 	if plan.Local {
-		first = first.Add(-14 * time.Hour)
+		first = plan.At.Add(-14 * time.Hour)
 	}
-	y := naivePlan{id: x.id, key: x.key, content: x.content, created: x.created, paused: x.paused, plan: plan, pace: plan.Pace, at: latest(first, now)}
+	y := naivePlan{id: x.id, key: x.key, content: x.content, created: x.created, paused: x.paused, plan: plan, pace: plan.Pace, at: first}
 	if plan.Every != "" {
 		if y.at = y.after(y.at.Add(-time.Millisecond)); y.at.IsZero() {
 			return false
 		}
 	}
-	if y.due = y.at; y.paused {
+	if y.due = latest(y.at, now); y.paused {
 		y.due = time.Time{}
 	}
 	*x = y
@@ -130,8 +130,8 @@ func (x *naivePlan) after(t time.Time) time.Time {
 	return next
 }
 
-// late says whether what was to be done at one time is too late at another. What waited for the plan itself is not late.
-func (x *naivePlan) late(due, at time.Time) bool {
+// isLate says whether what was to be done at one time is too late at another. What waited for the plan itself is not late.
+func (x *naivePlan) isLate(due, at time.Time) bool {
 	tolerance := cmp.Or(x.plan.Tolerance, time.Hour)
 	return tolerance >= 0 && at.Sub(latest(due, x.last)) > tolerance
 }
@@ -196,8 +196,14 @@ func (x *naivePlan) fits(f naiveForm, u *naiveUser) bool {
 	return (f.language == "" || u.speaks(f.language)) && naiveSample(x.id, u.ordinal, f.below)
 }
 
-// here says whether a user is in a place of a local plan, as far as it matters there.
-func (x *naivePlan) here(u *naiveUser) bool {
+func (x *naivePlan) miss(at time.Time) {
+	if x.missed = append(x.missed, at); len(x.missed) > 100 {
+		x.missed = x.missed[1:]
+	}
+}
+
+// here says whether a user is in the place of a local plan that has a number, as far as it matters there.
+func (x *naivePlan) here(places []naivePlace, place int, u *naiveUser) bool {
 	if !x.plan.Local {
 		return true
 	}
@@ -205,17 +211,17 @@ func (x *naivePlan) here(u *naiveUser) bool {
 		return slices.ContainsFunc(u.devices, func(d Device) bool { return slices.Contains(p.zones, d.TimeZone) })
 	}
 	var known, missed, inTime, restMissed, anyMissed bool
-	for i := range x.places {
-		p := &x.places[i]
+	for i := range places {
+		p := &places[i]
 		known = known || in(p)
 		missed = missed || p.missed && in(p)
 		inTime = inTime || !p.missed && in(p)
 		anyMissed = anyMissed || p.missed
 		restMissed = restMissed || p.missed && p.rest
 	}
-	p := &x.places[x.place]
+	p := &places[place]
 	switch {
-	case x.place < len(x.places)-1:
+	case place < len(places)-1:
 		return in(p) || p.rest && !known
 	case !anyMissed || inTime: // the last takes who is left
 		return true
@@ -281,13 +287,11 @@ func (n *naive) fire(x *naivePlan, at time.Time) []naiveRelease {
 		if x.plan.Local {
 			due = x.plan.At.Add(12 * time.Hour)
 		}
-		if !x.late(due, at) {
+		if !x.isLate(due, at) {
 			break
 		}
 		missed = true
-		if x.missed = append(x.missed, x.at); len(x.missed) > 100 {
-			x.missed = x.missed[1:]
-		}
+		x.miss(x.at)
 		if x.at = x.after(x.at); x.at.IsZero() {
 			outcome := PlanMissed
 			if x.fired > 0 {
@@ -318,19 +322,19 @@ func (n *naive) fire(x *naivePlan, at time.Time) []naiveRelease {
 		x.over(at)
 		return []naiveRelease{r}
 	}
-	x.running, x.form, x.place, x.begun = true, 0, 0, false
+	x.running, x.form, x.place, x.late, x.begun = true, 0, x.at, nil, false
 	for _, id := range ids {
 		x.held = append(x.held, n.users[id].ordinal)
-	}
-	x.places = nil
-	if x.plan.Local {
-		x.places = n.places(x.plan)
 	}
 	return nil
 }
 
 // places are where it gets to be the time of a local plan, in that order.
-func (n *naive) places(plan Plan) (list []naivePlace) {
+func (n *naive) places(x *naivePlan) (list []naivePlace) {
+	plan := x.plan
+	if !plan.Local {
+		return []naivePlace{{at: x.at}}
+	}
 	add := func(zone string) *naivePlace {
 		at := plan.At.Add(-time.Duration(modelZones[zone]) * time.Hour)
 		i := slices.IndexFunc(list, func(p naivePlace) bool { return p.at.Equal(at) })
@@ -350,6 +354,9 @@ func (n *naive) places(plan Plan) (list []naivePlace) {
 		}
 	}
 	slices.SortFunc(list, func(x, y naivePlace) int { return x.at.Compare(y.at) })
+	for i := range list {
+		list[i].missed = slices.ContainsFunc(x.late, list[i].at.Equal)
+	}
 	return list
 }
 
@@ -363,34 +370,37 @@ func (n *naive) release(x *naivePlan, at time.Time) []naiveRelease {
 		x.going, x.left = true, x.pace
 	}
 	forms := x.forms()
-	for ; x.place < max(len(x.places), 1); x.place++ {
-		if x.plan.Local {
-			p := &x.places[x.place]
-			if at.Before(p.at) {
-				x.due, x.going = p.at, false
-				return nil
-			}
-			if !x.begun && x.late(p.at, at) {
-				p.missed = true
-				x.missed = append(x.missed, p.at)
-				continue
-			}
+	for {
+		places := n.places(x)
+		i := slices.IndexFunc(places, func(p naivePlace) bool { return !p.at.Before(x.place) })
+		if i < 0 {
+			x.over(at)
+			return nil
 		}
-		if x.form < len(forms) {
-			return n.releaseForm(x, forms, at)
+		p := places[i]
+		if !p.at.Equal(x.place) {
+			x.place, x.form, x.begun = p.at, 0, false
 		}
-		x.form, x.begun = 0, false
+		switch {
+		case at.Before(p.at):
+			x.due, x.going = p.at, false
+			return nil
+		case x.plan.Local && !x.begun && x.isLate(p.at, at):
+			x.late = append(x.late, p.at)
+			x.miss(p.at)
+		case x.form < len(forms):
+			return n.releaseForm(x, forms, places, i, at)
+		}
+		x.place, x.form, x.begun = p.at.Add(time.Millisecond), 0, false
 	}
-	x.over(at)
-	return nil
 }
 
-func (n *naive) releaseForm(x *naivePlan, forms []naiveForm, at time.Time) (list []naiveRelease) {
+func (n *naive) releaseForm(x *naivePlan, forms []naiveForm, places []naivePlace, place int, at time.Time) (list []naiveRelease) {
 	r := naiveRelease{at: at, form: forms[x.form]}
 	var held []uint32
 	for _, ordinal := range x.held {
 		u := n.numbered(ordinal)
-		if u != nil && (x.pace == 0 || len(r.to) < x.left) && x.here(u) && x.fits(r.form, u) {
+		if u != nil && (x.pace == 0 || len(r.to) < x.left) && x.here(places, place, u) && x.fits(r.form, u) {
 			r.to = append(r.to, u)
 		} else {
 			held = append(held, ordinal)

@@ -71,7 +71,7 @@ type Cap struct {
 
 // Recurrence is when something happens again and again.
 type Recurrence interface {
-	// Next returns the first time after another, in the zone of that; zero for none.
+	// Next returns the first time after another, in the zone of that, which is UTC for a Local plan; zero for none.
 	Next(after time.Time) time.Time
 }
 

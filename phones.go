@@ -24,7 +24,8 @@ const (
 	maxPhoneBatch = 2000
 	// maxRetries bounds the notifications of a task that wait for another try; at the
 	// bound the task goes no further until some are settled, so that a service that is down does
-	// not fill the store with them.
+	// not fill the store with them. Those that wait for the end of quiet hours do not count: in each time zone
+	// there are at most as many as waited when its night began.
 	maxRetries  = 2000
 	maxAttempts = 10
 )
@@ -60,19 +61,29 @@ type phoneTask struct {
 	seq      uint64
 	always   bool      // all of the audience, now
 	from     time.Time // after the grace, or a pause
-	next     uint64
-	scanned  bool // there is nobody after next
+	walk     phoneWalk
 	retries  []store.PhoneRetry
-	finished bool      // by the end of the task
-	begun    bool      // it is known who is asleep
-	awake    []string  // of quiet hours: the time zones of the pass that is under way; none: all
-	asleep   []string  // and those that have theirs later
-	wake     time.Time // when the next of them has it
-	at       time.Time // when it next has something to do
-	place    int       // in the queue
+	finished bool       // by the end of the task
+	at       time.Time  // when it next has something to do
+	told     *message   // what is sent, of a message that was withdrawn; nil: the message itself
+	then     *phoneTask // which begins when this one is done: its message was withdrawn
+	place    int        // in the queue
 	// unsaved is what was sent and could not be made durable, for want of room say. Until it is, nothing
 	// more is sent, lest phones be notified again and again.
 	unsaved *phoneOutcome
+}
+
+// phoneWalk is how far a task has come on its way through its users, and on the next one through those who were asleep.
+type phoneWalk struct {
+	next    uint64
+	scanned bool  // there is nobody after next
+	slept   int64 // when users were last found asleep, in milliseconds since 1970; 0: nobody is
+	// Of the ways through those who are: what is durable of these is who is asleep still.
+	wake  time.Time // when the next begins
+	again uint64    // how far it has come
+	// Of the way that is under way.
+	staying bool      // it has found somebody asleep
+	look    time.Time // when the first of those are to be looked at again
 }
 
 // phoneQueue is a heap of tasks by when they have something to do. The committer takes part in it with each push
@@ -101,12 +112,12 @@ func (q *phoneQueue) Pop() any {
 
 // phoneOutcome is what became of a batch.
 type phoneOutcome struct {
-	cp      store.Checkpoint
-	scanned bool
-	dead    []store.UserOp // that remove dead tokens
-	unsent  int
-	after   time.Duration // how long those wait, the shortest
-	denied  *transport.Result
+	cp     store.Checkpoint
+	walk   phoneWalk
+	dead   []store.UserOp // that remove dead tokens
+	unsent int
+	after  time.Duration // how long those wait, the shortest
+	denied *transport.Result
 }
 
 func newPhones(d *delivery, mobile []transport.Mobile) (*phones, error) {
@@ -161,6 +172,44 @@ func (p *phones) start(f *flight, platform string, t *store.Task) {
 	if r := p.runners[platform]; r != nil {
 		r.add(&phoneTask{f: f, seq: f.seq, always: t.Always, from: p.from(t)})
 	}
+}
+
+// recall has those told whom a task has notified on a platform.
+func (p *phones) recall(f *flight, platform string, m *store.Message) {
+	r := p.runners[platform]
+	if r == nil {
+		return
+	}
+	t := p.recallTask(f, m)
+	r.mu.Lock()
+	before := r.tasks[t.seq]
+	if before != nil { // a batch of it may be under way
+		f.retain()
+		before.then = t
+	}
+	r.mu.Unlock()
+	if before == nil {
+		r.add(t)
+	}
+}
+
+func (p *phones) recallTask(f *flight, m *store.Message) *phoneTask {
+	told := newMessage(m)
+	told.now = p.d.o.now
+	return &phoneTask{f: f, seq: m.Seq, always: true, from: p.d.o.now(), told: told}
+}
+
+// notifying are the platforms on which a task may be notifying phones.
+func (p *phones) notifying(seq uint64) (list []string) {
+	for _, platform := range p.platforms() {
+		r := p.runners[platform]
+		r.mu.Lock()
+		if r.tasks[seq] != nil {
+			list = append(list, platform)
+		}
+		r.mu.Unlock()
+	}
+	return list
 }
 
 // from is when a task's phones are notified at the earliest.
@@ -263,7 +312,12 @@ func (r *phoneRunner) remove(t *phoneTask) {
 	r.mu.Lock()
 	delete(r.tasks, t.seq)
 	heap.Remove(&r.queue, t.place)
+	then := t.then
 	r.mu.Unlock()
+	if then != nil {
+		r.add(then)
+		then.f.release()
+	}
 	t.f.release()
 }
 
@@ -292,32 +346,59 @@ func (r *phoneRunner) pick() (*phoneTask, time.Duration) {
 	return t, 0
 }
 
-// due returns when the task next has something to do.
-func (t *phoneTask) due() time.Time {
-	switch {
-	case !t.scanned && len(t.retries) < maxRetries:
-		return t.from
-	case len(t.retries) == 0 && t.scanned && t.wake.After(t.from):
-		return t.wake
-	case len(t.retries) == 0:
-		return t.from
+// turn returns when the way goes on, if it does.
+func (w *phoneWalk) turn() (at time.Time, more bool) {
+	if !w.scanned {
+		return time.Time{}, true
 	}
-	first := t.retries[0].Due
-	for _, x := range t.retries {
-		first = min(first, x.Due)
-	}
-	at := time.UnixMilli(first)
-	if t.scanned && len(t.asleep) > 0 && t.wake.Before(at) {
-		at = t.wake
-	}
-	if at.After(t.from) {
-		return at
-	}
-	return t.from
+	return w.wake, w.slept != 0
 }
 
-func (t *phoneTask) retryDue(now time.Time) bool {
-	return slices.ContainsFunc(t.retries, func(x store.PhoneRetry) bool { return x.Due <= now.UnixMilli() })
+// advance takes a step of it that was made at a time. Look is when those who were asleep then are to be looked at again.
+func (w *phoneWalk) advance(step *store.PhoneStep, at, look time.Time) {
+	if len(step.Asleep) > 0 || step.Staying {
+		if !w.staying || look.Before(w.look) {
+			w.look = look
+		}
+		w.staying = true
+	}
+	if !w.scanned {
+		if len(step.Asleep) > 0 {
+			w.slept = max(w.slept, at.UnixMilli())
+		}
+		w.next, w.scanned = step.Next, !step.More
+	} else if w.again = step.Next; !step.More && !w.staying {
+		w.slept = 0
+	}
+	if !step.More {
+		w.wake, w.again, w.staying = w.look, 0, false
+	}
+}
+
+// full says whether so many notifications wait for another try that no other is begun.
+func (t *phoneTask) full() bool {
+	n := 0
+	for i := range t.retries {
+		if !t.retries[i].Asleep {
+			n++
+		}
+	}
+	return n >= maxRetries
+}
+
+// due returns when the task next has something to do.
+func (t *phoneTask) due() time.Time {
+	first, more := t.walk.turn()
+	more = more && !t.full()
+	for _, x := range t.retries {
+		if at := time.UnixMilli(x.Due); !more || at.Before(first) {
+			first, more = at, true
+		}
+	}
+	if more && first.After(t.from) {
+		return first
+	}
+	return t.from
 }
 
 // sending is a notification of a batch, with the retry that it is, if it is one.
@@ -337,20 +418,16 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 	if finished {
 		return true, nil // the end of the task closed the checkpoint
 	}
-	m, err := r.d.messages.acquire(t.seq, nil)
+	m := t.told
 	if m == nil {
-		return err == nil, err
+		if m, err = r.d.messages.acquire(t.seq, nil); m == nil {
+			return err == nil, err
+		}
+		defer r.d.messages.release(m)
 	}
-	defer r.d.messages.release(m)
 	if !m.deliverable() {
 		t.from = r.d.o.now().Add(time.Second) // its end is near
 		return false, nil
-	}
-	if err := r.pass(t, m); err != nil {
-		return false, err
-	}
-	if t.scanned && len(t.asleep) > 0 && !t.retryDue(r.d.o.now()) {
-		return false, nil // an outcome of nothing would be made durable for nothing
 	}
 	o, err := r.sendBatch(t, m)
 	if o != nil {
@@ -359,6 +436,9 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 	switch {
 	case err != nil || o == nil:
 		return false, err
+	case o.empty() && o.cp.Next == t.walk.next:
+		t.walk = o.walk
+		return false, nil
 	case o.cp.Stats.Sent > 0 || o.unsent == 0 && o.denied == nil:
 		t.unsaved = o
 		return r.settle(t)
@@ -370,44 +450,10 @@ func (r *phoneRunner) step(t *phoneTask) (done bool, err error) {
 	return false, nil
 }
 
-// pass begins another pass of a task when it is time: the first is for those who have no quiet hours when it begins, and each
-// further one for those for whom they have ended since. A pass goes on when quiet hours begin meanwhile.
-func (r *phoneRunner) pass(t *phoneTask, m *message) error {
-	q, now := &r.d.o.Quiet, r.d.o.now()
-	first := !t.begun
-	switch {
-	case first && (q.From == q.To || m.content().Urgent):
-		t.begun = true
-		return nil
-	case first:
-	case len(t.asleep) == 0 || !t.scanned:
-		return nil
-	}
-	zones := t.asleep
-	if first {
-		var err error
-		if zones, err = r.d.phones.zones(r.d.ctx); err != nil {
-			return err
-		}
-	}
-	asleep, wake := q.asleep(now, zones)
-	awake := without(zones, asleep)
-	switch {
-	case first && len(asleep) == 0:
-		t.begun = true
-		return nil
-	case first:
-		awake = nil // all others
-	case len(awake) == 0:
-		t.wake = wake
-		return nil
-	}
-	c := &store.Checkpoint{Seq: t.seq, Platform: r.platform, Pass: true, Awake: awake, Asleep: asleep}
-	if _, err := r.d.store.Propose(context.WithoutCancel(r.d.ctx), c); err != nil {
-		return err
-	}
-	t.begun, t.scanned, t.next, t.awake, t.asleep, t.wake = true, false, 0, awake, asleep, wake
-	return nil
+// empty says whether there is nothing in an outcome to make durable, but for the next ordinal.
+func (o *phoneOutcome) empty() bool {
+	c := &o.cp
+	return !c.Done && len(c.Retry)+len(c.Settled)+len(c.Asleep)+len(c.Awake) == 0 && c.Stats.Sent == 0 && o.denied == nil
 }
 
 // stop ends a task's work in this process.
@@ -426,9 +472,11 @@ func (r *phoneRunner) settle(t *phoneTask) (done bool, err error) {
 	if err := r.record(t.unsaved); err != nil {
 		return false, err
 	}
-	r.d.events.changed(t.seq)
+	if t.told == nil {
+		r.d.events.changed(t.seq)
+	}
 	cp := &t.unsaved.cp
-	t.next, t.scanned = cp.Next, t.unsaved.scanned
+	t.walk = t.unsaved.walk
 	settled := make(map[retryID]struct{}, len(cp.Settled))
 	for i := range cp.Settled {
 		settled[retryIDOf(&cp.Settled[i])] = struct{}{}
@@ -457,13 +505,12 @@ func retryIDOf(x *store.PhoneRetry) retryID { return retryID{x.Ordinal, x.Token}
 
 // sendBatch sends what has its turn. Nil: nothing was sent, because the Pusher closes or the message has ended.
 func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error) {
-	o := &phoneOutcome{cp: store.Checkpoint{Seq: t.seq, Platform: r.platform, Next: t.next}}
+	o := &phoneOutcome{cp: store.Checkpoint{Seq: t.seq, Platform: r.platform, Next: t.walk.next, Recall: t.told != nil}, walk: t.walk}
 	cp := &o.cp
-	batch, scanned, err := r.collect(t, m, cp)
+	batch, err := r.collect(t, m, o)
 	if err != nil {
 		return nil, err
 	}
-	o.scanned = scanned
 	for part := range slices.Chunk(batch, r.batch) {
 		switch {
 		case m.deliverable() && r.d.ctx.Err() == nil && o.denied == nil:
@@ -476,7 +523,8 @@ func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error)
 			}
 		}
 	}
-	cp.Done = scanned && len(t.asleep) == 0 && len(cp.Retry)+len(t.retries)-len(cp.Settled) == 0
+	_, more := o.walk.turn()
+	cp.Done = !more && len(cp.Retry)+len(t.retries)-len(cp.Settled) == 0
 	return o, nil
 }
 
@@ -499,18 +547,17 @@ func (r *phoneRunner) record(o *phoneOutcome) error {
 	return err
 }
 
-// collect takes the retries that are due, and then users who have not had their turn. A retry whose user is asleep by now is put off.
-func (r *phoneRunner) collect(t *phoneTask, m *message, cp *store.Checkpoint) (batch []sending, scanned bool, err error) {
-	at := r.d.o.now()
-	now := at.UnixMilli()
+// collect takes the retries that are due, and then users who have not had their turn. A retry whose user is asleep by now is put off, and a user who is asleep is passed over.
+func (r *phoneRunner) collect(t *phoneTask, m *message, o *phoneOutcome) (batch []sending, err error) {
+	cp, at := &o.cp, r.d.o.now()
 	for _, x := range t.retries {
-		if x.Due > now || len(batch) >= r.batch {
+		if x.Due > at.UnixMilli() || len(cp.Settled) >= r.batch {
 			continue
 		}
 		cp.Settled = append(cp.Settled, x)
 		target, ok, err := r.d.store.PhoneTarget(t.seq, r.platform, t.always, &x)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
 		if !ok || !t.always && r.d.connected(x.Ordinal) {
 			continue
@@ -518,48 +565,64 @@ func (r *phoneRunner) collect(t *phoneTask, m *message, cp *store.Checkpoint) (b
 		end, err := r.putOff(at, &x, target.ID, m)
 		switch {
 		case err != nil:
-			return nil, false, err
+			return nil, err
 		case end.IsZero():
 			batch = append(batch, sending{target, &x})
 		default:
 			later := x
-			later.Due = end.UnixMilli()
+			later.Due, later.Asleep = end.UnixMilli(), true
 			cp.Retry = append(cp.Retry, later)
 		}
 	}
-	scanned = t.scanned
-	var among *store.Expr
-	if !scanned {
-		if among, err = r.d.phones.awake(r.d.ctx, t.awake, t.asleep); err != nil {
-			return nil, false, err
+	if turn, more := o.walk.turn(); !more || turn.After(at) || t.full() {
+		return batch, nil
+	}
+	w := store.PhoneWalk{Seq: t.seq, Platform: r.platform, Always: t.always, Recall: t.told != nil, Again: o.walk.scanned, From: o.walk.next}
+	var since time.Time
+	if w.Again {
+		w.From, since = o.walk.again, time.UnixMilli(o.walk.slept)
+	}
+	look := at
+	if r.quiet(m) {
+		if w.Asleep, look, err = r.d.phones.night(r.d.ctx, at, since); err != nil {
+			return nil, err
 		}
 	}
-	for !scanned && len(batch) < r.batch && len(t.retries) < maxRetries && r.d.ctx.Err() == nil {
-		targets, next, more, err := r.d.store.PhoneTargets(t.seq, r.platform, t.always, among, cp.Next, r.batch-len(batch))
+	for more, sets := true, 0; more && len(batch) < r.batch && sets < store.MaxStepSets && r.d.ctx.Err() == nil; {
+		w.Targets = r.batch - len(batch)
+		step, err := r.d.store.PhoneStep(&w)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
-		for _, target := range targets {
+		for _, target := range step.Targets {
 			if t.always || !r.d.connected(target.Ordinal) {
 				batch = append(batch, sending{target: target})
 			}
 		}
-		cp.Next, scanned = next, !more
+		cp.Asleep, cp.Awake = append(cp.Asleep, step.Asleep...), append(cp.Awake, step.Awake...)
+		o.walk.advance(&step, at, look)
+		w.From, more, sets = step.Next, step.More, sets+step.Sets
 	}
-	return batch, scanned, nil
+	cp.Next, cp.At = o.walk.next, at.UnixMilli()
+	return batch, nil
+}
+
+// quiet says whether quiet hours hold for a message.
+func (r *phoneRunner) quiet(m *message) bool {
+	q := &r.d.o.Quiet
+	return q.From != q.To && !m.content().Urgent
 }
 
 // putOff returns when the quiet hours end that the user of a retry has, zero for none.
 func (r *phoneRunner) putOff(now time.Time, x *store.PhoneRetry, user string, m *message) (time.Time, error) {
-	q := &r.d.o.Quiet
-	if q.From == q.To || m.content().Urgent {
+	if !r.quiet(m) {
 		return time.Time{}, nil
 	}
 	u, err := r.d.store.User(user)
 	if errors.Is(err, ErrUnknownUser) {
 		return time.Time{}, nil
 	}
-	return q.putOff(now, time.UnixMilli(x.Due), u.Devices), err
+	return r.d.o.Quiet.putOff(now, x.Asleep, u.Devices), err
 }
 
 // send sends one batch and adds its outcomes.

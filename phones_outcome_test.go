@@ -280,8 +280,8 @@ func TestAlwaysIsWithdrawn(t *testing.T) {
 		release()
 		must(t, task.Wait(ctx))
 		synctest.Wait()
-		if g := progress(t, task); g.Withdrawn != 3 || phones.Total() != 1 {
-			t.Fatalf("%+v, shown %d", g, phones.Total())
+		if g := progress(t, task); g.Withdrawn != 3 || g.Phones["apns"].Sent != 1 || g.Recalls["apns"].Sent != 1 || phones.Total() != 2 || len(phones.Showing("ann")) != 0 {
+			t.Fatalf("%+v, sent %d", g, phones.Total())
 		}
 		must(t, p.Check(ctx))
 	})

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
@@ -89,7 +90,18 @@ func TestLargePhoneBatch(t *testing.T) {
 	cp := &store.Checkpoint{Seq: 1 << 62, Platform: apns.Platform(), Next: 1 << 40}
 	for i := range 2 * n { // those that are due, and as many whose turn it is
 		r := store.PhoneRetry{Ordinal: uint32(1<<32 - 1 - i), Attempt: maxAttempts, Due: 1 << 50}
-		cp.Retry, cp.Settled = append(cp.Retry, r), append(cp.Settled, r)
+		if cp.Retry = append(cp.Retry, r); i < n {
+			cp.Settled = append(cp.Settled, r)
+		}
+	}
+	// And so many are passed over that a step ends, behind one that almost had as many of whom all were connected.
+	for block, size := uint16(0), 0; size < 2*store.MaxStepSets; block++ {
+		set := roaring.New()
+		for low := range uint32(1 << 15) {
+			set.Add(2 * low)
+		}
+		size += int(set.GetSerializedSizeInBytes())
+		cp.Asleep = append(cp.Asleep, store.BlockSet{Block: block, Low: set})
 	}
 	_, err := p.store.Propose(context.Background(), cp)
 	must(t, err)

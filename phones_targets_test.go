@@ -108,7 +108,7 @@ func TestWhoIsNotified(t *testing.T) {
 		}, []int{2, 1, 1, 1, 1}, 4},
 		"it is withdrawn": {func(t *testing.T, s *phoneScene, task string) {
 			must(t, s.p.Withdraw(ctx, task))
-		}, []int{1, 0, 0, 0}, 0},
+		}, []int{2, 0, 0, 0}, 0}, // to take it away
 		"it expires": {func(*testing.T, *phoneScene, string) {
 			time.Sleep(time.Hour) // longer than the time-out of Send, which this one does not heed
 		}, []int{1, 0, 0, 0}, 0},

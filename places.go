@@ -10,10 +10,10 @@ import (
 
 // place is where on Earth a clock shows the time of a local plan at a moment: time zones.
 type place struct {
-	At     int64    `json:"at"`              // milliseconds since 1970
-	Zones  []string `json:"zones,omitempty"` // by name
-	Rest   bool     `json:"rest,omitempty"`  // and users in none of the zones of any place
-	Missed bool     `json:"missed,omitempty"`
+	At     int64    // milliseconds since 1970
+	Zones  []string // by name
+	Rest   bool     // and users in none of the zones of any place
+	Missed bool
 }
 
 // The zones of the Earth go from 14 hours before UTC to 12 behind.
@@ -76,8 +76,23 @@ func zoneNamed(name string) *time.Location {
 	return zone
 }
 
-// places are where the users are, in the order in which it gets to be the time of a local plan there.
-func (p *Pusher) places(ctx context.Context, plan *Plan) ([]place, error) {
+// placesOf are the places of a run, and which of them is next. They are looked up each time, and not kept: a plan would be written with hundreds of names at each of
+// its steps. A zone that is new, because somebody has got there meanwhile, is a place of its own, if its time is behind that of the place that is next.
+func (p *Pusher) placesOf(ctx context.Context, plan *Plan, r *planRun) (list []place, next int, err error) {
+	if !plan.Local {
+		list = []place{{At: r.At}}
+	} else if list, err = p.places(ctx, plan, time.UnixMilli(r.At).UTC()); err != nil {
+		return nil, 0, err
+	}
+	for i := range list {
+		list[i].Missed = slices.Contains(r.Missed, list[i].At)
+	}
+	next, _ = slices.BinarySearchFunc(list, r.Place, func(x place, at int64) int { return cmp.Compare(x.At, at) })
+	return list, next, nil
+}
+
+// places are where the users are, in the order in which clocks get to show what read says there.
+func (p *Pusher) places(ctx context.Context, plan *Plan, read time.Time) ([]place, error) {
 	zone, err := time.LoadLocation(plan.Zone)
 	if err != nil {
 		return nil, err
@@ -90,13 +105,13 @@ func (p *Pusher) places(ctx context.Context, plan *Plan) ([]place, error) {
 		}
 		return byTime[ms]
 	}
-	at(readIn(plan.At, zone)).Rest = true
+	at(readIn(read, zone)).Rest = true
 	for z, err := range p.TimeZones(ctx) {
 		if err != nil {
 			return nil, err
 		}
 		if local := zoneNamed(z.Name); local != nil { // else they are of the rest
-			of := at(readIn(plan.At, local))
+			of := at(readIn(read, local))
 			of.Zones = append(of.Zones, z.Name)
 		}
 	}

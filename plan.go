@@ -20,13 +20,17 @@ type Plan struct {
 	Message Message
 	// At is when it fires. Zero, or past when it is made: at once; but see Local.
 	At time.Time
-	// Local makes At a reading of the clock on each user's wall: 18:00 is 18:00 there. A user's time zone is that of the device; of one who has several the
+	// Local makes At, the times of Every, and Until readings of the clock on each user's wall: 18:00 is 18:00 there. A user's time zone is that of the device; of one who has several the
 	// first of them to get there counts, and one who has none, or one that is not known here, is in Zone. The audience is frozen when it is that time in the first zone of the Earth. A reading that a
-	// zone skips comes with the hour after it, and of two the first counts. Where it is later already by more than Tolerance it is missed. Not with Every, and not
-	// without At.
+	// zone skips comes with the hour after it, and of two the first counts. Where it is later already by more than Tolerance it is missed. Not
+	// without At or Every.
 	Local bool
 	// Every fires it again and again, from At on: a cron expression such as "0 9 * * 1-5", read by [Options].Cron in Zone. An occurrence that is
 	// due while the one before is still being released waits for it. Empty: once.
+	//
+	// With Local the expression is read in no zone. Each occurrence has its own audience and goes round the Earth by itself, which takes 26 hours, beside those before and
+	// behind it, 32 in all: an expression for more in 26 hours is refused, and what comes to more later on waits. Without At the first is what is to
+	// come on the clock in Zone; what is over on the whole Earth, if At is past, is neither made nor missed.
 	Every string
 	// Zone is an IANA time zone, such as "Asia/Shanghai". Default: UTC.
 	Zone string
@@ -80,15 +84,16 @@ type PlanInfo struct {
 	Paused  bool
 	// Fired is how many times it has fired.
 	Fired int
-	// Missed are the last times, at most 100, at which it should have fired and the process was down for too long.
+	// Missed are the last times, at most 100, at which it should have fired and the process was down or the plan paused for too long; of a Local one also when it was the time in places that
+	// it was too late for.
 	Missed []time.Time
-	// Held is how many users of the frozen audience the message is still to be released to.
+	// Held is how many users of the frozen audience the message is still to be released to; of a Local plan that repeats, of those of all occurrences that are under way.
 	Held int64
 	// Gone is how many it was never released to: they were unregistered meanwhile, or the plan was cancelled.
 	Gone    int64
 	Ended   time.Time // zero before
 	Outcome PlanOutcome
-	Error   string
+	Error   string // why it has failed, or will when what it has fired is released
 }
 
 // PlanProgress is how far the tasks of a plan have come, those that are still known.
@@ -128,7 +133,7 @@ func (p *Pusher) Plan(ctx context.Context, plan Plan) (*Planned, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &store.PlanStep{Key: plan.Message.Key, Hash: planHash(spec), Spec: spec, State: state.encode(), Due: state.At}
+	c := &store.PlanStep{Key: plan.Message.Key, Hash: planHash(spec), Spec: spec, State: state.encode(), Due: state.due(&plan, p.o.now(), 0)}
 	r, err := p.store.Propose(ctx, c)
 	if err != nil {
 		return nil, err
@@ -146,25 +151,80 @@ func (p *Pusher) newPlan(ctx context.Context, plan *Plan) (spec []byte, state *p
 	if spec, err = json.Marshal(plan); err != nil {
 		return nil, nil, err
 	}
+	first, err := p.first(plan)
+	if err != nil {
+		return nil, nil, err
+	}
+	if first.IsZero() {
+		return nil, nil, &planError{fmt.Errorf("%q has no time before its end", plan.Every)}
+	}
+	return spec, &planState{At: first.UnixMilli(), Pace: plan.Pace}, nil
+}
+
+// first is when a plan that is made now fires first, in milliseconds; of a local one what clocks show then, as if they were in UTC. Zero: it ends before.
+func (p *Pusher) first(plan *Plan) (time.Time, error) {
+	zone, err := time.LoadLocation(plan.Zone)
+	if err != nil {
+		return time.Time{}, &planError{fmt.Errorf("zone: %w", err)}
+	}
 	now := p.o.now()
-	state = &planState{At: max(plan.At.UnixMilli(), now.UnixMilli()), Pace: plan.Pace}
+	from := now
 	switch {
-	case plan.At.IsZero():
-		state.At = now.UnixMilli()
+	case plan.Local && plan.At.IsZero() && plan.Every == "":
+		return time.Time{}, &planError{errors.New("neither At nor Every with Local")}
+	case plan.Local && plan.Every == "":
+		from = reading(plan.At)
+	case plan.Local && plan.At.IsZero():
+		from = reading(now.In(zone))
 	case plan.Local:
-		state.At = max(firstOnEarth(plan.At).UnixMilli(), now.UnixMilli())
-	}
-	if plan.Every != "" {
-		first, err := p.occurrence(plan, time.UnixMilli(state.At).Add(-time.Millisecond))
-		if err != nil {
-			return nil, nil, err
+		if from = reading(now.UTC()).Add(-zonesBehind); reading(plan.At).After(from) { // else it is over on the whole Earth
+			from = reading(plan.At)
 		}
-		if first.IsZero() {
-			return nil, nil, &planError{fmt.Errorf("%q has no time before its end", plan.Every)}
-		}
-		state.At = first.UnixMilli()
+	case plan.At.After(now):
+		from = plan.At
 	}
-	return spec, state, nil
+	if from = from.Truncate(time.Millisecond); plan.Every == "" {
+		return from, nil
+	}
+	at, err := p.occurrence(plan, from.Add(-1))
+	if err == nil && plan.Local && !at.IsZero() {
+		err = p.checkRuns(plan, at)
+	}
+	return at, err
+}
+
+// checkRuns refuses a local plan that fires so often that it would wait for itself, going round the Earth.
+func (p *Pusher) checkRuns(plan *Plan, first time.Time) error {
+	at := first
+	for range maxRuns {
+		next, err := p.occurrence(plan, at)
+		if err != nil || next.IsZero() {
+			return err
+		}
+		at = next
+	}
+	if span := at.Sub(first); span < zonesBefore+zonesBehind {
+		return &planError{fmt.Errorf("%q: %d times within %v, and it is under way for %v: too often with Local", plan.Every, maxRuns+1, span, zonesBefore+zonesBehind)}
+	}
+	return nil
+}
+
+// Times returns when a plan would fire next if it were made now, at most n times; fewer where it ends before. Of a Local one that is when it is the time in the first zone of the
+// Earth, which may have been. Nothing is made, and only the time is looked at: it returns [ErrNoCron] for Every without [Options].Cron, and an error that says what is wrong with the zone or the
+// expression.
+func (p *Pusher) Times(plan Plan, n int) ([]time.Time, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	at, err := p.first(&plan)
+	var out []time.Time
+	for err == nil && !at.IsZero() && len(out) < n {
+		if out = append(out, plan.fires(at.UnixMilli())); plan.Every == "" {
+			break
+		}
+		at, err = p.occurrence(&plan, at)
+	}
+	return out, err
 }
 
 func planHash(spec []byte) (sum [16]byte) {
@@ -180,9 +240,6 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 	}
 	if _, err := time.LoadLocation(plan.Zone); err != nil {
 		return &planError{fmt.Errorf("zone: %w", err)}
-	}
-	if plan.Local && plan.At.IsZero() {
-		return &planError{errors.New("no At with Local")}
 	}
 	if err := validateText("key", plan.Message.Key, 0, maxIDBytes); err != nil { // the forms have none
 		return err
@@ -206,14 +263,11 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 			return err
 		}
 	}
-	if plan.Local && plan.Every != "" {
-		return &planError{errors.New("not both Local and Every: make a plan for each time")}
-	}
 	to, err := p.expand(plan.Message.To)
 	if err != nil {
 		return err
 	}
-	if _, err := p.store.Count(to.expr); err != nil { // an attribute without a name is told now, not when it fires
+	if _, err := p.store.Count(ctx, to.expr); err != nil { // an attribute without a name is told now, not when it fires
 		return err
 	}
 	return ctx.Err()
@@ -240,7 +294,7 @@ func (p *Pusher) checkForm(ctx context.Context, plan *Plan, form form) error {
 	return p.checkFill(ctx, &form.message, Audience{c.To})
 }
 
-// occurrence returns the first time after another at which a plan fires, zero for none.
+// occurrence returns the first time after another at which a plan fires, zero for none; of a local plan what clocks show then, as if they were in UTC.
 func (p *Pusher) occurrence(plan *Plan, after time.Time) (time.Time, error) {
 	if p.o.Cron == nil {
 		return time.Time{}, ErrNoCron
@@ -249,12 +303,16 @@ func (p *Pusher) occurrence(plan *Plan, after time.Time) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, &planError{fmt.Errorf("%q: %w", plan.Every, err)}
 	}
-	zone, err := time.LoadLocation(plan.Zone)
-	if err != nil {
-		return time.Time{}, &planError{err}
+	zone, until := time.UTC, plan.Until
+	if !plan.Local {
+		if zone, err = time.LoadLocation(plan.Zone); err != nil {
+			return time.Time{}, &planError{err}
+		}
+	} else if !until.IsZero() {
+		until = reading(until)
 	}
 	at := every.Next(after.In(zone))
-	if at.IsZero() || !plan.Until.IsZero() && at.After(plan.Until) {
+	if at.IsZero() || !until.IsZero() && at.After(until) {
 		return time.Time{}, nil
 	}
 	if !at.After(after) { // it would fire for ever
@@ -273,6 +331,21 @@ func (p *Pusher) Planned(ctx context.Context, id string) (*Planned, error) {
 		return nil, ErrUnknownPlan
 	}
 	rec, err := p.store.Plan(n)
+	if err != nil {
+		return nil, err
+	}
+	return p.planned(rec), nil
+}
+
+// PlannedOfKey returns the plan of an idempotency key, as long as a plan with that key would be the same one: until it is forgotten. Otherwise it returns [ErrUnknownPlan].
+func (p *Pusher) PlannedOfKey(ctx context.Context, key string) (*Planned, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	if key == "" {
+		return nil, ErrUnknownPlan
+	}
+	rec, err := p.store.PlanOfKey(key)
 	if err != nil {
 		return nil, err
 	}
@@ -333,7 +406,7 @@ func (pl *Planned) Info(ctx context.Context) (PlanInfo, error) {
 		return PlanInfo{}, err
 	}
 	info := PlanInfo{
-		Plan: *plan, ID: pl.ID, Created: time.UnixMilli(rec.Created), Running: s.Running, Paused: s.Paused, Fired: s.Fired,
+		Plan: *plan, ID: pl.ID, Created: time.UnixMilli(rec.Created), Running: len(s.Runs) > 0, Paused: s.Paused, Fired: s.Fired,
 		Held: rec.Held, Gone: rec.Gone, Outcome: s.Outcome, Error: s.Error,
 	}
 	info.Pace = s.Pace
@@ -419,13 +492,18 @@ func (g *Progress) add(o Progress) {
 	if o.Ended.After(g.Ended) {
 		g.Ended = o.Ended
 	}
-	for platform, n := range o.Phones {
-		if g.Phones == nil {
-			g.Phones = make(map[string]PhoneStats)
+	addStats(&g.Phones, o.Phones)
+	addStats(&g.Recalls, o.Recalls)
+}
+
+func addStats(to *map[string]PhoneStats, o map[string]PhoneStats) {
+	for platform, n := range o {
+		if *to == nil {
+			*to = make(map[string]PhoneStats)
 		}
-		of := g.Phones[platform]
+		of := (*to)[platform]
 		of.add(n)
-		g.Phones[platform] = of
+		(*to)[platform] = of
 	}
 }
 
@@ -485,7 +563,7 @@ func (pl *Planned) Change(ctx context.Context, plan Plan) error {
 		state.Paused = s.Paused
 		*s = *state
 		if c.Spec = spec; !s.Paused {
-			c.Due = s.At
+			c.Due = s.due(&plan, pl.p.o.now(), 0)
 		}
 		return nil
 	})
@@ -501,9 +579,9 @@ func (pl *Planned) Pause(ctx context.Context) error {
 
 // Resume lets a plan that was paused go on. What it did not fire meanwhile it fires now, or it is recorded as missed, as its tolerance says.
 func (pl *Planned) Resume(ctx context.Context) error {
-	return pl.change(ctx, func(_ *store.Plan, _ *Plan, s *planState, c *store.PlanStep) error {
+	return pl.change(ctx, func(_ *store.Plan, plan *Plan, s *planState, c *store.PlanStep) error {
 		if s.Paused {
-			s.Paused, c.Due = false, s.At
+			s.Paused, c.Due = false, s.due(plan, pl.p.o.now(), 0)
 		}
 		return nil
 	})
@@ -520,17 +598,27 @@ func (pl *Planned) SetPace(ctx context.Context, pace int) error {
 	})
 }
 
-// Cancel ends a plan: it does not fire any more, and the message is released to nobody more. What was released goes on; see [Planned.Withdraw]. Who
-// was frozen and did not get it counts as Gone. One that has ended is [ErrPlanEnded].
+// Cancel ends a plan, with all occurrences that are under way: it does not fire any more, and the message is released to nobody more. What was released goes on; see
+// [Planned.Withdraw]. Who was frozen and did not get it counts as Gone. One that has ended is [ErrPlanEnded].
 func (pl *Planned) Cancel(ctx context.Context) error {
 	return pl.change(ctx, func(_ *store.Plan, _ *Plan, s *planState, c *store.PlanStep) error {
-		s.Outcome, s.Running, c.End = PlanCancelled, false, true
+		s.Outcome, s.Runs, c.End = PlanCancelled, nil, true
 		return nil
 	})
 }
 
 // Withdraw cancels the plan, if it has not ended, and withdraws the tasks that have not; see [Pusher.Withdraw].
-func (pl *Planned) Withdraw(ctx context.Context) error {
+func (pl *Planned) Withdraw(ctx context.Context) error { return pl.withdraw(ctx, nil) }
+
+// Replace is Withdraw with something else to see on the phones that were notified; see [Pusher.Replace].
+func (pl *Planned) Replace(ctx context.Context, n Notification) error { return pl.withdraw(ctx, &n) }
+
+func (pl *Planned) withdraw(ctx context.Context, instead *Notification) error {
+	if instead != nil { // before anything is done
+		if _, err := pl.p.note(instead); err != nil {
+			return err
+		}
+	}
 	if err := pl.Cancel(ctx); err != nil && !errors.Is(err, ErrPlanEnded) {
 		return err
 	}
@@ -541,7 +629,7 @@ func (pl *Planned) Withdraw(ctx context.Context) error {
 		if s.Progress.Ended != 0 {
 			continue
 		}
-		if err := pl.p.Withdraw(ctx, store.MessageID(s.Seq, s.Random)); err != nil {
+		if err := pl.p.withdraw(ctx, store.MessageID(s.Seq, s.Random), instead); err != nil {
 			return err
 		}
 	}

@@ -501,3 +501,76 @@ func TestPlanRefusedHasNotFired(t *testing.T) {
 		})
 	}
 }
+
+// TestPlannedOfKey: a key names its plan, whatever becomes of it, until that is forgotten.
+func TestPlannedOfKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := planScene(t, t.TempDir(), 1)
+		unknown := func(key string) {
+			t.Helper()
+			if got, err := p.PlannedOfKey(t.Context(), key); !errors.Is(err, ErrUnknownPlan) {
+				t.Errorf("%q is of %v, %v", key, got, err)
+			}
+		}
+		unknown("k")
+		unknown("")
+		m := hello(All())
+		m.Key = "k"
+		mustPlan(t, p, Plan{Message: hello(All()), At: time.Now().Add(time.Hour)})
+		planned := mustPlan(t, p, Plan{Message: m, At: time.Now().Add(time.Hour)})
+		m.Body = []byte("another")
+		must(t, planned.Change(t.Context(), Plan{Message: m, At: time.Now().Add(time.Hour)}))
+		for range 2 {
+			got, err := p.PlannedOfKey(t.Context(), "k")
+			must(t, err)
+			if got.ID != planned.ID {
+				t.Errorf("the key is of %s, not of %s", got.ID, planned.ID)
+			}
+			time.Sleep(2 * time.Hour)
+		}
+		time.Sleep(31 * 24 * time.Hour)
+		unknown("k")
+		unknown("")
+	})
+}
+
+// TestPlanTimes: it is told when a plan would fire, and what is wrong with its time, and nothing is made.
+func TestPlanTimes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := planScene(t, t.TempDir(), 1)
+		now := time.Now()
+		hour := now.Truncate(time.Hour)
+		for name, c := range map[string]struct {
+			plan Plan
+			want []time.Time
+		}{
+			"at once":    {Plan{}, []time.Time{now}},
+			"past":       {Plan{At: now.Add(-time.Hour)}, []time.Time{now}},
+			"at a time":  {Plan{At: now.Add(time.Minute)}, []time.Time{now.Add(time.Minute)}},
+			"local":      {Plan{At: now.Add(48 * time.Hour).UTC(), Local: true}, []time.Time{now.Add(34 * time.Hour)}},
+			"repeated":   {Plan{Every: "every 2 h", At: now.Add(time.Minute)}, []time.Time{hour.Add(2 * time.Hour), hour.Add(4 * time.Hour), hour.Add(6 * time.Hour)}},
+			"with until": {Plan{Every: "every 2 h", At: now.Add(time.Minute), Until: hour.Add(5 * time.Hour)}, []time.Time{hour.Add(2 * time.Hour), hour.Add(4 * time.Hour)}},
+			"local days": {Plan{Every: "every 24 h", At: now.Add(48 * time.Hour).UTC(), Local: true}, []time.Time{now.Add(34 * time.Hour), now.Add(58 * time.Hour), now.Add(82 * time.Hour)}},
+			"never":      {Plan{Every: "every 2 h", At: now.Add(time.Minute), Until: now}, nil},
+		} {
+			got, err := p.Times(c.plan, 3)
+			if err != nil || !slices.EqualFunc(got, c.want, time.Time.Equal) {
+				t.Errorf("%s: %v, %v, not %v", name, got, err, c.want)
+			}
+		}
+		for _, plan := range []Plan{{Every: "now and then"}, {Zone: "Mars/Olympus"}} {
+			if got, err := p.Times(plan, 3); err == nil {
+				t.Errorf("%+v has the times %v", plan, got)
+			}
+		}
+		without := testPusher(t, t.TempDir(), Options{})
+		if _, err := without.Times(Plan{Every: "every 2 h"}, 3); !errors.Is(err, ErrNoCron) {
+			t.Error(err)
+		}
+		for planned, err := range p.Plans(t.Context()) {
+			t.Errorf("there is %v, %v", planned, err)
+		}
+	})
+}

@@ -17,23 +17,78 @@ const (
 	defaultTolerance = time.Hour
 	// missedAtOnce bounds the occurrences that one step records as missed.
 	missedAtOnce = 1000
+	// maxRuns bounds how many times of a local plan are released beside each other: each has an audience of its own.
+	maxRuns = 32
 )
 
 // planState is where a plan stands.
 type planState struct {
-	At      int64       `json:"at"`                // when it fires next, or has fired while it is running, in milliseconds since 1970
-	Running bool        `json:"running,omitempty"` // it has fired, and is being released
-	Places  []place     `json:"places,omitempty"`  // of a local plan: where it is the time when
-	Place   int         `json:"place,omitempty"`   // of these, which is next
-	Begun   bool        `json:"begun,omitempty"`   // that place has had some of it
-	Form    int         `json:"form,omitempty"`    // of the forms, which is being released
-	Last    int64       `json:"last,omitempty"`    // when it last released something: what waited for that is not late
+	// At is when it fires next, in milliseconds since 1970; of a local plan what clocks show then, as if they were in UTC.
+	At      int64       `json:"at"`
+	Over    bool        `json:"over,omitempty"` // it does not fire any more
+	Runs    []planRun   `json:"runs,omitempty"` // what it has fired and is being released; more than one of a local plan alone
+	Last    int64       `json:"last,omitempty"` // when it last released something: what waited for that is not late
 	Fired   int         `json:"fired,omitempty"`
 	Missed  []int64     `json:"missed,omitempty"`
 	Paused  bool        `json:"paused,omitempty"`
 	Pace    int         `json:"pace,omitempty"`
 	Outcome PlanOutcome `json:"outcome,omitempty"`
-	Error   string      `json:"error,omitempty"`
+	Error   string      `json:"error,omitempty"` // for which it does not fire any more
+}
+
+// planRun is one time that a plan has fired, with an audience of its own that is frozen.
+type planRun struct {
+	Number uint32  `json:"number"`           // which time it is, from 1 on
+	At     int64   `json:"at"`               // for when, as in planState
+	Place  int64   `json:"place"`            // when it is the time in the place that is being released, or the next one; places before that are done
+	Begun  bool    `json:"begun,omitempty"`  // that place has had some of it
+	Form   int     `json:"form,omitempty"`   // of the forms, which is being released there
+	Missed []int64 `json:"missed,omitempty"` // the places that it was too late for
+}
+
+// fires is when a plan fires for a time as in planState.
+func (plan *Plan) fires(at int64) time.Time {
+	if plan.Local {
+		return firstOnEarth(time.UnixMilli(at).UTC())
+	}
+	return time.UnixMilli(at)
+}
+
+// firing is when a plan fires next, if it does not wait for what it has fired.
+func (s *planState) firing(plan *Plan) (at int64, ok bool) {
+	most := 1
+	if plan.Local {
+		most = maxRuns
+	}
+	return plan.fires(s.At).UnixMilli(), !s.Over && len(s.Runs) < most
+}
+
+// turn is the run that is to be released next: the one whose place has waited for the longest.
+func (s *planState) turn() *planRun {
+	var first *planRun
+	for i := range s.Runs {
+		if r := &s.Runs[i]; first == nil || r.Place < first.Place {
+			first = r
+		}
+	}
+	return first
+}
+
+// due is when a plan is to be looked at, now or later: to fire, or, not before a time, to release.
+func (s *planState) due(plan *Plan, now time.Time, release int64) int64 {
+	at, fires := s.firing(plan)
+	if r := s.turn(); r != nil {
+		if release = max(release, r.Place); !fires || release < at {
+			at = release
+		}
+	}
+	return max(at, now.UnixMilli())
+}
+
+func (s *planState) miss(at int64) {
+	if s.Missed = append(s.Missed, at); len(s.Missed) > maxMissed {
+		s.Missed = s.Missed[1:]
+	}
 }
 
 func (s *planState) encode() []byte {
@@ -247,18 +302,26 @@ func (pl *planner) step(ctx context.Context, id uint64) error {
 		return errors.Join(err, ignoreEnded(late))
 	}
 	m := &planMove{pl: pl, rec: rec, plan: plan, s: s}
-	fired := s.Fired
+	at, fires := s.firing(plan)
 	switch {
 	case rec.Ended != 0 || s.Paused || rec.Due == 0:
 		return nil
-	case s.Running:
-		err = m.release(ctx)
-	default:
+	case fires && at <= pl.p.o.now().UnixMilli():
 		err = m.fire(ctx)
-	}
-	if refused(err) { // for good: the plan ends, and says why
-		m.s.Outcome, m.s.Error, m.s.Running, m.s.Fired = PlanFailed, err.Error(), false, fired
-		_, err = m.propose(ctx, &store.PlanStep{End: true})
+		if refused(err) { // for good: it fires no more, and ends when what it has fired is released
+			reason := err.Error()
+			if m.plan, m.s, err = decodePlan(rec); err == nil {
+				m.s.Over, m.s.Error = true, reason
+				_, err = m.propose(ctx, new(store.PlanStep))
+			}
+		}
+	case len(s.Runs) > 0:
+		if err = m.release(ctx); refused(err) {
+			m.s.Outcome, m.s.Error, m.s.Runs = PlanFailed, err.Error(), nil
+			_, err = m.propose(ctx, new(store.PlanStep))
+		}
+	default: // somebody has set the clock back
+		_, err = m.propose(ctx, new(store.PlanStep))
 	}
 	return ignoreEnded(err)
 }
@@ -302,7 +365,21 @@ type planMove struct {
 	s    *planState
 }
 
+// propose makes a step. Where nothing is left to come, the plan ends with it; else it says when to look again, if c does not.
 func (m *planMove) propose(ctx context.Context, c *store.PlanStep) (store.PlanResult, error) {
+	switch s := m.s; {
+	case s.Outcome != "" || s.Over && len(s.Runs) == 0:
+		switch c.End = true; {
+		case s.Error != "":
+			s.Outcome = PlanFailed
+		case s.Fired == 0:
+			s.Outcome = PlanMissed
+		default:
+			s.Outcome = PlanCompleted
+		}
+	case c.Due == 0:
+		c.Due = s.due(m.plan, m.pl.p.o.now(), 0)
+	}
 	c.ID, c.Version, c.State = m.rec.ID, m.rec.Version, m.s.encode()
 	r, err := m.pl.p.store.Propose(ctx, c)
 	if err != nil {
@@ -330,8 +407,7 @@ func (m *planMove) fire(ctx context.Context) error {
 	if missed, err := m.missed(); err != nil {
 		return err
 	} else if missed {
-		c := &store.PlanStep{End: m.s.Outcome != "", Due: m.s.At}
-		_, err := m.propose(ctx, c)
+		_, err := m.propose(ctx, new(store.PlanStep))
 		return err
 	}
 	forms := m.plan.forms(m.rec.ID)
@@ -340,6 +416,8 @@ func (m *planMove) fire(ctx context.Context) error {
 			return err
 		}
 	}
+	c := new(store.PlanStep)
+	m.s.Fired++
 	if m.s.Pace == 0 && len(forms) == 1 && !m.plan.Local { // nothing to be held
 		form := forms[0]
 		form.message.To = m.plan.Message.To
@@ -347,28 +425,21 @@ func (m *planMove) fire(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c, err := m.next()
+		c.Push, c.Part = push, form.name
+		m.s.Last = m.pl.p.o.now().UnixMilli()
+	} else {
+		to, err := m.pl.p.expand(m.plan.Message.To)
 		if err != nil {
 			return err
 		}
-		c.Push, c.Part = push, form.name
-		m.s.Fired++
-		m.s.Last = m.pl.p.o.now().UnixMilli()
-		_, err = m.propose(ctx, c)
+		r := planRun{Number: uint32(m.s.Fired), At: m.s.At, Place: m.plan.fires(m.s.At).UnixMilli()}
+		m.s.Runs = append(m.s.Runs, r)
+		c.Freeze, c.Run = to.expr, r.Number
+	}
+	if err := m.onward(); err != nil {
 		return err
 	}
-	to, err := m.pl.p.expand(m.plan.Message.To)
-	if err != nil {
-		return err
-	}
-	m.s.Fired++
-	m.s.Running, m.s.Form, m.s.Place, m.s.Begun = true, 0, 0, false
-	if m.plan.Local {
-		if m.s.Places, err = m.pl.p.places(ctx, m.plan); err != nil {
-			return err
-		}
-	}
-	_, err = m.propose(ctx, &store.PlanStep{Freeze: to.expr, Due: m.s.At})
+	_, err := m.propose(ctx, c)
 	return err
 }
 
@@ -376,29 +447,19 @@ func (m *planMove) fire(ctx context.Context) error {
 func (m *planMove) missed() (any bool, err error) {
 	tolerance := m.plan.tolerance()
 	now := m.pl.p.o.now()
-	for range missedAtOnce {
+	for n := 0; n < missedAtOnce && !m.s.Over; n++ {
 		at := time.UnixMilli(m.s.At)
 		if m.plan.Local { // which is late in each zone, or not
-			at = lastOnEarth(m.plan.At)
+			at = lastOnEarth(at.UTC())
 		}
 		if tolerance < 0 || now.Sub(m.waited(at)) <= tolerance {
 			return any, nil
 		}
 		any = true
-		if m.s.Missed = append(m.s.Missed, m.s.At); len(m.s.Missed) > maxMissed {
-			m.s.Missed = m.s.Missed[1:]
-		}
-		next, err := m.after(at)
-		if err != nil {
+		m.s.miss(m.plan.fires(m.s.At).UnixMilli())
+		if err := m.onward(); err != nil {
 			return false, err
 		}
-		if next.IsZero() {
-			if m.s.Outcome = PlanMissed; m.s.Fired > 0 {
-				m.s.Outcome = PlanCompleted
-			}
-			return true, nil
-		}
-		m.s.At = next.UnixMilli()
 	}
 	return any, nil
 }
@@ -412,83 +473,85 @@ func (m *planMove) waited(at time.Time) time.Time {
 	return at
 }
 
-// after returns the occurrence after a time, zero for none.
-func (m *planMove) after(at time.Time) (time.Time, error) {
+// onward sets when the plan fires after it has, or has not.
+func (m *planMove) onward() error {
 	if m.plan.Every == "" {
-		return time.Time{}, nil
+		m.s.Over = true
+		return nil
 	}
-	return m.pl.p.occurrence(m.plan, at)
-}
-
-// next is the step with which an occurrence is over.
-func (m *planMove) next() (*store.PlanStep, error) {
-	at, err := m.after(time.UnixMilli(m.s.At))
+	next, err := m.pl.p.occurrence(m.plan, time.UnixMilli(m.s.At))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	m.s.Running, m.s.Form, m.s.Places, m.s.Place = false, 0, nil, 0
-	if at.IsZero() {
-		m.s.Outcome = PlanCompleted
-		return &store.PlanStep{End: true, Thaw: true}, nil
+	if m.s.Over = next.IsZero(); !m.s.Over {
+		m.s.At = next.UnixMilli()
 	}
-	m.s.At = at.UnixMilli()
-	return &store.PlanStep{Due: m.s.At, Thaw: true}, nil
+	return nil
 }
 
-// release pushes to those who are frozen: to as many as the pace allows in a second, form by form, and of a local plan place by place.
+// release pushes to those who are frozen: to as many as the pace allows in a second, form by form, and of a local plan place by place, in the order in which it gets to be
+// the time there, whichever run that is of.
 func (m *planMove) release(ctx context.Context) error {
 	left := uint64(m.s.Pace)
 	second := m.pl.p.o.paceEvery.Milliseconds()
 	at := m.pl.released[m.rec.ID] + second
 	if wait := at - m.pl.p.o.now().UnixMilli(); m.s.Pace > 0 && wait > 0 && wait <= second { // more is a clock that was set back
-		_, err := m.propose(ctx, &store.PlanStep{Due: at})
+		_, err := m.propose(ctx, &store.PlanStep{Due: m.s.due(m.plan, m.pl.p.o.now(), at)})
 		return err
 	}
-	places := m.s.Places
-	if !m.plan.Local {
-		places = []place{{At: m.s.At}}
-	}
-	for ; m.s.Place < len(places); m.s.Place++ {
-		at := &places[m.s.Place]
-		now := m.pl.p.o.now()
-		if late := now.Sub(m.waited(time.UnixMilli(at.At))); now.UnixMilli() < at.At {
-			_, err := m.propose(ctx, &store.PlanStep{Due: at.At})
+	for r := m.s.turn(); r != nil; r = m.s.turn() {
+		places, i, err := m.pl.p.placesOf(ctx, m.plan, r)
+		if err != nil {
 			return err
-		} else if tolerance := m.plan.tolerance(); m.plan.Local && !m.s.Begun && tolerance >= 0 && late > tolerance {
-			at.Missed = true
-			m.s.Missed = append(m.s.Missed, at.At)
+		}
+		if i == len(places) {
+			number := r.Number
+			m.s.Runs = slices.DeleteFunc(m.s.Runs, func(r planRun) bool { return r.Number == number })
+			if _, err := m.propose(ctx, &store.PlanStep{Thaw: true, Run: number}); err != nil {
+				return err
+			}
 			continue
 		}
-		more, err := m.releaseAt(ctx, whose(places, m.s.Place), &left)
-		if more || err != nil {
+		at := time.UnixMilli(places[i].At)
+		if r.Place != places[i].At { // another may come before it
+			r.Place, r.Begun, r.Form = places[i].At, false, 0
+			continue
+		}
+		now := m.pl.p.o.now()
+		if now.Before(at) {
+			_, err := m.propose(ctx, new(store.PlanStep))
 			return err
 		}
-		m.s.Form, m.s.Begun = 0, false
+		if tolerance := m.plan.tolerance(); m.plan.Local && !r.Begun && tolerance >= 0 && now.Sub(m.waited(at)) > tolerance {
+			r.Missed = append(r.Missed, r.Place)
+			m.s.miss(r.Place)
+		} else if more, err := m.releaseAt(ctx, r, whose(places, i), &left); more || err != nil {
+			return err
+		}
+		r.Place++
+		r.Begun, r.Form = false, 0
 	}
-	c, err := m.next()
-	if err != nil {
-		return err
-	}
-	_, err = m.propose(ctx, c)
-	return err
+	return nil
 }
 
 // releaseAt does it in one place. More says that it goes on there in the next second.
-func (m *planMove) releaseAt(ctx context.Context, place Audience, left *uint64) (more bool, err error) {
+func (m *planMove) releaseAt(ctx context.Context, of *planRun, place Audience, left *uint64) (more bool, err error) {
 	forms := m.plan.forms(m.rec.ID)
-	for ; m.s.Form < len(forms); m.s.Form++ {
-		form := forms[m.s.Form]
-		form.message.To = both(form.message.To, place)
+	for ; of.Form < len(forms); of.Form++ {
+		form := forms[of.Form]
 		push, err := m.pl.p.command(&form.message)
 		if err != nil {
 			return false, err
 		}
 		now := m.pl.p.o.now()
-		c := &store.PlanStep{Push: push, Part: form.name, Take: true, Limit: *left, Due: now.UnixMilli()}
-		if m.s.Pace > 0 {
-			c.Due = now.Add(m.pl.p.o.paceEvery).UnixMilli()
+		of.Begun, m.s.Last = true, now.UnixMilli()
+		c := &store.PlanStep{Push: push, Part: form.name, Run: of.Number, Take: true, Limit: *left}
+		if place.expr.Op != store.OpAll {
+			c.Among = place.expr
 		}
-		m.s.Begun, m.s.Last = true, now.UnixMilli()
+		if m.s.Pace > 0 {
+			c.Due = m.s.due(m.plan, now, now.Add(m.pl.p.o.paceEvery).UnixMilli())
+		}
 		r, err := m.propose(ctx, c)
 		if err != nil {
 			return false, err
@@ -500,7 +563,7 @@ func (m *planMove) releaseAt(ctx context.Context, place Audience, left *uint64) 
 		case r.Held > 0:
 			return true, nil // until the next second
 		default:
-			m.s.Form = len(forms)
+			of.Form = len(forms)
 		}
 	}
 	return false, nil

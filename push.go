@@ -119,14 +119,8 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 		Fill: byte(m.Fill), Category: m.Category, PerDay: byte(cap.PerDay), PerWeek: byte(cap.PerWeek),
 	}
 	if m.Notification != nil && lifetime > 0 {
-		note, err := json.Marshal(m.Notification)
+		note, err := p.note(m.Notification)
 		if err != nil {
-			return nil, err
-		}
-		if len(note) > maxNoteBytes {
-			return nil, &LimitError{What: "notification in bytes, encoded", Limit: maxNoteBytes, Got: int64(len(note))}
-		}
-		if err := p.delivery.phones.check(m.Notification); err != nil {
 			return nil, err
 		}
 		c.Note, c.Platforms, c.Always = note, p.delivery.phones.platforms(), m.Notification.Always
@@ -136,6 +130,18 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	rand.Read(random[:])
 	c.Random = binary.BigEndian.Uint64(random[:])
 	return c, nil
+}
+
+// note is a notification as it is kept, if the phone transports would take it.
+func (p *Pusher) note(n *Notification) ([]byte, error) {
+	note, err := json.Marshal(n)
+	if err != nil {
+		return nil, err
+	}
+	if len(note) > maxNoteBytes {
+		return nil, &LimitError{What: "notification in bytes, encoded", Limit: maxNoteBytes, Got: int64(len(note))}
+	}
+	return note, p.delivery.phones.check(n)
 }
 
 // hash is what a key stands for: body, audience, lifetime, notification, category and how it is filled. The audience is the one that was given: what

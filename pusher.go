@@ -114,8 +114,21 @@ func (p *Pusher) resume(ctx context.Context) error {
 			f = &flight{d: d, seq: w.Seq, done: make(chan struct{})}
 			d.flights[w.Seq] = f
 		}
+		if w.Recall {
+			m, err := p.store.Recall(w.Seq)
+			if err != nil {
+				return err
+			}
+			if m == nil {
+				continue
+			}
+			again := d.phones.recallTask(f, m)
+			again.walk.next, again.retries = w.Next, w.Retries
+			r.add(again)
+			continue
+		}
 		r.add(&phoneTask{
-			f: f, seq: w.Seq, always: t.Always, next: w.Next, retries: w.Retries, awake: w.Awake, asleep: w.Asleep, begun: w.Next > 0 || len(w.Awake)+len(w.Asleep) > 0,
+			f: f, seq: w.Seq, always: t.Always, walk: phoneWalk{next: w.Next, slept: w.Slept, staying: w.Slept != 0}, retries: w.Retries,
 			from: p.delivery.phones.from(&t.Task),
 		})
 	}

@@ -12,8 +12,8 @@ import (
 // QuietHours are those of a day in which phones are not notified, by the clock on each user's wall: what is pushed in them waits for their end, if the message does. The message itself
 // does not wait: who connects has it. Another try of what went out before waits too. The zero value has none.
 //
-// Who has devices in several time zones is notified when the last of the nights has ended in which the task found them when it began, though it may be night in another of the zones by then.
-// Who registers devices anew in another zone while a task waits may be notified twice, or not at all: not at all where that zone is not waited for any more, again where it still is.
+// Whoever moves to another time zone while a task waits is notified once: when the night ends where the devices are by then, or within an hour where it is day. Who has devices in several zones is notified on all of them when the last of the nights has ended
+// that it was when the task came to the user, though it may be night in another of the zones by then.
 type QuietHours struct {
 	// From and To are times of day, since midnight: 22*time.Hour and 8*time.Hour are the night. The same: no quiet hours. [Open] refuses what is not from
 	// 0 to less than 24 hours.
@@ -63,25 +63,9 @@ func (q *QuietHours) zoneOf(name string) *time.Location {
 	return zoneNamed(name)
 }
 
-// asleep returns those of some zones that have quiet hours now, and when the first of these ends.
-func (q *QuietHours) asleep(now time.Time, zones []string) (asleep []string, first time.Time) {
-	for _, name := range zones {
-		zone := q.zoneOf(name)
-		if zone == nil {
-			continue // of the rest
-		}
-		if end := q.end(now, zone); !end.IsZero() {
-			if asleep = append(asleep, name); first.IsZero() || end.Before(first) {
-				first = end
-			}
-		}
-	}
-	return asleep, first
-}
-
-// putOff returns until when a user with some devices sleeps, zero if the user does not: in the last of the devices' zones in which it is night, as for a pass. What was due
-// when such a night ended has waited for one, and does not wait for that of another zone too: who is on both sides of the Earth would wait for ever.
-func (q *QuietHours) putOff(now, due time.Time, devices []store.Device) (last time.Time) {
+// putOff returns until when another try waits for a user with some devices, zero if it does not: until it is day in all of their zones for which it is night now. One that has waited for that
+// does so again only where it is night in all of them, as for who has moved meanwhile: who is on both sides of the Earth would wait for ever.
+func (q *QuietHours) putOff(now time.Time, waited bool, devices []store.Device) (last time.Time) {
 	var in []*time.Location
 	for _, d := range devices {
 		if d.TimeZone == restOfZones {
@@ -95,65 +79,74 @@ func (q *QuietHours) putOff(now, due time.Time, devices []store.Device) (last ti
 		in = append(in, q.zoneOf(restOfZones))
 	}
 	for _, zone := range in {
-		waited := q.end(due.Add(-time.Millisecond), zone)
-		if now.Sub(due) < time.Hour && !waited.IsZero() && waited.UnixMilli() == due.UnixMilli() { // else the process was down meanwhile
+		end := q.end(now, zone)
+		if end.IsZero() && waited {
 			return time.Time{}
 		}
-		if end := q.end(now, zone); end.After(last) {
+		if end.After(last) {
 			last = end
 		}
 	}
 	return last
 }
 
-// zones returns the time zones that are in use, and the rest.
-func (p *phones) zones(ctx context.Context) (list []string, err error) {
+// lookAgain is how long those who are asleep are not looked at, at the most: they may have moved to where it is day.
+const lookAgain = time.Hour
+
+// night returns who is asleep now, nil for nobody, and when to look at them again. At first, with a since of zero, those are all for whom it is night in one of the time zones that their devices are in. Who
+// has been found asleep since is so as long as one of the nights lasts that it was then, or it is night in all of their zones: else who is on both sides of the Earth would wait for ever.
+func (p *phones) night(ctx context.Context, now, since time.Time) (asleep *store.Expr, look time.Time, err error) {
+	q := &p.d.o.Quiet
+	zones := []string{restOfZones}
 	for z, err := range p.d.store.TimeZones() {
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
-			return nil, err
+			return nil, now, err
 		}
-		list = append(list, z.Name)
+		if q.zoneOf(z.Name) != nil { // else its users are of the rest
+			zones = append(zones, z.Name)
+		}
 	}
-	return append(list, restOfZones), nil
+	look = now.Add(lookAgain)
+	var nights, lasting, days []string
+	for _, name := range zones {
+		end := q.end(now, q.zoneOf(name))
+		if end.IsZero() {
+			days = append(days, name)
+			continue
+		}
+		if nights = append(nights, name); end.Before(look) {
+			look = end
+		}
+		if since.IsZero() || q.end(since, q.zoneOf(name)).After(now) {
+			lasting = append(lasting, name)
+		}
+	}
+	if len(nights) == 0 {
+		return nil, now, nil
+	}
+	who := inZones(lasting, zones)
+	if len(lasting) < len(nights) {
+		who = who.Or(inZones(nights, zones).And(inZones(days, zones).Not()))
+	}
+	return who.expr, look, nil
 }
 
-// awake are the users who are in one of some zones, or anywhere if there are none, and in none of those that sleep; nil for everyone.
-func (p *phones) awake(ctx context.Context, awake, asleep []string) (*store.Expr, error) {
-	if len(awake) == 0 && len(asleep) == 0 {
-		return nil, nil
-	}
-	known, err := p.zones(ctx)
-	if err != nil {
-		return nil, err
-	}
-	in := func(zones []string) Audience {
-		var list []Audience
-		for _, name := range zones {
+// inZones are the users who are in one of some zones, of all that there are.
+func inZones(some, all []string) Audience {
+	list := func(of []string) (list []Audience) {
+		for _, name := range of {
 			if name != restOfZones {
 				list = append(list, TimeZone(name))
-				continue
 			}
-			var anywhere []Audience
-			for _, name := range known {
-				if name != restOfZones && p.d.o.Quiet.zoneOf(name) != nil {
-					anywhere = append(anywhere, TimeZone(name))
-				}
-			}
-			list = append(list, Users().Or(anywhere...).Not())
 		}
-		return Users().Or(list...)
+		return list
 	}
-	who := in(asleep).Not()
-	if len(awake) > 0 {
-		who = who.And(in(awake))
+	in := Users().Or(list(some)...)
+	if slices.Contains(some, restOfZones) {
+		in = in.Or(Users().Or(list(all)...).Not())
 	}
-	return who.expr, nil
-}
-
-// without are those of a list that are not in another.
-func without(list, others []string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(others, s) })
+	return in
 }

@@ -241,22 +241,23 @@ func TestQuietHoursRetry(t *testing.T) {
 	}
 }
 
-// TestPutOff: a user with devices in several zones waits for the end of the last of the nights that it is in them, and for no other night behind it.
+// TestPutOff: another try for a user with devices in several zones waits for the end of the last of the nights that it is in them, and for no other night behind it.
 func TestPutOff(t *testing.T) {
 	t.Parallel()
 	q := &QuietHours{From: 20 * time.Hour, To: 8 * time.Hour, Zone: "Asia/Tokyo"} // 11:00 to 23:00 by UTC
 	const none, tokyo, london, berlin, hawaii = "", "Asia/Tokyo", "Europe/London", "Europe/Berlin", "Pacific/Honolulu"
 	for _, c := range []struct {
-		now, due float64 // hours by UTC
-		zones    []string
-		want     float64 // 0: at once
+		now    float64 // hours by UTC
+		waited bool
+		zones  []string
+		want   float64 // 0: at once
 	}{
-		{12, 12, []string{none}, 23}, {10, 10, []string{none}, 0}, {12, 12, []string{"no/zone"}, 23}, {12, 12, []string{none, london}, 0}, {12, 12, nil, 23},
-		{22, 22, []string{london, berlin}, 32}, {22, 22, []string{berlin, london}, 32}, {22, 22, []string{berlin, tokyo}, 31}, {12, 12, []string{berlin, tokyo}, 23},
-		{23, 23, []string{berlin, tokyo}, 0}, // it waited for the night in Tokyo
-		{23.5, 23, []string{berlin, tokyo}, 0},
-		{25, 23, []string{berlin, tokyo}, 31},                                       // nobody was there to try then
-		{12, 12, []string{tokyo, hawaii}, 23}, {23, 23, []string{tokyo, hawaii}, 0}, // where it is always night in one of them
+		{12, false, []string{none}, 23}, {10, false, []string{none}, 0}, {12, false, []string{"no/zone"}, 23}, {12, false, []string{none, london}, 0}, {12, false, nil, 23},
+		{22, false, []string{london, berlin}, 32}, {22, false, []string{berlin, london}, 32}, {22, false, []string{berlin, tokyo}, 31}, {12, false, []string{berlin, tokyo}, 23},
+		{23, true, []string{berlin, tokyo}, 0}, // it waited for the night in Tokyo
+		{23.5, true, []string{tokyo, berlin}, 0}, {25, true, []string{berlin, tokyo}, 0},
+		{23, true, []string{berlin}, 31}, {22, true, []string{berlin, london}, 32}, // who has moved
+		{12, false, []string{tokyo, hawaii}, 23}, {23, true, []string{tokyo, hawaii}, 0}, // where it is always night in one of them
 	} {
 		at := func(hours float64) time.Time {
 			return time.Date(2000, 1, 3, 0, 0, 0, 0, time.UTC).Add(time.Duration(hours * float64(time.Hour)))
@@ -269,8 +270,8 @@ func TestPutOff(t *testing.T) {
 		if c.want > 0 {
 			want = at(c.want)
 		}
-		if got := q.putOff(at(c.now), at(c.due), devices); !got.Equal(want) {
-			t.Errorf("at %v, due at %v, in %q: %v, not %v", c.now, c.due, c.zones, got, want)
+		if got := q.putOff(at(c.now), c.waited, devices); !got.Equal(want) {
+			t.Errorf("at %v, waited before: %v, in %q: %v, not %v", c.now, c.waited, c.zones, got, want)
 		}
 	}
 }

@@ -128,7 +128,9 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 		"OptOut":           func() error { return p.OptOut(ctx, s.user(), tag()) },
 		"Plan":             func() error { return s.plan(ctx) },
 		"Planned":          func() error { return s.planned(ctx) },
+		"PlannedOfKey":     func() error { _, err := p.PlannedOfKey(ctx, tag()); return ignoreUnknownPlan(err) },
 		"Plans":            func() error { return drain(s, p.Plans(ctx)) },
+		"Times":            func() error { _, err := p.Times(Plan{At: time.Now()}, 3); return err },
 		"Push":             func() error { return s.push(ctx) },
 		"Register":         func() error { return p.Register(ctx, s.user(), s.user()) },
 		"RegisterDevice":   func() error { return p.RegisterDevice(ctx, s.user(), s.device()) },
@@ -157,6 +159,7 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 		"Tasks":      func() error { return drain(s, p.Tasks(ctx)) },
 		"Unregister": func() error { return p.Unregister(ctx, s.user()) },
 		"User":       func() error { _, err := p.User(ctx, s.user()); return err },
+		"Replace":    seldom(func() error { return p.Replace(ctx, s.task(), Notification{Title: "instead"}) }),
 		"Withdraw":   seldom(func() error { return p.Withdraw(ctx, s.task()) }),
 	}
 }

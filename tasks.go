@@ -24,7 +24,7 @@ type Task struct {
 // TaskInfo is what does not change of a task.
 type TaskInfo struct {
 	From     string
-	To       Audience
+	To       Audience // of a plan with a pace, with variants or Local: which of those whose turn it was
 	Key      string
 	Category string
 	Accepted time.Time
@@ -57,6 +57,8 @@ type Progress struct {
 	Ended time.Time
 	// Phones counts notifications by platform.
 	Phones map[string]PhoneStats
+	// Recalls counts what told phones that the message was withdrawn, by platform, after the end of the task; nil unless there were any to tell.
+	Recalls map[string]PhoneStats
 }
 
 // PhoneStats counts the notifications of a task on a platform. What was accepted after some retries counts in both.
@@ -95,13 +97,26 @@ func (p *Pusher) progressOf(s *store.TaskState) Progress {
 	if g.Ended != 0 {
 		out.Ended = time.UnixMilli(g.Ended)
 	}
-	for platform, n := range s.Phones {
-		if out.Phones == nil {
-			out.Phones = make(map[string]PhoneStats, len(s.Phones))
+	out.Phones, out.Recalls = phoneStats(s.Phones), phoneStats(s.Recalls)
+	for platform, n := range out.Phones {
+		of := out.Phones
+		if r, is := out.Recalls[platform]; is {
+			of, n = out.Recalls, r
 		}
-		out.Phones[platform] = PhoneStats{
-			Sent: n.Sent, Accepted: n.Accepted, Unregistered: n.Unregistered, Rejected: n.Rejected, Retried: n.Retried, GaveUp: n.GaveUp,
-			Reasons: n.Reasons, Stopped: p.delivery.phones.stopped(s.Seq, platform),
+		n.Stopped = p.delivery.phones.stopped(s.Seq, platform)
+		of[platform] = n
+	}
+	return out
+}
+
+func phoneStats(of map[string]store.PhoneStats) map[string]PhoneStats {
+	if of == nil {
+		return nil
+	}
+	out := make(map[string]PhoneStats, len(of))
+	for platform, n := range of {
+		out[platform] = PhoneStats{
+			Sent: n.Sent, Accepted: n.Accepted, Unregistered: n.Unregistered, Rejected: n.Rejected, Retried: n.Retried, GaveUp: n.GaveUp, Reasons: n.Reasons,
 		}
 	}
 	return out
@@ -235,19 +250,4 @@ func (p *Pusher) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
 			}
 		}
 	}
-}
-
-// Withdraw ends a task: nobody gets its message from a delivery that is decided on after it
-// returns (one just decided on may begin then), and what is pending is dropped. Users who have it keep it. A task that has ended
-// stays as it is, without an error. It returns [ErrUnknownTask] for one that is not known.
-func (p *Pusher) Withdraw(ctx context.Context, taskID string) error {
-	if err := p.open(); err != nil {
-		return err
-	}
-	seq, err := p.taskSeq(taskID)
-	if err != nil {
-		return err
-	}
-	_, err = p.store.Propose(ctx, &store.End{Seq: seq, Reason: store.Withdrawn})
-	return err
 }

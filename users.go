@@ -10,7 +10,7 @@ import (
 type User struct {
 	ID         string            // 1 to 255 bytes of valid UTF-8
 	Tags       []string          // sorted when read
-	OptOuts    []string          // categories that the user wants no messages of, sorted; not looked at by Import, see [Pusher.OptOut]
+	OptOuts    []string          // categories that the user wants no messages of, sorted when read; see [Pusher.OptOut]
 	Attributes map[string]string // by name; of slots without a name there is nothing to read
 	Devices    []Device
 	Registered time.Time // to the second; not looked at by Import
@@ -63,7 +63,7 @@ func (p *Pusher) User(ctx context.Context, id string) (User, error) {
 // the call may count in one part of the users and not in another; a push
 // is exact at one instant. It returns [ErrNoAudience] for the zero Audience and
 // [ErrUnnamedAttribute] for an attribute that has no name, a [*ValueError] for a comparison that its type does not have,
-// and [ErrUnknownAudience] for a saved audience that is not there.
+// [ErrUnknownAudience] for a saved audience that is not there, and the error of a context that ends before the last block of users is looked at.
 func (p *Pusher) Count(ctx context.Context, a Audience) (int64, error) {
 	if err := p.open(); err != nil {
 		return 0, err
@@ -75,7 +75,7 @@ func (p *Pusher) Count(ctx context.Context, a Audience) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return p.store.Count(a.expr)
+	return p.store.Count(ctx, a.expr)
 }
 
 // Members yields the users of an audience in the order in which they were

@@ -49,14 +49,14 @@ func (r *Role) UnmarshalText(text []byte) error {
 // Identity is who asks.
 type Identity struct {
 	Name string // as the audit log has it; needed
-	Role Role   // the zero Role may do nothing
+	Role Role   // the zero Role, or one that there is not, may do nothing
 }
 
 // Refusal is an error of [Options].Identify that says how a request is refused.
 type Refusal struct {
 	Status    int    // 401 or 403; 0 means 403
 	Challenge string // the header WWW-Authenticate of a 401, such as `Basic realm="console"`
-	Location  string // where one signs in; given, the answer to a page is a redirect there
+	Location  string // where one signs in; given, the answer to a page is a redirect there, and what a page looks at again takes the browser there
 }
 
 // Error says how the request is refused.

@@ -124,6 +124,8 @@ func TestRefusals(t *testing.T) {
 		"a wrapped refusal":  {err: fmt.Errorf("a secret: %w", &Refusal{Status: 401}), status: 401},
 		"a place to sign in": {err: &Refusal{Location: "/login"}, status: 303, header: map[string]string{"Location": "/login"}},
 		"no role":            {who: Identity{Name: "zoe"}, status: 403},
+		"no such role":       {who: Identity{Name: "zoe", Role: Operator + 1}, status: 403},
+		"a role below":       {who: Identity{Name: "zoe", Role: -1}, status: 403},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -139,6 +141,32 @@ func TestRefusals(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSignedOut: who is signed out while a page looks again is taken to where one signs in, whole, and not shown that in the place of the figures.
+func TestSignedOut(t *testing.T) {
+	h := Handler(open(t, fanfare.Options{}), Options{Identify: func(*http.Request) (Identity, error) { return Identity{}, &Refusal{Location: "/login"} }})
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		for _, part := range []bool{false, true} {
+			r := httptest.NewRequest(method, "/figures", nil)
+			if part {
+				r.Header.Set("HX-Request", "true")
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			status, location, htmx := http.StatusForbidden, "", ""
+			switch {
+			case method == http.MethodPost:
+			case part:
+				htmx = "/login"
+			default:
+				status, location = http.StatusSeeOther, "/login"
+			}
+			if w.Code != status || w.Header().Get("Location") != location || w.Header().Get("HX-Redirect") != htmx {
+				t.Errorf("%s of a part (%v) is answered with %d, %v", method, part, w.Code, w.Header())
+			}
+		}
 	}
 }
 
@@ -221,12 +249,22 @@ func TestTrustedOrigins(t *testing.T) {
 	if w := b.call(r); w.Code != http.StatusOK {
 		t.Errorf("the answer is %d", w.Code)
 	}
+	panics(t, func() { Handler(b.p, Options{TrustedOrigins: []string{"ops"}}) })
+}
+
+func panics(t *testing.T, f func()) {
+	t.Helper()
 	defer func() {
 		if recover() == nil {
-			t.Error("an origin that is none is taken")
+			t.Error("there is no panic")
 		}
 	}()
-	Handler(b.p, Options{TrustedOrigins: []string{"ops"}})
+	f()
+}
+
+// TestNoPusher: that there is none is found when the page is made, not when somebody looks at it.
+func TestNoPusher(t *testing.T) {
+	panics(t, func() { Handler(nil, Options{Identify: byHeader}) })
 }
 
 func TestCookies(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -71,25 +72,20 @@ func (h *handler) audienceOf(v *view, text string) (*audienceData, error) {
 	if stats.Users > 0 {
 		data.Share = share(data.Count, stats.Users)
 	}
-	ctx, cancel := context.WithTimeout(v.ctx, sampleWithin)
-	defer cancel()
-	for id, err := range h.p.Members(ctx, a) {
-		if err != nil {
-			break // it is a sample: there are fewer
-		}
-		if data.Members = append(data.Members, id); len(data.Members) == sampleUsers {
-			break
-		}
-	}
+	data.Members = h.sample(v.ctx, a)
 	return data, nil
 }
 
 // share is a part in percent, in as many digits as tell something.
 func share(part, whole int64) string {
-	percent := min(float64(part)/float64(whole)*100, 100)
+	percent := float64(part) / float64(whole) * 100
 	switch {
+	case part == 0:
+		return "0 %"
 	case part >= whole:
 		return "100 %"
+	case percent > 99.9:
+		return "> 99.9 %" // and not as if it were all
 	case percent < 0.01:
 		return "< 0.01 %"
 	case percent < 1:
@@ -98,18 +94,45 @@ func share(part, whole int64) string {
 	return fmt.Sprintf("%.1f %%", percent)
 }
 
-// count counts an audience, a few at a time, and not for who has gone.
-func (h *handler) count(ctx context.Context, a fanfare.Audience) (int64, error) {
+// count counts an audience.
+func (h *handler) count(ctx context.Context, a fanfare.Audience) (n int64, err error) {
+	err = h.turn(ctx, func() error {
+		n, err = h.p.Count(ctx, a)
+		return err
+	})
+	return n, err
+}
+
+// sample returns a few users of an audience. To find them may cost as much as to count all.
+func (h *handler) sample(ctx context.Context, a fanfare.Audience) (ids []string) {
+	ctx, cancel := context.WithTimeout(ctx, sampleWithin)
+	defer cancel()
+	_ = h.turn(ctx, func() error { // without its turn there are none
+		for id, err := range h.p.Members(ctx, a) {
+			if err != nil {
+				return err // there are fewer
+			}
+			if ids = append(ids, id); len(ids) == sampleUsers {
+				break
+			}
+		}
+		return nil
+	})
+	return ids
+}
+
+// turn does what counts, a few at a time, and not for who has gone.
+func (h *handler) turn(ctx context.Context, do func() error) error {
 	select {
 	case h.counting <- struct{}{}:
 		defer func() { <-h.counting }()
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return ctx.Err()
 	}
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return err
 	}
-	return h.p.Count(ctx, a)
+	return do()
 }
 
 // around is how much of the text is shown on each side of a mistake, in characters.
@@ -137,7 +160,7 @@ func problemOf(v *view, text string, err error) *problem {
 		return out
 	}
 	if l, is := errors.AsType[*fanfare.LimitError](err); is {
-		return &problem{Text: v.T("Too large: %s may be at most %s, and this is %s.", l.What, v.N(l.Limit), v.N(l.Got))}
+		return &problem{Text: beyond(v, l)}
 	}
 	if e, is := errors.AsType[*fanfare.ValueError](err); is {
 		return &problem{Text: v.T("The attribute %s cannot be compared with %s.", e.Name, e.Value)}
@@ -153,4 +176,16 @@ func problemOf(v *view, text string, err error) *problem {
 		return &problem{Text: v.T("Say who gets the message.")}
 	}
 	return nil
+}
+
+// beyond says which limit is not kept.
+func beyond(v *view, l *fanfare.LimitError) string {
+	if what, least := strings.CutSuffix(l.What, ", at least"); least {
+		return v.T("Too small: %s must be at least %s, and this is %s.", what, v.N(l.Limit), v.N(l.Got))
+	}
+	what, fromNothing := strings.CutSuffix(l.What, ", from 0")
+	if fromNothing && l.Got < 0 {
+		return v.T("Too small: %s must be at least %s, and this is %s.", what, v.N(0), v.N(l.Got))
+	}
+	return v.T("Too large: %s may be at most %s, and this is %s.", what, v.N(l.Limit), v.N(l.Got))
 }

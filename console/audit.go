@@ -40,6 +40,30 @@ type Audit interface {
 	List(ctx context.Context, skip, limit int) ([]Entry, error)
 }
 
+// refusalsPerMinute is how many refused actions of one person are recorded in a minute, so that who may do nothing cannot fill a disk.
+const refusalsPerMinute = 10
+
+// refusals counts them.
+type refusals struct {
+	mu     sync.Mutex
+	minute time.Time
+	of     map[string]int // by name
+}
+
+// take says whether one more is recorded.
+func (r *refusals) take(who string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if minute := now.Truncate(time.Minute); r.of == nil || !minute.Equal(r.minute) {
+		r.minute, r.of = minute, make(map[string]int)
+	}
+	if r.of[who] >= refusalsPerMinute {
+		return false
+	}
+	r.of[who]++
+	return true
+}
+
 // MemoryAudit is an [Audit] in memory, for as long as the process lives. Make one with [NewMemoryAudit].
 type MemoryAudit struct {
 	mu      sync.Mutex
@@ -55,12 +79,14 @@ func NewMemoryAudit(entries int) *MemoryAudit {
 	return &MemoryAudit{most: entries}
 }
 
-// Record keeps an entry, and lets the oldest go for it.
+// Record keeps an entry, and lets the oldest go for it: of those that were refused, if there are some, so that who may do nothing cannot push out
+// what others did.
 func (a *MemoryAudit) Record(_ context.Context, e Entry) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.entries) == a.most {
-		a.entries = slices.Delete(a.entries, 0, 1)
+		i := max(slices.IndexFunc(a.entries, func(e Entry) bool { return e.Outcome == Refused }), 0)
+		a.entries = slices.Delete(a.entries, i, i+1)
 	}
 	a.entries = append(a.entries, e)
 	return nil

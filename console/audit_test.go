@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fanfare-im/fanfare"
@@ -60,6 +61,41 @@ func TestMemoryAuditIsBounded(t *testing.T) {
 	if len(got) != 3 || got[0].ID != "4" || got[2].ID != "2" {
 		t.Errorf("it has %v", got)
 	}
+}
+
+// TestRefusalsPushNothingOut: who may do nothing can neither make the log forget what others did, nor make it grow as fast as requests come.
+func TestRefusalsPushNothingOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBenchWith(t, open(t, fanfare.Options{}), Options{Audit: NewMemoryAudit(30)})
+		h := b.h.(*handler)
+		for range 20 {
+			if err := h.o.Audit.Record(t.Context(), Entry{Who: "oscar", Outcome: Done}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		count := func() (refused, done int) {
+			entries, _ := h.o.Audit.List(t.Context(), 0, 100)
+			for _, e := range entries {
+				if e.Outcome == Refused {
+					refused++
+				} else {
+					done++
+				}
+			}
+			return refused, done
+		}
+		for minute := range 3 {
+			for range 2 * refusalsPerMinute {
+				if w := b.post("vera", "/compose/send", nil); w.Code != http.StatusForbidden {
+					t.Fatal(w.Code)
+				}
+			}
+			if refused, done := count(); refused != refusalsPerMinute || done != 20 {
+				t.Errorf("in minute %d the log has %d refusals and %d others", minute, refused, done)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
 }
 
 // TestTornFile: half a line, as a crash leaves it, costs that line and no other.
@@ -119,6 +155,25 @@ func (b *broken) Record(ctx context.Context, e Entry) error {
 		return errors.New("full")
 	}
 	return b.MemoryAudit.Record(ctx, e)
+}
+
+// TestAuditOfALongError: an error that quotes a long form does not make an entry that the page is full of, or that a file would not give back.
+func TestAuditOfALongError(t *testing.T) {
+	file, err := OpenFileAudit(filepath.Join(t.TempDir(), "audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	b := newBenchWith(t, open(t, fanfare.Options{}), Options{Audit: file})
+	v := &view{ctx: t.Context(), route: &route{action: "push"}, Who: Identity{Name: "oscar", Role: Operator}}
+	long := errors.New(strings.Repeat("\x01", maxEntryBytes))
+	if err := b.h.(*handler).act(v, "", "", func(context.Context) (string, error) { return "", long }); !errors.Is(err, long) {
+		t.Fatal(err)
+	}
+	got, err := file.List(t.Context(), 0, 10)
+	if err != nil || len(got) != 2 || got[0].Outcome != Failed || len(got[0].Error) > 8000 {
+		t.Errorf("the log has %.300v, %v", got, err)
+	}
 }
 
 // TestNothingWithoutAudit: what cannot be recorded is not done; what is done and then cannot be is known to have begun.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"iter"
 	"maps"
-
 	"slices"
 	"strings"
 	"time"
@@ -49,8 +48,13 @@ func (h *handler) complete(v *view) error {
 	if out.Suggestions == nil {
 		out.Suggestions = []suggestion{}
 	}
+	answer, err := json.Marshal(out)
+	if err != nil {
+		return err
+	}
 	v.w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(v.w).Encode(out)
+	_, _ = v.w.Write(answer) // to who has typed on
+	return nil
 }
 
 // wanted is what comes at a cursor.

@@ -1,9 +1,11 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -34,6 +36,7 @@ func TestAudience(t *testing.T) {
 		"saved:nothing":                  {"saved audience that there is not"},
 		"attr.tier < 3":                  {"cannot be compared"},
 		"tag:" + strings.Repeat("x", 60): {"Too large: ", "60"},
+		`tag:""`:                         {"Too small: tag in bytes must be at least 1, and this is 0."},
 		strings.Repeat("(", 200) + "all": {"Too large"},
 		"\xff":                           {"not valid UTF-8"},
 		strings.Repeat(`user:"x" or `, 20) + "oops": {"<code>…"},
@@ -43,6 +46,30 @@ func TestAudience(t *testing.T) {
 			if w.Code != 200 || !strings.Contains(w.Body.String(), want) {
 				t.Errorf("%q is answered without %q: %d %s", text, want, w.Code, w.Body)
 			}
+		}
+	}
+}
+
+// TestShare: a part of the users is never all of them, nor none.
+func TestShare(t *testing.T) {
+	for want, part := range map[string]int64{"100 %": 10_000_000, "> 99.9 %": 9_999_999, "99.9 %": 9_989_999, "33.3 %": 3_333_333, "1.0 %": 100_000, "0.12 %": 12_345, "< 0.01 %": 1} {
+		if got := share(part, 10_000_000); got != want {
+			t.Errorf("%d are %s, not %s", part, got, want)
+		}
+	}
+}
+
+// TestBeyond: a limit is said as what it is, whichever side of it something is on.
+func TestBeyond(t *testing.T) {
+	v := &view{lang: languages[0]}
+	for want, l := range map[string]fanfare.LimitError{
+		"Too small: tag in bytes must be at least 1, and this is 0.":                           {What: "tag in bytes, at least", Limit: 1},
+		"Too large: tag in bytes may be at most 50, and this is 1,051.":                        {What: "tag in bytes", Limit: 50, Got: 1051},
+		"Too large: lifetime in milliseconds may be at most 3,600,000, and this is 3,600,001.": {What: "lifetime in milliseconds, from 0", Limit: 3_600_000, Got: 3_600_001},
+		"Too small: pace in users a second must be at least 0, and this is -1.":                {What: "pace in users a second, from 0", Got: -1},
+	} {
+		if got := beyond(v, &l); got != want {
+			t.Errorf("%+v is %q, not %q", l, got, want)
 		}
 	}
 }
@@ -67,7 +94,16 @@ func TestCountIsCancelled(t *testing.T) {
 	if w := <-answered; w.Code != http.StatusServiceUnavailable {
 		t.Errorf("the answer is %d", w.Code)
 	}
+	if ids := h.sample(t.Context(), fanfare.All()); len(ids) > 0 { // waits for its turn, and not for ever
+		t.Errorf("%v were looked for without a place", ids)
+	}
 	<-h.counting
+	if ids := h.sample(t.Context(), fanfare.All()); len(ids) != 3 || len(h.counting) != cap(h.counting)-1 {
+		t.Errorf("then %v are found, and %d places are taken", ids, len(h.counting))
+	}
+	if ids := h.sample(ctx, fanfare.All()); len(ids) > 0 {
+		t.Errorf("%v were looked for though nobody waits", ids)
+	}
 	if n, err := h.count(t.Context(), fanfare.All()); n != 3 || err != nil {
 		t.Errorf("then there are %d, %v", n, err)
 	}
@@ -177,6 +213,23 @@ func FuzzCursor(f *testing.F) {
 			t.Errorf("%q: %+v", text, c)
 		}
 	})
+}
+
+// gone is the response of somebody who has gone.
+type gone struct{ *httptest.ResponseRecorder }
+
+func (gone) Write([]byte) (int, error) { return 0, errors.New("gone") }
+
+// TestWhoHasGone: who types on leaves answers behind. That is no failure, and not for the log.
+func TestWhoHasGone(t *testing.T) {
+	var log bytes.Buffer
+	b := newBenchWith(t, open(t, fanfare.Options{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for _, path := range []string{"/compose/complete", "/compose/audience", "/compose/preview"} {
+		b.h.ServeHTTP(gone{httptest.NewRecorder()}, b.form("oscar", path, url.Values{"before": {"tag:"}, "to": {"all"}}))
+	}
+	if log.Len() > 0 {
+		t.Errorf("the log has %s", &log)
+	}
 }
 
 // TestSend goes from the form over the confirmation to the task.

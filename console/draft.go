@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +30,14 @@ type draft struct {
 	At       string
 	Zone     string
 	Every    string
-	Pace     string
+	// EveryLocal says that it repeats by the clock on each person's wall.
+	EveryLocal bool
+	Begin      string // of what repeats
+	Until      string
+	Late       string // one of tolerances
+	Pace       string
+
+	Variants []draftVariant
 
 	Notify   bool
 	Title    string
@@ -45,20 +54,24 @@ type draft struct {
 	Key     string // makes sending the form twice one push
 	TestKey string // the same for its test
 	TestTo  string
+
+	// Of a form that changes a plan: the plan's ID, and its fingerprint when the form was filled in.
+	Changes string
+	Was     string
 }
 
 // draftLocale is the notification in one more language.
 type draftLocale struct{ Language, Title, Body string }
 
-// lifetime is one that can be chosen.
-type lifetime struct {
+// choice is a duration that can be chosen.
+type choice struct {
 	Value string
 	Text  string // a key of the texts
 	d     time.Duration
 }
 
 // lifetimes are those that can be chosen; the library's limit may refuse the longest.
-var lifetimes = []lifetime{
+var lifetimes = []choice{
 	{"0", "Only those connected now", 0},
 	{"1h", "1 hour", time.Hour},
 	{"6h", "6 hours", 6 * time.Hour},
@@ -67,9 +80,20 @@ var lifetimes = []lifetime{
 	{"168h", "7 days", 168 * time.Hour},
 }
 
+// lifetimeOf reads one, also one of a plan that was made elsewhere.
+func lifetimeOf(value string) (time.Duration, bool) {
+	for _, l := range lifetimes {
+		if l.Value == value {
+			return l.d, true
+		}
+	}
+	d, err := time.ParseDuration(value)
+	return d, err == nil && d > 0 && d <= 7*24*time.Hour
+}
+
 // newDraft is the form before anything is filled in.
 func (h *handler) newDraft() *draft {
-	return &draft{Format: "text", From: h.o.From, Lifetime: "24h", When: whenNow, Key: rand.Text(), TestKey: rand.Text()}
+	return &draft{Format: "text", From: h.o.From, Lifetime: "24h", When: whenNow, Late: lateOf(0), Key: rand.Text(), TestKey: rand.Text()}
 }
 
 // draftOf reads the form.
@@ -78,10 +102,11 @@ func (h *handler) draftOf(f url.Values) *draft {
 	lines := func(name string) string { return strings.ReplaceAll(f.Get(name), "\r\n", "\n") } // as browsers send them
 	d := &draft{
 		To: lines("to"), Format: f.Get("format"), Text: lines("text"), From: line("from"), Category: line("category"), Lifetime: f.Get("lifetime"),
-		When: f.Get("when"), At: line("at"), Zone: line("zone"), Every: line("every"), Pace: line("pace"),
+		When: f.Get("when"), At: line("at"), Zone: line("zone"), Every: line("every"), EveryLocal: f.Get("everylocal") != "", Begin: line("begin"), Until: line("until"), Late: f.Get("late"), Pace: line("pace"),
 		Notify: f.Get("notify") != "", Title: line("title"), Body: lines("body"),
 		Sound: line("sound"), Link: line("link"), Image: line("image"), Collapse: line("collapse"), Always: f.Get("always") != "", Urgent: f.Get("urgent") != "", Fill: f.Get("fill") != "",
 		Key: f.Get("key"), TestKey: f.Get("testkey"), TestTo: line("testto"),
+		Changes: f.Get("plan"), Was: f.Get("was"), Variants: variantsOf(f),
 	}
 	languages, titles, bodies := f["locale"], f["localetitle"], f["localebody"]
 	for i := range languages[:min(len(languages), maxLocales)] {
@@ -96,8 +121,14 @@ func (h *handler) draftOf(f url.Values) *draft {
 	default:
 		d.When = whenNow
 	}
+	if d.Late == "" {
+		d.Late = lateOf(0)
+	}
 	if d.Format != "json" {
 		d.Format = "text"
+	}
+	if !isPlanID(d.Changes) {
+		d.Changes = ""
 	}
 	if !isKey(d.Key) {
 		d.Key = rand.Text()
@@ -107,6 +138,9 @@ func (h *handler) draftOf(f url.Values) *draft {
 	}
 	return d
 }
+
+// isPlanID knows the IDs of plans.
+var isPlanID = regexp.MustCompile(`^plan-[0-9a-f]{16}$`).MatchString
 
 // isKey says whether a key is one that newDraft may have made.
 func isKey(s string) bool {
@@ -119,7 +153,10 @@ type field struct{ Name, Value string }
 // Fields are what is filled in, to be carried through the confirmation.
 func (d *draft) Fields() []field {
 	out := []field{{"to", d.To}, {"format", d.Format}, {"text", d.Text}, {"from", d.From}, {"category", d.Category}, {"lifetime", d.Lifetime},
-		{"when", d.When}, {"at", d.At}, {"zone", d.Zone}, {"every", d.Every}, {"pace", d.Pace}}
+		{"when", d.When}, {"at", d.At}, {"zone", d.Zone}, {"every", d.Every}, {"begin", d.Begin}, {"until", d.Until}, {"late", d.Late}, {"pace", d.Pace}}
+	if d.EveryLocal {
+		out = append(out, field{"everylocal", "yes"})
+	}
 	if d.Notify {
 		out = append(out, field{"notify", "yes"})
 	}
@@ -135,6 +172,14 @@ func (d *draft) Fields() []field {
 	}
 	for _, l := range d.Locales {
 		out = append(out, field{"locale", l.Language}, field{"localetitle", l.Title}, field{"localebody", l.Body})
+	}
+	for i := range d.Variants {
+		for _, f := range variantFields {
+			out = append(out, field{f.name, *f.of(&d.Variants[i])})
+		}
+	}
+	if d.Changes != "" {
+		out = append(out, field{"plan", d.Changes}, field{"was", d.Was})
 	}
 	return append(out, field{"key", d.Key}, field{"testkey", d.TestKey}, field{"testto", d.TestTo})
 }
@@ -159,12 +204,16 @@ func (d *draft) LifetimeText() string {
 	return d.Lifetime
 }
 
-// encoded is the body that users receive.
-func (h *handler) encoded(d *draft) []byte {
-	if d.Format == "json" {
-		return []byte(d.Text)
+// body is what users receive of a text. What is wrong with it is said at the field.
+func (h *handler) body(v *view, format, text, field string, m *mistakes) []byte {
+	switch {
+	case format != "json":
+		return h.o.Encode(text)
+	case !json.Valid([]byte(text)):
+		m.add(field, v.T("This is not JSON: %s", jsonMistake(text)))
+		return nil
 	}
-	return h.o.Encode(d.Text)
+	return []byte(text)
 }
 
 // mistakes are what is wrong with a form, by the field's name, in the order in which they were found.
@@ -183,6 +232,12 @@ func (m *mistakes) add(field, text string) {
 	}
 }
 
+// forgive takes back what is wrong with a field.
+func (m *mistakes) forgive(field string) {
+	delete(m.texts, field)
+	m.fields = slices.DeleteFunc(m.fields, func(f string) bool { return f == field })
+}
+
 // Fields are those with a mistake.
 func (m *mistakes) Fields() []string { return m.fields }
 
@@ -192,26 +247,18 @@ func (m *mistakes) Of(field string) string { return m.texts[field] }
 // message makes what is pushed of a form, but for its audience, which is told apart. What is wrong is added to the mistakes; the library has the last word.
 func (h *handler) message(v *view, d *draft, m *mistakes) fanfare.Message {
 	out := fanfare.Message{From: d.From, Category: d.Category, Key: "console-" + d.Key}
-	switch {
-	case isBlank(d.Text):
+	if isBlank(d.Text) {
 		m.add("text", v.T("Write a message."))
-	case d.Format == "json" && !json.Valid([]byte(d.Text)):
-		m.add("text", v.T("This is not JSON: %s", jsonMistake(d.Text)))
-	default:
-		out.Body = h.encoded(d)
+	} else {
+		out.Body = h.body(v, d.Format, d.Text, "text", m)
 	}
 	if d.Fill {
 		if out.Fill = fanfare.FillText; json.Valid(out.Body) {
 			out.Fill = fanfare.FillJSON
 		}
 	}
-	known := false
-	for _, l := range lifetimes {
-		if l.Value == d.Lifetime {
-			out.Lifetime, known = l.d, true
-		}
-	}
-	if !known {
+	var known bool
+	if out.Lifetime, known = lifetimeOf(d.Lifetime); !known {
 		m.add("lifetime", v.T("Choose one of them."))
 	}
 	if !d.Notify {

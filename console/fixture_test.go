@@ -78,7 +78,9 @@ func newBenchWith(t *testing.T, p *fanfare.Pusher, o Options) *bench {
 	if o.Identify == nil {
 		o.Identify = byHeader
 	}
-	o.Location = time.UTC
+	if o.Location == nil {
+		o.Location = time.UTC
+	}
 	done := make(chan struct{})
 	if o.Done == nil {
 		o.Done = done

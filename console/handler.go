@@ -22,22 +22,25 @@ type handler struct {
 	o       Options
 	origins *http.CrossOriginProtection
 	key     []byte // of the forms' tokens; another in each process, so a form does not outlive it
-	// counting bounds the audiences that are counted at a time: who types fast queues for a place, and gives it up with the request.
+	// counting bounds the audiences that are counted, or looked into, at a time: who types fast queues for a place, and gives it up with the request.
 	counting chan struct{}
 	streams  chan struct{}
-	sampler  *sampler
+	refusals refusals
 
 	recentMu sync.Mutex
 	recent   recent
 }
 
-// Handler makes the page over a Pusher, which the caller closes after the server has stopped. It panics if one of TrustedOrigins is no origin, as those are the
-// program's to give.
+// Handler makes the page over a Pusher, which the caller closes after the server has stopped. It panics without one, and if one of TrustedOrigins is no origin, as
+// those are the program's to give.
 func Handler(p *fanfare.Pusher, o Options) http.Handler {
+	if p == nil {
+		panic("console: Handler without a Pusher")
+	}
 	o = o.withDefaults()
 	h := &handler{
 		p: p, o: o, origins: http.NewCrossOriginProtection(), key: make([]byte, 32),
-		counting: make(chan struct{}, 4), streams: make(chan struct{}, o.Streams), sampler: newSampler(o.Done),
+		counting: make(chan struct{}, 4), streams: make(chan struct{}, o.Streams),
 	}
 	_, _ = rand.Read(h.key) // does not fail
 	for _, origin := range o.TrustedOrigins {
@@ -81,6 +84,8 @@ func init() { // what they serve looks for routes itself
 		{method: http.MethodGet, path: "/plans", role: Viewer, serve: (*handler).plans},
 		{method: http.MethodGet, path: "/plans/{plan}", role: Viewer, serve: (*handler).planPage},
 		{method: http.MethodGet, path: "/plans/{plan}/figures", role: Viewer, serve: (*handler).planFigures},
+		{method: http.MethodGet, path: "/plans/{plan}/change", role: Operator, serve: (*handler).askChangePlan},
+		{method: http.MethodPost, path: "/plans/{plan}/change", role: Operator, action: "change", serve: (*handler).changePlan},
 		{method: http.MethodPost, path: "/plans/{plan}/pause", role: Operator, action: "pause", serve: (*handler).pausePlan},
 		{method: http.MethodPost, path: "/plans/{plan}/resume", role: Operator, action: "resume", serve: (*handler).resumePlan},
 		{method: http.MethodPost, path: "/plans/{plan}/pace", role: Operator, action: "pace", serve: (*handler).pacePlan},
@@ -161,7 +166,7 @@ func (h *handler) place(r *http.Request) (below, mount string) {
 			if prefix, ok := strings.CutSuffix(u.Path, below); ok {
 				mount = (&url.URL{Path: strings.TrimSuffix(prefix, "/") + "/"}).EscapedPath()
 			}
-			if below == "" && strings.HasSuffix(u.Path, "/") {
+			if below == "" && (u.Path == "" || strings.HasSuffix(u.Path, "/")) {
 				below = "/"
 			}
 		}
@@ -241,7 +246,7 @@ func (h *handler) answer(v *view) error {
 		}
 	}
 	if v.Who.Role < t.role {
-		if t.action != "" {
+		if t.action != "" && h.refusals.take(v.Who.Name, time.Now()) {
 			if err := h.o.Audit.Record(ctx, v.entry(t.action, v.arg, "", Refused)); err != nil {
 				h.o.Logger.Error("console: the audit log failed", "error", err)
 			}
@@ -286,7 +291,7 @@ func (h *handler) act(v *view, target, detail string, do func(context.Context) (
 		e.Target = target
 	}
 	if err != nil {
-		e.Outcome, e.Error = Failed, err.Error()
+		e.Outcome, e.Error = Failed, clip(err.Error(), 2000) // it may quote what was sent
 	}
 	if err := h.o.Audit.Record(ctx, e); err != nil {
 		h.o.Logger.Error("console: the audit log failed", "entry", e, "error", err) // it has what began

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // language is one in which the page speaks.
@@ -13,19 +14,22 @@ type language struct {
 	Tag   string // BCP 47
 	Name  string // in itself
 	texts map[string]string
+	// moment is a day and a time in words.
+	moment func(time.Time) string
 }
 
 // languages are all there are; the first is for who says nothing of theirs. The English texts are the keys, but for words of one meaning that are told apart by
 // what they are said of.
 var languages = []*language{
-	{Tag: "en", Name: "English", texts: english},
-	{Tag: "zh-CN", Name: "中文", texts: chinese},
+	{Tag: "en", Name: "English", texts: english, moment: englishMoment},
+	{Tag: "zh-CN", Name: "中文", texts: chinese, moment: chineseMoment},
 }
 
 var english = map[string]string{
 	"role viewer": "viewer", "role operator": "operator", "role nobody": "without a role",
 	"action push": "push", "action test": "test", "action withdraw": "withdraw",
-	"action pause": "pause", "action resume": "resume", "action pace": "set the pace", "action end": "end a plan",
+	"action change": "change a plan",
+	"action pause":  "pause", "action resume": "resume", "action pace": "set the pace", "action end": "end a plan",
 	"outcome begun": "begun", "outcome done": "done", "outcome failed": "failed", "outcome refused": "refused",
 }
 
@@ -87,13 +91,34 @@ func languageOf(r *http.Request) *language {
 	return best
 }
 
-// setLanguage keeps a choice in a cookie, and goes back.
-func (h *handler) setLanguage(v *view) error {
+// clockOf is the time of day of a moment.
+func clockOf(t time.Time) string {
+	if t.Second() != 0 {
+		return t.Format("15:04:05")
+	}
+	return t.Format("15:04")
+}
+
+func englishMoment(t time.Time) string { return t.Format("Monday, 2 January 2006, ") + clockOf(t) }
+
+func chineseMoment(t time.Time) string {
+	day := []string{"日", "一", "二", "三", "四", "五", "六"}[t.Weekday()]
+	return t.Format("2006年1月2日") + "（星期" + day + "）" + clockOf(t)
+}
+
+// choose keeps a language that a form asks for in a cookie, and has the answer be in it.
+func (h *handler) choose(v *view) {
 	for _, l := range languages {
 		if l.Tag == v.r.PostFormValue("language") {
 			h.setCookie(v.w, v.r, v.mount, &http.Cookie{Name: languageCookie, Value: l.Tag, MaxAge: 365 * 24 * 60 * 60})
+			v.lang = l
 		}
 	}
+}
+
+// setLanguage keeps a choice, and goes back.
+func (h *handler) setLanguage(v *view) error {
+	h.choose(v)
 	to := v.r.PostFormValue("back")
 	u, err := url.Parse(to)
 	if err != nil || u.Scheme != "" || u.Host != "" || strings.HasPrefix(u.Path, "/") || strings.Contains(to, `\`) {

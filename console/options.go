@@ -22,6 +22,9 @@ type Options struct {
 	Encode func(text string) []byte
 	// From is the sender that the form proposes. Default: none.
 	From string
+	// FirstSteps is plain text that the overview shows as long as nobody is known: how the users of this program get to be known and connected, in commands say. Default: none, beside
+	// what holds for every program.
+	FirstSteps string
 	// Audit keeps who did what. Default: a [MemoryAudit] of 1,000 entries.
 	Audit Audit
 	// TrustedOrigins are further origins, such as "https://ops.example.com", from which the page's forms may come: needed where a proxy changes the Host.
@@ -29,7 +32,7 @@ type Options struct {
 	TrustedOrigins []string
 	// SecureCookies marks the cookies as for TLS only, also where TLS ends in front of the server. Default: as the request came.
 	SecureCookies bool
-	// Location is the time zone of the times that are shown, and of "today". Default: time.Local.
+	// Location is the time zone of the times that are shown, of "today", and of a form that names none. A plan that repeats needs one with a name. Default: time.Local.
 	Location *time.Location
 	// Streams is how many tasks may be watched live at a time, by all who watch; others look again every few seconds. Default: 64.
 	Streams int

@@ -31,6 +31,8 @@ type overviewData struct {
 	fanfare.Stats
 	Recent recent
 	Latest []taskRow
+	// First is what the host says of how to begin.
+	First string
 }
 
 func (h *handler) overview(v *view) error {
@@ -55,12 +57,17 @@ func (h *handler) overviewData(v *view) (*overviewData, error) {
 	if err != nil {
 		return nil, err
 	}
-	data := &overviewData{Stats: stats}
+	data := &overviewData{Stats: stats, First: h.o.FirstSteps}
 	if data.Recent, err = h.recentFigures(v.ctx); err != nil {
 		return nil, err
 	}
 	data.Latest, _, err = h.taskRows(v.ctx, "", latestTasks)
 	return data, err
+}
+
+// sameDay says whether two times have the same date. There are days that do not begin at midnight, so that is not asked for.
+func sameDay(a, b time.Time) bool {
+	return a.Year() == b.Year() && a.YearDay() == b.YearDay()
 }
 
 // recentFigures counts the newest tasks, or has just done so.
@@ -71,8 +78,6 @@ func (h *handler) recentFigures(ctx context.Context) (recent, error) {
 	if !h.recent.at.IsZero() && now.Sub(h.recent.at) < recentFor {
 		return h.recent, nil
 	}
-	y, m, d := now.In(h.o.Location).Date()
-	midnight := time.Date(y, m, d, 0, 0, 0, 0, h.o.Location)
 	out, looked := recent{at: now}, 0
 	for task, err := range h.p.Tasks(ctx) {
 		if err != nil {
@@ -82,7 +87,7 @@ func (h *handler) recentFigures(ctx context.Context) (recent, error) {
 			out.More = true
 			break
 		}
-		if !task.Info().Accepted.Before(midnight) {
+		if sameDay(task.Info().Accepted.In(h.o.Location), now.In(h.o.Location)) {
 			out.Today++
 		}
 		g, err := task.Progress()

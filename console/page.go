@@ -61,7 +61,9 @@ type page struct {
 	*view
 	Title   string // a key of the texts
 	Section string // that the navigation marks
-	Data    any
+	// Switch is where the page's form goes to be shown in another language, with all that is filled in. Empty: the page is asked for again.
+	Switch string
+	Data   any
 }
 
 // With is the same page with other data, for a template within.
@@ -114,7 +116,11 @@ func (v *view) identify() error {
 		if refusal.Challenge != "" {
 			v.w.Header().Set("WWW-Authenticate", refusal.Challenge)
 		}
-		if refusal.Location != "" && v.r.Method == http.MethodGet {
+		switch get := v.r.Method == http.MethodGet || v.r.Method == http.MethodHead; {
+		case refusal.Location == "" || !get:
+		case v.r.Header.Get("HX-Request") != "": // what it follows it would show as a part of the page
+			v.w.Header().Set("HX-Redirect", refusal.Location)
+		default:
 			v.w.Header().Set("Location", refusal.Location)
 			return &statusError{http.StatusSeeOther, "Sign in to see this page."}
 		}
@@ -127,7 +133,9 @@ func (v *view) identify() error {
 		v.h.o.Logger.Warn("console: a request was refused", "path", v.below, "error", err)
 		return &statusError{http.StatusForbidden, "You may not see this page."}
 	}
-	v.Who = who
+	if v.Who = who; who.Role != Viewer && who.Role != Operator {
+		v.Who.Role = 0
+	}
 	v.Token = v.h.token(v.h.session(v.w, v.r, v.mount), who)
 	return nil
 }
@@ -194,6 +202,9 @@ func (v *view) People(n int64) string {
 // People64 is People of another kind of number.
 func (v *view) People64(n int) string { return v.People(int64(n)) }
 
+// After is the number of the i-th thing, as people count.
+func (v *view) After(i int) int { return i + 1 }
+
 // Bytes is a size.
 func (v *view) Bytes(n int64) string {
 	size := float64(n)
@@ -213,13 +224,7 @@ func (v *view) Time(t time.Time) string { return t.In(v.h.o.Location).Format("20
 func (v *view) Machine(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // Zone is the zone of the times that are shown.
-func (v *view) Zone() string {
-	name, offset := time.Now().In(v.h.o.Location).Zone()
-	if offset == 0 {
-		return "UTC"
-	}
-	return fmt.Sprintf("%s, UTC%+03d:%02d", name, offset/3600, offset%3600/60)
-}
+func (v *view) Zone() string { return zoneText(time.Now().In(v.h.o.Location)) }
 
 // Say is a fact in the language of who looks.
 func (v *view) Say(f fact) string { return v.T(f.Text, f.Args...) }

@@ -1,18 +1,22 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,8 +30,8 @@ func TestScreens(t *testing.T) {
 	task := b.push(fanfare.All())
 	screens := map[string][2]string{
 		"/":                                  {"Tasks running", "进行中的任务"},
-		"/figures":                           {"Journal", "日志文件"},
-		"/compose":                           {"Review…", "检查…"},
+		"/figures":                           {"Journal", "预写日志"},
+		"/compose":                           {"Review…", "核对…"},
 		"/tasks":                             {"Tasks, newest first", "任务，最新的在前"},
 		"/tasks?before=0":                    {"There are no older tasks.", "没有更早的任务。"},
 		"/tasks/" + task.ID:                  {"0 of 3 have it", "0 / 3 人已收到"},
@@ -91,9 +95,10 @@ func TestTexts(t *testing.T) {
 	find("*.go", `status, text = [^,]+, `+str)
 	find("*.go", `status, text := [^,]+, `+str)
 	find("*.go", `Title: `+str)
+	find("*.go", `\btitle(?:, data\.Firing)? :?= `+str)
 	find("*.go", `(?:Limit|Limit, "") = `+str)
 	find("*.go", `verdict[A-Z]\w* += `+str)
-	for _, l := range lifetimes {
+	for _, l := range append(lifetimes, tolerances...) {
 		said[l.Text] = true
 	}
 	for _, text := range notices {
@@ -126,6 +131,46 @@ func TestTexts(t *testing.T) {
 	}
 }
 
+// TestFirstSteps: as long as nobody is known the page says what to do, and where nobody is connected, what that means.
+func TestFirstSteps(t *testing.T) {
+	p, err := fanfare.Open(t.TempDir(), fanfare.Options{Online: transport.OnlineFunc(func(context.Context, string, *transport.Message) error { return nil })})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(context.Background()) })
+	b := newBenchWith(t, p, Options{FirstSteps: "connect <alice>"})
+	shows := func(page string, is bool, texts ...string) {
+		t.Helper()
+		for _, text := range texts {
+			if strings.Contains(page, text) != is {
+				t.Errorf("%q is there: %v, in %s", text, !is, page)
+			}
+		}
+	}
+	for _, path := range []string{"/", "/figures"} {
+		shows(b.get("vera", path).Body.String(), true, "Nobody is known yet", "connect &lt;alice&gt;</pre>")
+	}
+	shows(b.get("oscar", "/").Body.String(), false, "Compose the first push")
+	shows(b.get("oscar", "/compose").Body.String(), true, "Nobody is known yet", "Everybody is called:")
+	shows(b.post("oscar", "/compose/audience", url.Values{"to": {"all"}}).Body.String(), true, "Nobody fits now. Everybody is called:", "0 people")
+	if err := p.Register(t.Context(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	shows(b.get("oscar", "/").Body.String(), false, "Nobody is known yet")
+	shows(b.get("oscar", "/").Body.String(), true, "Compose the first push")
+	shows(b.get("oscar", "/compose").Body.String(), false, "Nobody is known yet")
+	shows(b.post("oscar", "/compose/confirm", draftFields("all")).Body.String(), true, "It waits for them until they connect")
+	shows(b.post("oscar", "/compose/confirm", with(draftFields("all"), "lifetime", "0")).Body.String(), true, "so nobody will get it")
+	task := b.push(fanfare.All())
+	shows(b.get("vera", "/tasks/"+task.ID).Body.String(), true, "Who is pending is not connected")
+	s, err := p.Connect(t.Context(), "alice")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	shows(b.post("oscar", "/compose/confirm", draftFields("all")).Body.String(), false, "Nobody is connected now")
+}
+
 // TestMounts: wherever the page is mounted, and however, its links and redirects stay within.
 func TestMounts(t *testing.T) {
 	p := open(t, fanfare.Options{})
@@ -143,7 +188,9 @@ func TestMounts(t *testing.T) {
 	for name, mount := range mounts {
 		t.Run(name, func(t *testing.T) {
 			mux := http.NewServeMux()
-			mux.Handle(mount.prefix+"/", mount.wrap(Options{Identify: byHeader}))
+			done := make(chan struct{})
+			defer close(done)
+			mux.Handle(mount.prefix+"/", mount.wrap(Options{Identify: byHeader, Done: done}))
 			server := httptest.NewServer(mux)
 			defer server.Close()
 			top := server.URL + (&url.URL{Path: mount.prefix + "/"}).EscapedPath()
@@ -194,9 +241,19 @@ func TestMounts(t *testing.T) {
 		})
 	}
 
-	// The mount without its slash leads to it.
+	// A proxy's way to ask for the top of a host.
+	r := httptest.NewRequest(http.MethodGet, "http://a.example", nil)
+	r.URL.Path = ""
+	r.Header.Set("X-Name", "vera")
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "/deep/console", nil)
+	Handler(p, Options{Identify: byHeader}).ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Errorf("the top is answered with %d to %s", w.Code, w.Header().Get("Location"))
+	}
+
+	// The mount without its slash leads to it.
+	w = httptest.NewRecorder()
+	r = httptest.NewRequest(http.MethodGet, "/deep/console", nil)
 	http.StripPrefix("/deep/console", Handler(p, Options{Identify: byHeader})).ServeHTTP(w, r)
 	if to, _ := r.URL.Parse(w.Header().Get("Location")); w.Code != http.StatusPermanentRedirect || to.Path != "/deep/console/" {
 		t.Errorf("the mount is answered with %d to %s", w.Code, to)
@@ -309,6 +366,58 @@ func TestOverview(t *testing.T) {
 	}
 }
 
+// TestClocks: zones that are not whole hours away, and days that do not begin at midnight.
+func TestClocks(t *testing.T) {
+	for zone, want := range map[string]string{"UTC": "UTC", "Asia/Shanghai": "CST, UTC+08:00", "America/St_Johns": "NST, UTC-03:30", "Pacific/Marquesas": "-0930, UTC-09:30", "Asia/Kolkata": "IST, UTC+05:30"} {
+		location, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := zoneText(time.Date(2026, 1, 15, 12, 0, 0, 0, location)); got != want {
+			t.Errorf("%s is %q", zone, got)
+		}
+	}
+	if got := zoneText(time.Now().In(time.FixedZone("half", -1800))); got != "half, UTC-00:30" {
+		t.Errorf("half an hour is %q", got)
+	}
+	havana, err := time.LoadLocation("America/Havana")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In Havana, 10 March 2024 began at 1:00, and [time.Date] says of its midnight that it was 23:00 of the day before.
+	first := time.Date(2024, 3, 10, 5, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		at   time.Time
+		want bool
+	}{{first, true}, {first.Add(-time.Second), false}, {first.Add(-30 * time.Minute), false}, {first.Add(22 * time.Hour), true}, {first.Add(23 * time.Hour), false}, {first.AddDate(-1, 0, 0), false}} {
+		if got := sameDay(test.at.In(havana), first.Add(9*time.Hour).In(havana)); got != test.want {
+			t.Errorf("%s of the same day: %v", test.at.In(havana), got)
+		}
+	}
+}
+
+// TestLongAudience: an audience may be half a megabyte of text, which is too much for a page.
+func TestLongAudience(t *testing.T) {
+	b := newBench(t)
+	ids := make([]string, 2000)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%0255d", i)
+	}
+	task := b.push(fanfare.Tag("vip").Or(fanfare.Users(ids...)))
+	for _, path := range []string{"/", "/tasks", "/tasks/" + task.ID, "/tasks/" + task.ID + "/withdraw", "/users?id=carol&message=" + task.ID} {
+		w := b.get("oscar", path)
+		if n := w.Body.Len(); w.Code != http.StatusOK || n > 50_000 || !strings.Contains(w.Body.String(), "tag:&#34;vip&#34; or user in (&#34;00000") {
+			t.Errorf("%s is answered with %d, %d bytes: %.3000s", path, w.Code, n, w.Body)
+		}
+	}
+	if w := b.post("oscar", "/tasks/"+task.ID+"/withdraw", nil); w.Code != http.StatusSeeOther {
+		t.Error(w.Code)
+	}
+	if n := b.get("vera", "/audit").Body.Len(); n > 50_000 {
+		t.Errorf("the audit log has %d bytes", n)
+	}
+}
+
 // TestTasksPaged goes through the pages of the list.
 func TestTasksPaged(t *testing.T) {
 	b := newBench(t)
@@ -351,6 +460,83 @@ func TestClosed(t *testing.T) {
 	}
 }
 
+// TestWhileItCloses asks for everything, many at a time, before, during and after the Pusher's end: each answer is what it was, or that the server is stopping.
+func TestWhileItCloses(t *testing.T) {
+	var log bytes.Buffer
+	b := newBenchWith(t, open(t, fanfare.Options{}), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	task := b.push(fanfare.All())
+	plan, err := b.p.Plan(t.Context(), fanfare.Plan{Message: fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: time.Hour}, At: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := with(draftFields("all"), "testto", "alice", "before", "tag:", "counted", "3", "confirm", "3", "pace", "5", "language", "zh-CN")
+	form := b.form("oscar", "/tasks", fields) // its session and token are good for all
+	body, err := io.ReadAll(form.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// These ask the Pusher for nothing, or for nothing that is needed.
+	without := []string{"POST /compose/complete", "POST /compose/preview", "GET /users", "GET /audit", "POST /language"}
+	round := func(ended bool) (refused int) {
+		for i := range routes {
+			path := strings.NewReplacer("{task}", task.ID, "{plan}", plan.ID).Replace(routes[i].path)
+			sent := body
+			if strings.HasSuffix(path, "/change") {
+				sent = append(slices.Clone(body), "&plan="+plan.ID+"&was=other"...)
+			}
+			r := b.request("oscar", routes[i].method, path, bytes.NewReader(sent))
+			r.Header = form.Header.Clone()
+			ctx, cancel := context.WithCancel(t.Context())
+			if routes[i].stream {
+				ctx, cancel = context.WithTimeout(t.Context(), 5*time.Millisecond)
+			}
+			w := b.call(r.WithContext(ctx))
+			cancel()
+			if name := routes[i].method + " " + routes[i].path; ended && (w.Code == http.StatusServiceUnavailable) == slices.Contains(without, name) {
+				t.Errorf("after the end %s is answered with %d", name, w.Code)
+			}
+			switch w.Code {
+			case http.StatusOK, http.StatusSeeOther, http.StatusConflict, http.StatusUnprocessableEntity:
+			case http.StatusServiceUnavailable:
+				refused++
+			default:
+				t.Errorf("%s %s is answered with %d: %s", routes[i].method, path, w.Code, w.Body)
+			}
+		}
+		return refused
+	}
+	var asking sync.WaitGroup
+	begun, closed := make(chan struct{}, 4), make(chan struct{})
+	for range 4 {
+		asking.Go(func() {
+			if n := round(false); n > 0 {
+				t.Errorf("%d are refused before the end", n)
+			}
+			begun <- struct{}{}
+			for {
+				round(false)
+				select {
+				case <-closed:
+					round(true)
+					return
+				default:
+				}
+			}
+		})
+	}
+	for range 4 {
+		<-begun
+	}
+	if err := b.p.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	close(closed)
+	asking.Wait()
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("the log has %s", &log)
+	}
+}
+
 // TestPhonesOfATask shows failures by platform and reason.
 func TestPhonesOfATask(t *testing.T) {
 	p := open(t, fanfare.Options{Mobile: []transport.Mobile{rejecting{}}, Grace: -1})
@@ -380,4 +566,30 @@ func (rejecting) Send(_ context.Context, batch []transport.Notification) []trans
 		out[i] = transport.Result{Outcome: transport.Rejected, Reason: "BadTopic"}
 	}
 	return out
+}
+
+// TestImpossibleIDs: nobody and nothing has an ID that is too long, or no text; that is not a failure of the server.
+func TestImpossibleIDs(t *testing.T) {
+	b := newBench(t)
+	task := b.push(fanfare.All())
+	for _, id := range []string{"%FF", "%00", strings.Repeat("a", 300), "..%2F..", "%0D%0Aa", "%E2%80%AE"} {
+		for path, want := range map[string]int{
+			"/users?id=" + id: http.StatusOK, "/users?id=" + id + "&message=" + task.ID: http.StatusOK, "/users?id=alice&message=" + id: http.StatusOK,
+			"/tasks/" + id: http.StatusNotFound, "/tasks/" + id + "/events": http.StatusNotFound, "/plans/" + id: http.StatusNotFound,
+			"/tasks?before=" + id: http.StatusOK, "/plans?before=" + id: http.StatusOK, "/audit?page=" + id: http.StatusOK, "/compose?to=" + id: http.StatusOK,
+		} {
+			w := b.get("oscar", path)
+			if w.Code != want {
+				t.Errorf("%s is answered with %d", path, w.Code)
+			}
+			if strings.HasPrefix(path, "/users?id="+id) && !strings.Contains(w.Body.String(), "There is no such user.") {
+				t.Errorf("%s says nothing of an unknown user", path)
+			}
+		}
+		for _, path := range []string{"/tasks/" + id + "/withdraw", "/plans/" + id + "/pause", "/plans/" + id + "/end"} {
+			if w := b.post("oscar", path, nil); w.Code != http.StatusNotFound {
+				t.Errorf("the form for %s is answered with %d", path, w.Code)
+			}
+		}
+	}
 }

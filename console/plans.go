@@ -77,8 +77,13 @@ type planData struct {
 	Tasks    []taskRow
 	More     bool // there are further tasks
 	Notice   string
-	Problem  string
+	Firing   []string // when it fires, in words
+	Preview  *previewData
+	Variants variantsData
 }
+
+// Changeable says that the plan has not fired, so that it may be replaced.
+func (d *planData) Changeable() bool { return d.Fired == 0 && d.Ended.IsZero() }
 
 // Percent is how much of those whom it was released to have the message.
 func (d *planData) Percent() int64 {
@@ -101,6 +106,8 @@ func (h *handler) planData(v *view) (*fanfare.Planned, *planData, error) {
 	if data.Progress, err = planned.Progress(v.ctx); err != nil {
 		return nil, nil, err
 	}
+	data.Firing = v.Firing(&data.Plan, nil)
+	data.Variants.Rows = variantRows(&data.Plan, data.Progress.Variants)
 	for task, err := range planned.Tasks(v.ctx) {
 		if err != nil {
 			return nil, nil, err
@@ -124,6 +131,7 @@ func (h *handler) planData(v *view) (*fanfare.Planned, *planData, error) {
 var planNotices = map[string]string{
 	"planned":   "The plan was accepted. It goes on by itself; this page shows where it is.",
 	"again":     "This form had been sent before. It is one plan, and this is it.",
+	"changed":   "The plan is changed. It goes on as this page shows it.",
 	"paused":    "The plan is paused: nothing more is released.",
 	"resumed":   "The plan goes on.",
 	"paced":     "The pace holds from the next second on.",
@@ -137,6 +145,7 @@ func (h *handler) planPage(v *view) error {
 		return err
 	}
 	data.Notice = planNotices[v.r.URL.Query().Get("notice")]
+	data.Preview = h.previewPlanned(v, &data.Plan)
 	return v.render(http.StatusOK, "plan", page{Title: "Plan", Section: "plans", Data: data})
 }
 
@@ -199,15 +208,84 @@ func (h *handler) cancelPlan(v *view) error {
 	return h.steer(v, "cancelled", func(ctx context.Context, p *fanfare.Planned) error { return p.Cancel(ctx) })
 }
 
-// sendPlan makes the plan that was confirmed.
-func (h *handler) sendPlan(v *view, plan fanfare.Plan, detail string) (*fanfare.Planned, error) {
-	var planned *fanfare.Planned
-	err := h.act(v, "", detail, func(ctx context.Context) (string, error) {
-		var err error
-		if planned, err = h.p.Plan(ctx, plan); err != nil {
-			return "", err
+// askChangePlan shows the form filled in with a plan that has not fired.
+func (h *handler) askChangePlan(v *view) error {
+	_, info, err := h.plannedInfo(v, v.arg)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !info.Ended.IsZero():
+		return &statusError{http.StatusConflict, "The plan has ended already, so it cannot be changed. Nothing was done."}
+	case info.Fired > 0:
+		return &statusError{http.StatusConflict, "The plan has fired already, so it cannot be changed. Nothing was done."}
+	}
+	d, whole := h.redraft(v, &info.Plan)
+	if !whole {
+		return &statusError{http.StatusConflict, "The plan was not made on this page, and has something that the form does not. Changed here it would lose that, so it is to be changed where it was made. Nothing was done."}
+	}
+	d.Changes, d.Was = info.ID, fingerprint(info.Plan)
+	return h.renderForm(v, http.StatusOK, &composeData{draft: d})
+}
+
+// composeAgain shows the form filled in with a plan, to make another one of it.
+func (h *handler) composeAgain(v *view, id string) error {
+	_, info, err := h.plannedInfo(v, id)
+	if err != nil {
+		return err
+	}
+	d, whole := h.redraft(v, &info.Plan)
+	return h.renderForm(v, http.StatusOK, &composeData{draft: d, Partial: !whole})
+}
+
+func (h *handler) plannedInfo(v *view, id string) (*fanfare.Planned, fanfare.PlanInfo, error) {
+	planned, err := h.p.Planned(v.ctx, id)
+	if err != nil {
+		return nil, fanfare.PlanInfo{}, err
+	}
+	info, err := planned.Info(v.ctx)
+	return planned, info, err
+}
+
+// changePlan replaces a plan by what was confirmed.
+func (h *handler) changePlan(v *view) error {
+	a, err := h.checked(v)
+	if err != nil {
+		return err
+	}
+	planned, info, err := h.plannedInfo(v, v.arg)
+	if err != nil {
+		return err
+	}
+	if a.Changes != v.arg {
+		return &statusError{http.StatusBadRequest, "The form could not be read. Nothing was done."}
+	}
+	if len(a.mistakes.fields) > 0 {
+		return h.refuse(v, a.draft, a.mistakes)
+	}
+	a.plan.Message.Key = info.Message.Key
+	now := fingerprint(info.Plan)
+	if now == fingerprint(a.plan) && info.Fired == 0 && info.Ended.IsZero() { // a click that comes twice
+		return v.redirect("plans/" + info.ID + "?notice=changed")
+	}
+	if status, problem := a.unconfirmed(v); status != 0 {
+		return h.renderConfirm(v, status, a, problem)
+	}
+	err = h.act(v, info.ID, a.detail(), func(ctx context.Context) (string, error) {
+		if now != a.Was && info.Fired == 0 && info.Ended.IsZero() {
+			return "", fanfare.ErrPlanChanged // by somebody else
 		}
-		return planned.ID, nil
+		return "", planned.Change(ctx, a.plan)
 	})
-	return planned, err
+	switch {
+	case errors.Is(err, fanfare.ErrPlanStarted), errors.Is(err, fanfare.ErrPlanEnded), errors.Is(err, fanfare.ErrPlanChanged):
+		a.Changes, a.Was, a.sentPlan, a.over = "", "", planned, true // what is filled in may be made a plan of its own
+		return h.renderConfirm(v, http.StatusConflict, a, h.refused(v, err))
+	case err != nil:
+		if text := h.refused(v, err); text != "" {
+			return h.renderConfirm(v, http.StatusUnprocessableEntity, a, text)
+		}
+		return err
+	}
+	return v.redirect("plans/" + info.ID + "?notice=changed")
 }

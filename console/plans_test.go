@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -28,7 +29,7 @@ func TestPlan(t *testing.T) {
 			return []string{"when", "at", "at", at.Format(clock), "pace", "1", "confirm", "3", "counted", "3"}
 		}
 		w := b.post("oscar", "/compose/confirm", with(draftFields("all"), fields()...))
-		if text := w.Body.String(); w.Code != 200 || !strings.Contains(text, at.Format("2006-01-02 15:04")) || !strings.Contains(text, "at most 1 person a second") {
+		if text := w.Body.String(); w.Code != 200 || !strings.Contains(text, "On Saturday, 1 January 2000, 02:00, in the zone UTC.") || !strings.Contains(text, "at most 1 person a second") {
 			t.Fatalf("%d: %s", w.Code, text)
 		}
 		w = b.post("oscar", "/compose/send", with(draftFields("all"), fields()...))
@@ -148,6 +149,7 @@ func TestPlanForm(t *testing.T) {
 		{"Say on which day", "when", "at"},
 		{"Say on which day", "when", "local", "at", "tomorrow"},
 		{"This time is past", "when", "at", "at", "2020-01-01T10:00"},
+		{"This time is past", "when", "local", "at", time.Now().UTC().Add(-13 * time.Hour).Format(clock)},
 		{"Say when it repeats", "when", "every"},
 		{"time zone is not known", "when", "at", "at", "2100-01-01T10:00", "zone", "Mars/Olympus"},
 		{"time zone is not known", "when", "at", "at", "2100-01-01T10:00", "zone", "Local"},
@@ -172,6 +174,21 @@ func TestPlanForm(t *testing.T) {
 	info, err := planned.Info(t.Context())
 	if err != nil || !info.Local || info.At.Format(clock) != "2100-01-01T09:30" || info.Zone != "Asia/Tokyo" {
 		t.Errorf("%+v, %v", info, err)
+	}
+	w = b.post("oscar", "/compose/send", with(draftFields("all"), "key", rand.Text(), "when", "every", "every", "0 9 * * 1-5", "everylocal", "yes", "zone", "Asia/Tokyo", "confirm", "3", "counted", "3"))
+	again := regexp.MustCompile(`plan-[0-9a-f]{16}`).FindString(w.Header().Get("Location"))
+	if planned, err = b.p.Planned(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	if info, err = planned.Info(t.Context()); err != nil || !info.Local || info.Every != "0 9 * * 1-5" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	if text := b.get("vera", "/plans/"+again).Body.String(); !strings.Contains(text, "0 9 * * 1-5 on the clock on each person") {
+		t.Error(text)
+	}
+	w = b.post("oscar", "/compose/confirm", with(draftFields("all"), "when", "every", "every", "0 9 * * 1-5", "everylocal", "yes"))
+	if text := w.Body.String(); !strings.Contains(text, "0 9 * * 1-5 on the clock on each person") || !strings.Contains(text, `name="everylocal" value="yes"`) {
+		t.Error(text)
 	}
 	for i := range plansPerPage + 1 {
 		if _, err := b.p.Plan(t.Context(), fanfare.Plan{Message: fanfare.Message{Body: []byte(fmt.Sprint(i)), To: fanfare.All()}, At: time.Now().Add(time.Hour)}); err != nil {

@@ -7,10 +7,14 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/fanfare-im/fanfare"
 )
 
 const (
-	// heartbeat is how often a stream says something when there is nothing to say, which finds those who have gone.
+	// lookEvery is how often a stream looks whether there is something to tell.
+	lookEvery = time.Second
+	// heartbeat is how often it says how far the task is when nothing has changed, which finds those who have gone.
 	heartbeat = 15 * time.Second
 	// writeWithin is how long an event may take to be written.
 	writeWithin = 10 * time.Second
@@ -18,6 +22,8 @@ const (
 	streamFor = 5 * time.Minute
 	// reopenAfter is after how many milliseconds a browser opens a stream anew that has ended before its task.
 	reopenAfter = 2000
+	// reopenWhenFull is the same for one that was not live, because too many were.
+	reopenWhenFull = 5000
 )
 
 // progressEvent is what a stream tells.
@@ -27,26 +33,20 @@ type progressEvent struct {
 	Over    bool       `json:"over"` // nothing comes after it
 }
 
-// events streams how far a task is, until it ends. An event's ID is the time of its last sample, in microseconds: who comes back with it is told what came after.
+// events streams how far a task is, until it ends. An event's ID is the time of its last sample, in milliseconds: the next one, and who comes back with it, is told
+// what has come since, that sample included, which may have changed within its millisecond.
 func (h *handler) events(v *view) error {
 	task, data, err := h.taskData(v)
 	if err != nil {
 		return err
 	}
+	live, reopen := true, reopenAfter
 	select {
 	case h.streams <- struct{}{}:
 		defer func() { <-h.streams }()
-	default:
-		v.w.Header().Set("Retry-After", "5")
-		return &statusError{http.StatusServiceUnavailable, "Too many watch live just now. This page looks again by itself."}
+	default: // too many watch: this one is told how it stands, and asks again
+		live, reopen = false, reopenWhenFull
 	}
-	one, leave := h.sampler.watch(task)
-	defer leave()
-	if one == nil {
-		v.w.Header().Set("Retry-After", "5")
-		return &statusError{http.StatusServiceUnavailable, "Too many watch live just now. This page looks again by itself."}
-	}
-
 	out := http.NewResponseController(v.w)
 	_ = out.SetReadDeadline(time.Time{}) // of the host's server, whose patience is for requests that are short
 	header := v.w.Header()
@@ -63,28 +63,34 @@ func (h *handler) events(v *view) error {
 		}
 		return out.Flush()
 	}
-	if write(fmt.Appendf(nil, "retry: %d\n\n", reopenAfter)) != nil {
+	if write(fmt.Appendf(nil, "retry: %d\n\n", reopen)) != nil {
 		return nil // it has begun, so there is nobody to tell
 	}
 
 	var after time.Time
 	if id, err := strconv.ParseInt(v.r.Header.Get("Last-Event-ID"), 10, 64); err == nil {
-		after = time.UnixMicro(id).Add(time.Microsecond - 1) // the sample was somewhere in it
+		after = time.UnixMilli(id)
 	}
-	end, beat := time.NewTimer(streamFor), time.NewTicker(heartbeat)
+	end, look := time.NewTimer(streamFor), time.NewTicker(lookEvery)
 	defer end.Stop()
-	defer beat.Stop()
+	defer look.Stop()
 	for {
-		now := h.sampler.since(one, after)
-		if now.err != nil {
+		progress, err := task.Progress()
+		var moments []fanfare.Moment
+		if err == nil {
+			moments, err = task.History(v.ctx) // behind the progress: if this is the end, it has its moment
+		}
+		if err != nil {
 			return nil // the browser comes back, and is told what is wrong
 		}
-		data.Progress, data.State, data.Now = now.Progress, stateOf(&now.Progress), time.Now()
-		event := progressEvent{Samples: make([][4]int64, 0, len(now.samples)), Over: now.over}
-		for _, s := range now.samples {
-			event.Samples = append(event.Samples, [4]int64{s.At.UnixMilli(), s.Delivered, s.Notified, s.Pending})
-			after = s.At.Truncate(time.Microsecond).Add(time.Microsecond - 1)
+		data.Progress, data.State, data.Now = progress, stateOf(&progress), time.Now()
+		event := progressEvent{Samples: [][4]int64{}, Over: !progress.Ended.IsZero()}
+		for i := range moments {
+			if m := &moments[i]; !m.At.Before(after) {
+				event.Samples = append(event.Samples, [4]int64{m.At.UnixMilli(), m.Delivered, notifiedOf(m), m.Pending})
+			}
 		}
+		after = moments[len(moments)-1].At
 		var b bytes.Buffer
 		if err := pages["task"].ExecuteTemplate(&b, "progress", page{view: v, Data: data}); err != nil {
 			h.o.Logger.Error("console: a stream failed", "error", err)
@@ -96,17 +102,12 @@ func (h *handler) events(v *view) error {
 			h.o.Logger.Error("console: a stream failed", "error", err)
 			return nil
 		}
-		if write(fmt.Appendf(nil, "id: %d\nevent: progress\ndata: %s\n\n", after.UnixMicro(), text)) != nil || now.over {
+		if write(fmt.Appendf(nil, "id: %d\nevent: progress\ndata: %s\n\n", after.UnixMilli(), text)) != nil || event.Over || !live {
 			return nil
 		}
-		for waiting := true; waiting; {
+		for told := time.Now(); ; {
 			select {
-			case <-now.changed:
-				waiting = false
-			case <-beat.C:
-				if write([]byte(":\n\n")) != nil {
-					return nil
-				}
+			case <-look.C:
 			case <-end.C:
 				return nil
 			case <-v.ctx.Done():
@@ -114,6 +115,23 @@ func (h *handler) events(v *view) error {
 			case <-h.o.Done:
 				return nil
 			}
+			now, err := task.Progress()
+			if err != nil || !same(&now, &progress) || time.Since(told) >= heartbeat {
+				break
+			}
 		}
 	}
+}
+
+// same says whether two moments of a task differ in nothing that is shown at once.
+func same(a, b *fanfare.Progress) bool {
+	return a.Delivered == b.Delivered && a.Failed == b.Failed && a.Pending == b.Pending && a.Expired == b.Expired && a.Withdrawn == b.Withdrawn &&
+		a.Gone == b.Gone && a.Opened == b.Opened && notified(a) == notified(b) && a.Ended.Equal(b.Ended)
+}
+
+func notifiedOf(m *fanfare.Moment) (n int64) {
+	for _, of := range m.Notified {
+		n += of
+	}
+	return n
 }

@@ -101,8 +101,9 @@ func (h *handler) taskRows(ctx context.Context, before string, most int) (rows [
 // taskData is what the page of a task shows.
 type taskData struct {
 	taskRow
-	Notice string // what was just done; a key of the texts
-	Now    time.Time
+	Notice   string // what was just done; a key of the texts
+	Now      time.Time
+	Variants variantsData // of its plan
 }
 
 // platformRow is what a platform did for a task.
@@ -155,6 +156,33 @@ func (h *handler) taskData(v *view) (*fanfare.Task, *taskData, error) {
 	return task, &taskData{taskRow: rowOf(task, g), Now: time.Now()}, nil
 }
 
+// variantsWithin is how long the other tasks of a plan are looked at for the page of one: there may be one for each second.
+const variantsWithin = 500 * time.Millisecond
+
+// variantsOfTask compares a task with the others of its plan; nothing if it is not of one with variants, or that takes too long.
+func (h *handler) variantsOfTask(v *view, task *fanfare.Task) (variantsData, error) {
+	data := variantsData{Here: true, Of: task.Info().Variant}
+	if task.Info().Plan == "" {
+		return data, nil
+	}
+	planned, info, err := h.plannedInfo(v, task.Info().Plan)
+	if errors.Is(err, fanfare.ErrUnknownPlan) || err == nil && len(info.Variants) == 0 {
+		return data, nil
+	}
+	if err != nil {
+		return data, err
+	}
+	ctx, cancel := context.WithTimeout(v.ctx, variantsWithin)
+	defer cancel()
+	g, err := planned.Progress(ctx)
+	if err == nil {
+		data.Rows = variantRows(&info.Plan, g.Variants)
+	} else if ctx.Err() != nil && v.ctx.Err() == nil || errors.Is(err, fanfare.ErrUnknownPlan) {
+		err = nil
+	}
+	return data, err
+}
+
 // notices are what the page of a task says that was just done, by what its address has.
 var notices = map[string]string{
 	"pushed":    "The push was accepted. It goes on by itself; this page shows how far it is.",
@@ -167,8 +195,12 @@ func (h *handler) task(v *view) error {
 	if err != nil {
 		return err
 	}
-	data.Notice = notices[v.r.URL.Query().Get("notice")]
-	h.sampler.follow(task)
+	if what := v.r.URL.Query().Get("notice"); what != "withdrawn" || !data.Ended.IsZero() { // a link may say anything
+		data.Notice = notices[what]
+	}
+	if data.Variants, err = h.variantsOfTask(v, task); err != nil {
+		return err
+	}
 	return v.render(http.StatusOK, "task", page{Title: "Task", Section: "tasks", Data: data})
 }
 

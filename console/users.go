@@ -40,7 +40,7 @@ func (h *handler) users(v *view) error {
 		return v.render(http.StatusOK, "users", p)
 	}
 	var err error
-	if data.User, err = h.p.User(v.ctx, data.Asked); errors.Is(err, fanfare.ErrUnknownUser) {
+	if data.User, err = h.p.User(v.ctx, data.Asked); isUnknown(err) {
 		data.Unknown = true
 	} else if err != nil {
 		return err
@@ -56,6 +56,12 @@ func (h *handler) users(v *view) error {
 		}
 	}
 	return v.render(http.StatusOK, "users", p)
+}
+
+// isUnknown says whether nobody has the ID that was asked for, which is so too of one that nobody can have.
+func isUnknown(err error) bool {
+	_, long := errors.AsType[*fanfare.LimitError](err)
+	return long || errors.Is(err, fanfare.ErrUnknownUser) || errors.Is(err, fanfare.ErrInvalidText)
 }
 
 // describe adds what is known of a user.

@@ -29,6 +29,7 @@ type evidence struct {
 	pending    bool // for the user
 	fits       bool // the audience, now
 	fitsKnown  bool
+	tooLong    bool // the audience, for that to be known
 	connected  bool
 	platforms  []string // of the user's devices
 	optedOut   bool     // of the message's category, now
@@ -76,7 +77,8 @@ func (h *handler) why(v *view, data *userData) error {
 		}
 		n, err := h.p.Count(v.ctx, e.info.To.And(fanfare.Users(data.Asked)))
 		_, mistyped := errors.AsType[*fanfare.ValueError](err)
-		if err != nil && !mistyped && !errors.Is(err, fanfare.ErrUnnamedAttribute) && !errors.Is(err, fanfare.ErrUnknownAudience) {
+		_, e.tooLong = errors.AsType[*fanfare.LimitError](err) // with the user in it
+		if err != nil && !mistyped && !e.tooLong && !errors.Is(err, fanfare.ErrUnnamedAttribute) && !errors.Is(err, fanfare.ErrUnknownAudience) {
 			return err
 		}
 		e.fits, e.fitsKnown = n > 0, err == nil
@@ -142,20 +144,22 @@ func explain(v *view, e *evidence) *answer {
 		say("A plan released it, to a part of its audience at a time or a part for each variant. This task is one of the parts, and the user may be in another.")
 	case surely:
 		say("The push was to all users, and this one was registered before it, so the user was in the audience.")
+	case e.tooLong:
+		say("The audience is as long as one may be, so it cannot be looked up whether it fits the user.")
 	case !e.fitsKnown:
 		say("The audience names something that is not there any more, so it cannot be said whether it fits the user.")
 	case e.fits:
-		say("The audience fits the user now: %s", e.info.To.String())
+		say("The audience fits the user now: %s", clip(e.info.To.String(), 2000))
 	default:
-		say("The audience does not fit the user now: %s", e.info.To.String())
+		say("The audience does not fit the user now: %s", clip(e.info.To.String(), 2000))
 	}
 	if g.Capped > 0 {
-		say("%s were left out of the push because they had had as many of the category %q as they may.", v.People(g.Capped), e.info.Category)
+		say("Left out of the push, for having had as many of the category %q as one may: %s.", e.info.Category, v.People(g.Capped))
 	}
 	if e.optedOut {
 		say("The user wants no messages of the category %q now, and who does not want them is left out.", e.info.Category)
 	} else if g.OptedOut > 0 {
-		say("%s were left out of the push because they want no messages of the category %q.", v.People(g.OptedOut), e.info.Category)
+		say("Left out of the push, for wanting no messages of the category %q: %s.", e.info.Category, v.People(g.OptedOut))
 	}
 	switch {
 	case g.Total == 0:
@@ -185,9 +189,9 @@ func explain(v *view, e *evidence) *answer {
 	switch {
 	case surely && (all || lost == 0 && g.Gone == 0):
 		a.Verdict = verdictYes
-		say("%s have it, and of the others each is waiting. This one is not, so the user has it.", v.People(g.Delivered))
+		say("It was delivered to %s, and each of the others is waiting. This one is not, so the user has it.", v.People(g.Delivered))
 		if all {
-			a.Facts[len(a.Facts)-1] = fact{"All %s of the audience have it.", []any{v.People(g.Total)}}
+			a.Facts[len(a.Facts)-1] = fact{"The whole audience has it: %s.", []any{v.People(g.Total)}}
 		}
 	case e.info.Plan != "":
 		a.Verdict = verdictUnknown
@@ -213,11 +217,11 @@ func explainEnd(v *view, e *evidence, say func(string, ...any)) {
 	g := &e.progress
 	switch {
 	case g.Withdrawn > 0:
-		say("It was withdrawn at %s, while %s were still waiting.", v.Time(g.Ended), v.People(g.Withdrawn))
+		say("It was withdrawn at %s. Still waiting then: %s.", v.Time(g.Ended), v.People(g.Withdrawn))
 	case e.info.Expires.Equal(e.info.Accepted) && g.Failed+g.Expired > 0:
-		say("It was only for those who were connected at %s. %s were not, or could not be reached.", v.Time(e.info.Accepted), v.People(g.Failed+g.Expired))
+		say("It was only for those who were connected at %s. Not connected, or not reached: %s.", v.Time(e.info.Accepted), v.People(g.Failed+g.Expired))
 	case g.Expired > 0:
-		say("It expired at %s, while %s were still waiting.", v.Time(e.info.Expires), v.People(g.Expired))
+		say("It expired at %s. Still waiting then: %s.", v.Time(e.info.Expires), v.People(g.Expired))
 	}
 }
 

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -61,11 +62,11 @@ func TestExplain(t *testing.T) {
 		},
 		"to all, all have it": {
 			evidence{info: waiting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, Ended: after}},
-			verdictYes, []string{"so the user was in the audience", "All 3 people of the audience have it."}, "",
+			verdictYes, []string{"so the user was in the audience", "The whole audience has it: 3 people."}, "",
 		},
 		"to all, some have it": {
 			evidence{info: waiting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 1, Pending: 2}},
-			verdictYes, []string{"1 person have it"}, "",
+			verdictYes, []string{"It was delivered to 1 person"}, "",
 		},
 		"to all, some expired": {
 			evidence{info: waiting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 1, Expired: 2, Ended: after}},
@@ -89,7 +90,7 @@ func TestExplain(t *testing.T) {
 		},
 		"fits now, withdrawn": {
 			evidence{info: tagged, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 2, Withdrawn: 1, Ended: after}},
-			verdictUnknown, []string{"while 1 person were still waiting"}, "only the numbers are kept",
+			verdictUnknown, []string{"Still waiting then: 1 person."}, "only the numbers are kept",
 		},
 		"does not fit now": {
 			evidence{info: tagged, known: true, registered: before, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 2, Pending: 1}},
@@ -101,7 +102,7 @@ func TestExplain(t *testing.T) {
 		},
 		"capped": {
 			evidence{info: offers, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, Capped: 2, Ended: after}},
-			verdictLikely, []string{`2 people were left out of the push because they had had as many of the category "offers"`}, "It is not kept",
+			verdictLikely, []string{`Left out of the push, for having had as many of the category "offers" as one may: 2 people.`}, "It is not kept",
 		},
 		"opted out": {
 			evidence{info: offers, known: true, registered: before, fits: true, fitsKnown: true, optedOut: true, progress: fanfare.Progress{Total: 3, Delivered: 3, OptedOut: 1, Ended: after}},
@@ -109,7 +110,7 @@ func TestExplain(t *testing.T) {
 		},
 		"others opted out": {
 			evidence{info: offers, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, OptedOut: 1, Ended: after}},
-			verdictLikely, []string{"1 person were left out of the push because they want no messages"}, "It is not kept",
+			verdictLikely, []string{"for wanting no messages of the category"}, "It is not kept",
 		},
 		"of a plan": {
 			evidence{info: planned, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, Ended: after}},
@@ -129,7 +130,7 @@ func TestExplain(t *testing.T) {
 		},
 		"fleeting, over": {
 			evidence{info: fleeting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 1, Expired: 1, Failed: 1, Ended: after}},
-			verdictUnknown, []string{"2 people were not, or could not be reached"}, "only the numbers",
+			verdictUnknown, []string{"Not connected, or not reached: 2 people."}, "only the numbers",
 		},
 		"fleeting, nobody": {
 			evidence{info: fleeting, known: true, registered: before, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Expired: 3, Ended: after}},
@@ -203,6 +204,15 @@ func TestWhy(t *testing.T) {
 	if err := attribute.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
+	ids := make([]string, 10_000) // as many as an audience may have
+	for i := range ids {
+		ids[i] = "user-" + strconv.Itoa(i)
+	}
+	ids[0] = "bob"
+	long := b.push(fanfare.Users(ids...))
+	if err := long.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
 	if err := p.SetAttributeNames(ctx, map[int]string{0: ""}); err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +223,8 @@ func TestWhy(t *testing.T) {
 		{"bob", all.ID, verdictYes},
 		{"carol", all.ID, verdictWaiting},
 		{"bob", attribute.ID, verdictLikely},
+		{"bob", long.ID, verdictLikely},
+		{"carol", long.ID, "as long as one may be"},
 		{"nobody", all.ID, verdictUnknown},
 		{"alice", " " + vips.ID + " ", verdictWaiting},
 	} {

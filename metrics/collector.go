@@ -24,8 +24,11 @@ type Options struct {
 const maxTasks = 100
 
 // New returns a collector of the metrics of a Pusher. It is safe for concurrent use; once the Pusher is
-// closed it has no metrics, which is no error.
+// closed it has no metrics, which is no error. It panics if there is no Pusher.
 func New(p *fanfare.Pusher, o Options) prometheus.Collector {
+	if p == nil {
+		panic("metrics: New without a Pusher")
+	}
 	c := &collector{p: p, tasks: min(max(o.Tasks, 0), maxTasks)}
 	for i := range families {
 		f := &families[i]
@@ -69,7 +72,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 			continue
 		}
 		f.each(&s, func(value float64, labels ...string) {
-			to <- prometheus.MustNewConstMetric(c.descs[i], f.kind, value, labels...)
+			to <- metric(c.descs[i], f.kind, value, labels...)
 		})
 	}
 	c.collectTasks(to)
@@ -98,13 +101,22 @@ func (c *collector) collectTasks(to chan<- prometheus.Metric) {
 		for i := range taskFamilies {
 			f := &taskFamilies[i]
 			f.each(task, &g, func(value float64, labels ...string) {
-				to <- prometheus.MustNewConstMetric(c.taskDescs[i], prometheus.GaugeValue, value, append([]string{task.ID}, labels...)...)
+				to <- metric(c.taskDescs[i], prometheus.GaugeValue, value, append([]string{task.ID}, labels...)...)
 			})
 		}
 		if left--; left == 0 {
 			return
 		}
 	}
+}
+
+// metric is a value, or why it cannot be one: what a transport says its platform is may be no label, and a panic would cost all that comes behind it.
+func metric(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) prometheus.Metric {
+	m, err := prometheus.NewConstMetric(d, kind, value, labels...)
+	if err != nil {
+		return prometheus.NewInvalidMetric(d, err)
+	}
+	return m
 }
 
 // byPlatform yields the platforms in order.

@@ -241,3 +241,47 @@ func TestTwoPushers(t *testing.T) {
 	}
 	want(t, gather(t, r), map[string]float64{`fanfare_users{pusher="one"}`: 1, `fanfare_users{pusher="two"}`: 1})
 }
+
+// TestNoPusher: what cannot work is found when it is made, and not by the first scrape.
+func TestNoPusher(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("there is a collector of nothing")
+		}
+	}()
+	metrics.New(nil, metrics.Options{})
+}
+
+// TestPlatformThatIsNoLabel: a transport whose name is no text costs its metrics, with an error, and no other.
+func TestPlatformThatIsNoLabel(t *testing.T) {
+	t.Parallel()
+	p := open(t, fanfare.Options{Mobile: []transport.Mobile{transporttest.NewPhones("\xff"), transporttest.NewPhones("fcm")}})
+	all, err := registry(t, p, metrics.Options{}).Gather()
+	if err == nil || !strings.Contains(err.Error(), "UTF-8") {
+		t.Errorf("the error is %v", err)
+	}
+	there := map[string]int{}
+	for _, f := range all {
+		there[f.GetName()] = len(f.GetMetric())
+	}
+	if there["fanfare_users"] != 1 || there["fanfare_notifications_total"] != 4 || there["fanfare_hook_events_dropped_total"] != 1 {
+		t.Errorf("there is %v", there)
+	}
+}
+
+// TestLabels: a label of one's own that a metric has already is refused when it is registered, and so is the same Pusher twice.
+func TestLabels(t *testing.T) {
+	t.Parallel()
+	p, r := open(t, fanfare.Options{}), prometheus.NewPedanticRegistry()
+	if err := r.Register(metrics.New(p, metrics.Options{Labels: prometheus.Labels{"platform": "x"}})); err == nil {
+		t.Error("a metric has a label twice")
+	}
+	must(t, r.Register(metrics.New(p, metrics.Options{})))
+	for _, o := range []metrics.Options{{}, {Tasks: 1}, {Labels: prometheus.Labels{"pusher": "one"}}} {
+		if err := r.Register(metrics.New(p, o)); err == nil {
+			t.Errorf("a second collector with %+v is taken", o)
+		}
+	}
+	want(t, gather(t, r), map[string]float64{"fanfare_users": 0})
+}

@@ -26,7 +26,7 @@ func ExampleNew() {
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(metrics.New(p, metrics.Options{}))
-	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{}) // to be mounted at /metrics
+	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}) // to be mounted at /metrics
 
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))

@@ -231,9 +231,22 @@ func (a *API) getSched(r *request) (answer, error) {
 	return &schedAnswer{Task: task}, err
 }
 
+// schedAtOf is when a plan is pushed. One that the program made may have no such time, or a reading of many clocks: of that it is when it fires next, and then when it ended.
+func schedAtOf(info *fanfare.PlanInfo) time.Time {
+	switch {
+	case !info.Local && !info.At.IsZero():
+		return info.At
+	case !info.Next.IsZero():
+		return info.Next
+	case !info.Ended.IsZero():
+		return info.Ended
+	}
+	return info.Created
+}
+
 func schedOf(r *request, planned *fanfare.Planned, info *fanfare.PlanInfo) (*schedTask, error) {
 	out := &schedTask{
-		TaskId: info.ID, SchedAt: info.At.UTC().Format(schedTime), Condition: info.Message.To.String(), PushTaskIds: []string{},
+		TaskId: info.ID, SchedAt: schedAtOf(info).UTC().Format(schedTime), Condition: info.Message.To.String(), PushTaskIds: []string{},
 		Status: map[fanfare.PlanOutcome]string{
 			fanfare.PlanCompleted: "Finished", fanfare.PlanCancelled: "Deleted", fanfare.PlanMissed: "Missed", fanfare.PlanFailed: "Failed",
 		}[info.Outcome],

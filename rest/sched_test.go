@@ -180,6 +180,7 @@ func TestSchedOfTheProgram(t *testing.T) {
 		{element + `]`, fanfare.Plan{}, 90049},
 		{element, fanfare.Plan{Every: "@yearly"}, 90049},
 		{element, fanfare.Plan{Local: true}, 90049},
+		{element, fanfare.Plan{Local: true, Every: "@yearly"}, 90049},
 		{element, fanfare.Plan{Variants: []fanfare.Variant{{Name: "A"}}}, 90049},
 		{element, fanfare.Plan{}, 0},
 	} {
@@ -204,6 +205,31 @@ func TestSchedOfTheProgram(t *testing.T) {
 			t.Errorf("%s at %v became %s at %v", c.body, before.At, after.Message.Body, after.At)
 		}
 		s.want("timpush/delete_sched_task", `{"TaskId":"`+planned.ID+`"}`, 0, "")
+	}
+}
+
+// TestSchedAtOfTheProgram: a plan without a time of its own, or by the clock on each wall, is shown with when it fires next.
+func TestSchedAtOfTheProgram(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, t.TempDir(), Options{}, fanfare.Options{Cron: func(string) (fanfare.Recurrence, error) { return yearly{}, nil }})
+	at := time.Date(2100, 1, 2, 0, 0, 0, 0, time.FixedZone("", 3600))
+	for _, c := range []struct {
+		plan fanfare.Plan
+		want string
+	}{
+		{fanfare.Plan{At: at}, "2100-01-01 23:00:00"},
+		{fanfare.Plan{At: at, Local: true}, "2100-01-01 10:00:00"},
+		{fanfare.Plan{At: at, Local: true, Every: "@yearly"}, "2101-01-01 09:59:59"},
+	} {
+		c.plan.Message = fanfare.Message{From: "news", Body: []byte("{}"), To: fanfare.All(), Lifetime: time.Hour}
+		planned, err := s.p.Plan(t.Context(), c.plan)
+		if err != nil {
+			t.Fatal(err)
+		}
+		task, _ := s.call("timpush/get_sched_task", `{"TaskId":"`+planned.ID+`"}`)["Task"].(map[string]any)
+		if task["SchedAt"] != c.want || task["Status"] != "Waiting" {
+			t.Errorf("%+v: %v, want %s", c.plan, task, c.want)
+		}
 	}
 }
 

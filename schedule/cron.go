@@ -14,7 +14,8 @@ import (
 
 // Cron reads an expression of five fields (minute, hour, day of the month, month, day of the week), or a word such as "@daily", or "@every 90m", in the zone of the plan. A time of
 // day that the zone skips in spring does not happen on that day; one that it has twice in autumn happens the first time, unless the expression is for every hour.
-// "@every" counts elapsed seconds, whatever clocks show, from the plan's At, or, where that is zero or past, from when the plan is made; it fires then, in the first whole second, and every 90 minutes from there. See the documentation of github.com/robfig/cron, which reads it.
+// "@every" counts elapsed seconds, whatever clocks show, from the plan's At, or, where that is zero or past, from when the plan is made; it fires then, in the first whole second, and every 90 minutes from there. For a
+// Local plan it counts on a clock that is never set. See the documentation of github.com/robfig/cron, which reads it.
 func Cron(expression string) (fanfare.Recurrence, error) {
 	if strings.HasPrefix(expression, "TZ=") || strings.HasPrefix(expression, "CRON_TZ=") {
 		return nil, errors.New("the zone is the plan's to say")
@@ -34,7 +35,7 @@ func Cron(expression string) (fanfare.Recurrence, error) {
 // everyHour are the hours of an expression that is for each of them.
 const everyHour = 1<<24 - 1
 
-// every begins with the first whole second behind a time that is none, for a plan asks for what is behind the millisecond before its At. What it has fired at are
+// every begins with the first whole second behind a time that is none, for a plan asks for what is behind the moment just before its At. What it has fired at are
 // whole seconds, and the next is one delay behind such a one.
 type every struct{ cron.ConstantDelaySchedule }
 

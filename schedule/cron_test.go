@@ -75,6 +75,7 @@ func TestEveryFromAt(t *testing.T) {
 			{noon, noon},
 			{noon.Add(300 * time.Millisecond), noon.Add(time.Second)},
 			{time.Time{}, noon.Add(2 * time.Second)}, // made 1.1 s after noon
+			{noon.Add(3*time.Second + time.Millisecond), noon.Add(4 * time.Second)},
 		} {
 			planned, err := p.Plan(t.Context(), fanfare.Plan{
 				Message: fanfare.Message{From: "news", Body: []byte("x"), To: fanfare.All(), Lifetime: time.Hour}, At: c.at, Every: "@every 90m",

@@ -121,7 +121,7 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 		}
 		err = s.withView(func(v *view) error {
 			r = s.aheadOf(v, 0)
-			for _, to := range []*Expr{c.Freeze, planned(c.Push)} {
+			for _, to := range []*Expr{c.Freeze, planned(c.Push), c.Among} {
 				if to != nil {
 					r.expr(v, s.published.Load(), to)
 				}

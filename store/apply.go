@@ -20,6 +20,8 @@ type Observer interface {
 	CaughtUp(ordinal uint32, seqs []uint64)
 	// Ended: nobody is to get the message any more.
 	Ended(seq uint64, r Reason)
+	// Recalled: the message was withdrawn, and phones are to be told on these platforms. It is told behind Finished.
+	Recalled(m *Message, platforms []string)
 	// Finished: the task is over, with these counts. It is told once, behind Ended; of an audience of nobody behind Accepted.
 	Finished(seq uint64, p Progress)
 	// Opened: users who have opened a message, for the first time each.
@@ -197,6 +199,7 @@ func (a *applier) flushProgress() {
 		if p := a.counts[seq]; p == nil {
 			a.remove(bucketProgress, key64(seq))
 		} else {
+			a.sample(seq, p)
 			a.put(bucketProgress, key64(seq), p.encode())
 		}
 	}
@@ -244,27 +247,32 @@ func (a *applier) lessPending(seq uint64, count int64, to func(*Progress) *int64
 
 // finish ends a task whose progress is p, and drops what only a live one needs.
 func (a *applier) finish(seq uint64, p *Progress, r Reason) {
-	p.Ended, p.Reason = a.st.now, r
+	p.Ended, p.Reason, p.sampleAt = a.st.now, r, 0
 	t := a.task(seq)
 	if t == nil {
 		return
 	}
 	key := key64(seq)
+	recalled := a.recalled(seq)
 	a.remove(bucketMessages, key)
-	if t.Expires > t.Accepted {
+	if recalled {
+		// until then at most
+	} else if t.Expires > t.Accepted {
 		a.removeDue(dueExpire, t.Expires, key)
 	} else {
 		a.removeDue(dueOnline, 0, key)
 	}
 	a.addDue(dueForget, a.st.now+TaskRetention.Milliseconds(), key)
 	for _, platform := range t.Platforms {
-		a.endPhone(seq, platform)
+		if !recalled {
+			a.endPhone(seq, platform)
+		}
 	}
 	it := t.blocks.Iterator()
 	for it.HasNext() {
 		block := uint16(it.Next())
 		a.d.updatePending(block, seq, (*bits).drop)
-		if t.Always {
+		if t.Always && !recalled {
 			a.remove(bucketAudiences, audienceKey(seq, block))
 		}
 	}

@@ -9,6 +9,8 @@ type planPart struct {
 	plan  uint64
 	name  string
 	take  bool
+	run   uint32
+	among *Expr
 	limit uint64
 }
 
@@ -25,13 +27,13 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.thaw(p)
+		a.thaw(p, runKey(p.ID, c.Run))
 		for i := range audience {
-			a.put(bucketFrozen, frozenKey(p.ID, audience[i].Block), packedBytes(audience[i].raw))
+			a.put(bucketFrozen, frozenKey(p.ID, c.Run, audience[i].Block), packedBytes(audience[i].raw))
 			p.Held += int64(audience[i].n)
 		}
 	case c.Push != nil:
-		pushed, err := a.pushPart(c.Push, planPart{p.ID, c.Part, c.Take, c.Limit})
+		pushed, err := a.pushPart(c.Push, planPart{p.ID, c.Part, c.Take, c.Run, c.Among, c.Limit})
 		if err != nil {
 			return nil, err
 		}
@@ -54,8 +56,11 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 		p.Spec = c.Spec
 	}
 	p.State, p.Due = c.State, c.Due
-	if c.End || c.Thaw {
-		a.thaw(p)
+	switch {
+	case c.End:
+		a.thaw(p, id)
+	case c.Thaw:
+		a.thaw(p, runKey(p.ID, c.Run))
 	}
 	if c.End {
 		p.Ended, p.Due = a.st.now, 0
@@ -104,25 +109,34 @@ func (a *applier) planOf(c *PlanStep) (p *Plan, dup bool, err error) {
 	return &Plan{ID: a.st.nextPlan, Key: c.Key, hash: c.Hash, Created: a.st.now}, false, nil
 }
 
-// thaw lets go of who is frozen.
-func (a *applier) thaw(p *Plan) {
-	p.Gone, p.Held = p.Gone+p.Held, 0
-	from := key64(p.ID)
-	for _, e := range a.v.scan(bucketFrozen, from, after(from), 1<<17, false) {
-		a.remove(bucketFrozen, e.key)
+// thaw lets go of who is frozen for a plan, under a prefix of the keys.
+func (a *applier) thaw(p *Plan, prefix []byte) {
+	for from := prefix; from != nil; {
+		sets := a.v.scan(bucketFrozen, from, after(prefix), 1000, false)
+		from = nil
+		for _, e := range sets {
+			a.v.parsed = 0
+			n := int64(a.v.parse(e.value).GetCardinality())
+			p.Held, p.Gone = p.Held-n, p.Gone+n
+			a.remove(bucketFrozen, e.key)
+			from = append(e.key, 0)
+		}
 	}
 }
 
-// take evaluates an audience among who is frozen for a plan, block by block until the limit is reached, and takes them out.
+// take evaluates an audience among who is frozen for a run of a plan, block by block until the limit is reached, and takes them out.
 func (a *applier) take(to *Expr, part planPart, retained bool) (out []audienceSet, err error) {
+	if part.among != nil {
+		to = &Expr{Op: OpAnd, Args: []*Expr{to, part.among}}
+	}
 	prog, err := compile(to, a.v, a.st, a.st.now)
 	if err != nil {
 		return nil, err
 	}
-	from, left := key64(part.plan), part.limit
+	from, left := runKey(part.plan, part.run), part.limit
 	for _, e := range a.v.scan(bucketFrozen, from, after(from), 1<<17, false) {
 		a.v.parsed = 0
-		block := be16(e.key[8:])
+		_, _, block, _ := parseFrozenKey(e.key)
 		frozen, of := a.v.parse(e.value), prog.eval(a.v, a.s.geo, block)
 		if of.set == nil {
 			continue

@@ -39,6 +39,9 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 	if len(c.Category) > 255 {
 		return r, &LimitError{What: "category in bytes", Limit: 255, Got: int64(len(c.Category))}
 	}
+	if len(c.Platforms) > maxPlatforms {
+		return r, &LimitError{What: "platforms", Limit: maxPlatforms, Got: int64(len(c.Platforms))}
+	}
 	for _, platform := range c.Platforms {
 		if len(platform) > 255 { // keys of retries have its length in a byte
 			return r, &LimitError{What: "platform in bytes", Limit: 255, Got: int64(len(platform))}
@@ -61,7 +64,7 @@ func (a *applier) pushPart(c *Push, part planPart) (r PushResult, err error) {
 		Seq: seq, Random: c.Random, From: c.From, Key: c.Key, To: c.To,
 		Accepted: now, Expires: now + c.Lifetime, Plan: part.plan, Part: part.name, Category: c.Category, blocks: roaring.New(),
 	}
-	p := &Progress{Capped: capped, OptedOut: out}
+	p := &Progress{Capped: capped, OptedOut: out, sampleAt: now + sampleEvery}
 	blocks := make([]BlockSet, len(audience))
 	for i := range audience {
 		blocks[i] = audience[i].BlockSet
@@ -162,8 +165,8 @@ func (a *applier) retain(t *Task, m *Message, c *Push, audience []audienceSet) {
 		return
 	}
 	t.Platforms, t.Always = c.Platforms, c.Always && len(c.Platforms) > 0
-	for _, platform := range c.Platforms {
-		a.put(bucketPhones, phoneKey(t.Seq, platform), (&phoneRecord{}).encode())
+	for i, platform := range c.Platforms {
+		a.put(bucketPhones, phoneKey(t.Seq, platform), (&phoneRecord{number: byte(i)}).encode())
 		a.addDue(duePhone, 0, phoneKey(t.Seq, platform))
 	}
 	if t.Always {
@@ -319,7 +322,7 @@ func (a *applier) onlineDone(c *OnlineDone) error {
 func (a *applier) end(c *End) (any, error) {
 	p := a.live(c.Seq)
 	if p == nil {
-		return false, nil
+		return false, a.endRecall(c)
 	}
 	t := a.task(c.Seq)
 	if c.Reason == Expired && (t.Expires > a.st.now || !t.retained()) {
@@ -336,8 +339,15 @@ func (a *applier) end(c *End) (any, error) {
 	} else {
 		p.Withdrawn += p.Pending
 	}
+	recall := c.Reason == Withdrawn && len(c.Note) > 0 && len(t.Platforms) > 0
+	if recall {
+		a.recall(t, c.Note)
+	}
 	p.Pending = 0
 	a.finish(c.Seq, p, c.Reason)
+	if recall {
+		a.beginRecall(t, c.Notifying)
+	}
 	return true, nil
 }
 
@@ -354,10 +364,14 @@ func (a *applier) forget(c *Forget) error {
 		switch due[0] {
 		case dueForget:
 			t := a.task(be64(what))
+			if t != nil && a.recalled(t.Seq) { // with a lifetime beyond the retention
+				a.dropRecall(t)
+			}
 			if p := a.progress(be64(what)); p != nil && p.Opened > 0 {
 				a.dropOpened(be64(what))
 			}
 			a.remove(bucketTasks, what)
+			a.remove(bucketHistory, what)
 			a.setProgress(be64(what), nil)
 			if t != nil {
 				for _, platform := range t.Platforms {

@@ -600,13 +600,15 @@ func (tx *userTx) erase(u *editing) {
 			break
 		}
 	}
-	for { // who has opened a message is not known any more; how many have is
-		opened, _ := a.v.messagesOf(kindOpener, block, low, 0, 1000)
-		for _, seq := range opened {
-			a.d.update(kindOpener, block, seq, func(b *bits) { b.remove(low) })
-		}
-		if len(opened) < 1000 {
-			break
+	for _, kind := range [...]byte{kindOpener, kindAsleep} { // who has opened a message is not known any more; how many have is
+		for {
+			sets, _ := a.v.messagesOf(kind, block, low, 0, 1000)
+			for _, of := range sets {
+				a.d.update(kind, block, of, func(b *bits) { b.remove(low) })
+			}
+			if len(sets) < 1000 {
+				break
+			}
 		}
 	}
 }

@@ -135,7 +135,7 @@ func BenchmarkCount(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/users=%d", q.name, have), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if _, err := s.Count(q.e); err != nil {
+					if _, err := s.Count(context.Background(), q.e); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -181,7 +181,7 @@ func BenchmarkRange(b *testing.B) {
 		b.Run(q.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := s.Count(q.e); err != nil {
+				if _, err := s.Count(context.Background(), q.e); err != nil {
 					b.Fatal(err)
 				}
 			}

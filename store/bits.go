@@ -127,6 +127,21 @@ func (b *bits) remove(low uint16) {
 	b.removeMany(one[:])
 }
 
+func (b *bits) addAll(x *roaring.Bitmap) {
+	if n := x.GetCardinality(); n <= fewBits {
+		b.addMany(x.ToArray())
+		return
+	}
+	b.spread()
+	if b.set == nil {
+		b.set = roaring.New()
+	}
+	b.set.Or(x)
+	if b.clear != nil {
+		b.clear.AndNot(x)
+	}
+}
+
 func (b *bits) removeAll(x *roaring.Bitmap) {
 	b.spread()
 	if b.set != nil {
@@ -279,12 +294,16 @@ type blockDelta struct {
 	facts   map[uint32]*bits
 	pending messageSets
 	opened  messageSets
+	asleep  messageSets
 }
 
 // of returns the sets of a kind.
 func (b *blockDelta) of(kind byte) *messageSets {
-	if kind == kindOpener {
+	switch kind {
+	case kindOpener:
 		return &b.opened
+	case kindAsleep:
+		return &b.asleep
 	}
 	return &b.pending
 }

@@ -25,9 +25,9 @@ func (s *Store) Check(ctx context.Context) (err error) {
 	return s.withFolded(ctx, func(tx *bbolt.Tx) error {
 		c := &checker{
 			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
-			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting), openers: make(map[uint64]int64),
+			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting), openers: make(map[uint64]int64), asleep: make(map[uint64]*sleepers),
 		}
-		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
+		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.recalls, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
 			if s.o.checkError != nil {
 				if err := s.o.checkError(); err != nil {
 					return err
@@ -82,10 +82,11 @@ type checker struct {
 	geo     geometry
 	tx      *bbolt.Tx
 	st      state
-	counts  map[uint32]int64    // users of a fact, from the user records
-	numbers map[string]uint32   // of facts that follow from a record, as far as they were asked for
-	waiting map[uint64]*waiting // who waits for a message, from the containers
-	openers map[uint64]int64    // how many users have opened a message, from the containers
+	counts  map[uint32]int64     // users of a fact, from the user records
+	numbers map[string]uint32    // of facts that follow from a record, as far as they were asked for
+	waiting map[uint64]*waiting  // who waits for a message, from the containers
+	openers map[uint64]int64     // how many users have opened a message, from the containers
+	asleep  map[uint64]*sleepers // who is passed over because of quiet hours, by [asleepOf]
 	users   int64
 	tokens  int64
 }
@@ -304,6 +305,11 @@ func (c *checker) block(block uint16) error {
 	}); err != nil {
 		return err
 	}
+	if err := c.each(block, kindAsleep, 8, func(rest, v []byte) error {
+		return c.sleepers(block, be64(rest), v, exists)
+	}); err != nil {
+		return err
+	}
 	return c.each(block, kindPending, 8, func(rest, v []byte) error {
 		return c.pending(block, be64(rest), v, exists)
 	})
@@ -326,7 +332,7 @@ func (c *checker) opened(seq uint64, v []byte, exists *roaring.Bitmap) error {
 func (c *checker) kinds(block uint16) error {
 	cur, prefix := c.bucket(bucketBlocks).Cursor(), blockKey(block, 0)[:2]
 	for k, _ := cur.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = cur.Seek(blockKey(block, k[2]+1)) {
-		if len(k) < 3 || !bytes.Contains([]byte{kindDevice, kindFact, kindOpener, kindPending, kindUser}, k[2:3]) {
+		if len(k) < 3 || !bytes.Contains([]byte{kindDevice, kindFact, kindOpener, kindPending, kindAsleep, kindUser}, k[2:3]) {
 			return broken("key %x is of no kind", k)
 		}
 	}
@@ -589,7 +595,39 @@ func (c *checker) tasks() error {
 	if err == nil && progress != tasks {
 		err = broken("progress of %d tasks, there are %d", progress, tasks)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return c.histories()
+}
+
+// histories checks that samples are of tasks, in order, and of what these can have come to.
+func (c *checker) histories() error {
+	return c.bucket(bucketHistory).ForEach(func(k, v []byte) error {
+		if len(k) != 8 || c.bucket(bucketTasks).Get(k) == nil {
+			return broken("samples of task %x, which does not exist", k)
+		}
+		t, err := decodeTask(be64(k), c.bucket(bucketTasks).Get(k))
+		if err != nil {
+			return err
+		}
+		p, err := decodeProgress(c.bucket(bucketProgress).Get(k))
+		if err != nil {
+			return err
+		}
+		samples, err := decodeHistory(v)
+		if err != nil || len(samples) == 0 {
+			return broken("samples of task %d: %d, %v", t.Seq, len(samples), err)
+		}
+		last := t.Accepted
+		for _, s := range samples {
+			if s.At < last || s.At > c.st.now || len(s.Notified) != len(t.Platforms) || s.Delivered+s.Failed+s.Pending > p.Total || s.Opened > p.Opened {
+				return broken("task %d: the sample %+v", t.Seq, s)
+			}
+			last = s.At
+		}
+		return nil
+	})
 }
 
 // task checks one task; live says that it has a message to deliver.
@@ -683,114 +721,6 @@ func (c *checker) isDue(kind byte, at int64, what []byte) bool {
 	return c.bucket(bucketDue).Get(dueKeyOf(kind, at, what)) != nil
 }
 
-// phones checks that the phone work of a task is there, and due until it is done.
-func (c *checker) phones() error {
-	works, tasks := int64(0), int64(0)
-	err := c.bucket(bucketPhones).ForEach(func(k, v []byte) error {
-		works++
-		if len(k) < 8 {
-			return broken("phone work %x", k)
-		}
-		rec, err := decodePhone(v)
-		if err != nil {
-			return broken("phone work of task %d on %s: %v", be64(k), k[8:], err)
-		}
-		for _, n := range rec.stats.fields() {
-			if *n < 0 {
-				return broken("phone work of task %d on %s: the counts %+v", be64(k), k[8:], rec.stats)
-			}
-		}
-		due, live := c.isDue(duePhone, 0, k), c.bucket(bucketMessages).Get(k[:8]) != nil
-		if due == rec.done || due && !live {
-			return broken("phone work of task %d on %s: done %v, due %v, message there: %v", be64(k), k[8:], rec.done, due, live)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = c.bucket(bucketTasks).ForEach(func(k, v []byte) error {
-		t, err := decodeTask(be64(k), v)
-		if err != nil {
-			return err
-		}
-		for _, platform := range t.Platforms {
-			if tasks++; c.bucket(bucketPhones).Get(phoneKey(t.Seq, platform)) == nil {
-				return broken("task %d has no phone work on %s", t.Seq, platform)
-			}
-		}
-		return c.ctx.Err()
-	})
-	if err == nil && works != tasks {
-		err = broken("%d phone works, the tasks have %d", works, tasks)
-	}
-	return err
-}
-
-// audiences checks that who is notified in any case is known while, and only while, the task that says so is not over.
-func (c *checker) audiences() error {
-	users := make(map[uint64]uint64)
-	set := roaring.New()
-	err := c.bucket(bucketAudiences).ForEach(func(k, v []byte) error {
-		if len(k) != 10 {
-			return broken("audience %x", k)
-		}
-		if err := readPending(set, v); err != nil {
-			return broken("audience of task %d in block %d: %v", be64(k), be16(k[8:]), err)
-		}
-		users[be64(k)] += set.GetCardinality()
-		return c.ctx.Err()
-	})
-	if err != nil {
-		return err
-	}
-	err = c.bucket(bucketTasks).ForEach(func(k, v []byte) error {
-		t, err := decodeTask(be64(k), v)
-		if err != nil {
-			return err
-		}
-		p, err := decodeProgress(c.bucket(bucketProgress).Get(k))
-		if err != nil {
-			return err
-		}
-		want := uint64(0)
-		if t.Always && p.Ended == 0 {
-			want = uint64(p.Total)
-		}
-		if users[t.Seq] != want {
-			return broken("task %d notifies %d users, of which %d are known", t.Seq, want, users[t.Seq])
-		}
-		delete(users, t.Seq)
-		return c.ctx.Err()
-	})
-	if err != nil {
-		return err
-	}
-	for seq := range users {
-		return broken("audience of task %d, which does not exist", seq)
-	}
-	return nil
-}
-
-// retries checks that what is to be tried again belongs to phone work that is not done.
-func (c *checker) retries() error {
-	return c.bucket(bucketRetries).ForEach(func(k, v []byte) error {
-		const behind = 4 + 16 // ordinal and token hash
-		if len(k) < 9+behind || len(k) != 9+int(k[8])+behind {
-			return broken("retry %x", k)
-		}
-		r := reader{b: v}
-		attempt, _ := r.uvarint(), r.varint()
-		if err := r.done(); err != nil || attempt > 1<<32-1 {
-			return broken("retry of task %d: attempt %d: %v", be64(k), attempt, err)
-		}
-		if work := append(bytes.Clone(k[:8]), k[9:len(k)-behind]...); !c.isDue(duePhone, 0, work) {
-			return broken("retry of task %d without open phone work", be64(k))
-		}
-		return nil
-	})
-}
-
 // keys checks that each idempotency key is forgotten some time, and leads to its task until then.
 func (c *checker) keys() error {
 	return c.bucket(bucketKeys).ForEach(func(k, v []byte) error {
@@ -863,7 +793,7 @@ func (c *checker) justified(kind byte, at int64, what []byte) (bool, error) {
 	}
 	switch kind {
 	case dueExpire:
-		return p.Ended == 0 && t.Expires > t.Accepted && at == t.Expires, nil
+		return (p.Ended == 0 || c.bucket(bucketRecalls).Get(what) != nil) && t.Expires > t.Accepted && at == t.Expires, nil
 	case dueForget:
 		return p.Ended != 0 && at == p.Ended+TaskRetention.Milliseconds(), nil
 	case dueOnline:

@@ -11,13 +11,14 @@ func (c *checker) plans() error {
 	held, keys := make(map[uint64]int64), int64(0)
 	set := roaring.New()
 	err := c.bucket(bucketFrozen).ForEach(func(k, v []byte) error {
-		if len(k) != 10 {
+		plan, run, block, ok := parseFrozenKey(k)
+		if !ok {
 			return broken("frozen users %x", k)
 		}
-		if err := readPending(set, v); err != nil || set.IsEmpty() || uint64(c.geo.ordinal(be16(k[8:]), uint16(set.Maximum()))) >= c.st.nextOrdinal {
-			return broken("frozen users of plan %d in block %d: %v", be64(k), be16(k[8:]), err)
+		if err := readPending(set, v); err != nil || set.IsEmpty() || uint64(c.geo.ordinal(block, uint16(set.Maximum()))) >= c.st.nextOrdinal {
+			return broken("frozen users of run %d of plan %d in block %d: %v", run, plan, block, err)
 		}
-		held[be64(k)] += int64(set.GetCardinality())
+		held[plan] += int64(set.GetCardinality())
 		return c.ctx.Err()
 	})
 	if err != nil {

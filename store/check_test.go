@@ -40,7 +40,7 @@ func harmed(t *testing.T, harm func(tx *bbolt.Tx)) *Store {
 			Lifetime: lifetime, Note: []byte("n"), Platforms: []string{"fcm"}, Always: true,
 		})
 	}
-	propose(t, s, &Checkpoint{Seq: 1, Platform: "fcm", Next: 1, Retry: []PhoneRetry{{Attempt: 1, Due: 5}}})
+	propose(t, s, &Checkpoint{Seq: 1, Platform: "fcm", Next: 2, Retry: []PhoneRetry{{Attempt: 1, Due: 5}}, Asleep: []BlockSet{{0, roaring.BitmapOf(0, 1, 2)}}, At: 5})
 	propose(t, s, &End{Seq: 2, Reason: Withdrawn})
 	propose(t, s, &Opened{Seq: 2, Block: 0, Bits: roaring.BitmapOf(0, 1)})
 	if err := s.Check(context.Background()); err != nil {
@@ -225,6 +225,10 @@ func TestCheckSeesDamage(t *testing.T) {
 		{"devices that are none", put(bucketBlocks, deviceKey(0, 1), []byte{0}), "no devices"},
 
 		{"progress of no task", put(bucketProgress, key64(77), (&Progress{}).encode()), "progress of"},
+		{"samples of no task", put(bucketHistory, key64(77), sampleOf(Sample{At: 1})), "samples of task"},
+		{"samples that do not decode", put(bucketHistory, key64(1), []byte{99}), "samples of task 1"},
+		{"no samples", put(bucketHistory, key64(1), nil), "samples of task 1"},
+		{"a sample before its task", put(bucketHistory, key64(1), sampleOf(Sample{At: 1})), "the sample"},
 		{"a task without progress", remove(bucketProgress, key64(2)), "progress"},
 		{"counts that do not add up", changeProgress(1, func(p *Progress) { p.Total++ }), "add up"},
 		{"an end without a reason", changeProgress(2, func(p *Progress) { p.Reason = 0 }), "for reason"},
@@ -276,15 +280,28 @@ func TestCheckSeesDamage(t *testing.T) {
 			must(tx.Bucket(bucketName[bucketDue]).Put(dueKeyOf(duePhone, 0, phoneKey(2, "fcm")), nil))
 		}, "phone work"},
 		{"phone counts below nothing", put(bucketPhones, work, (&phoneRecord{stats: PhoneStats{Sent: -1}}).encode()), "phone work"},
+		{"phone work with another number", change(bucketPhones, work, func(v []byte) []byte { v[1]++; return v }), "has number 1"},
+		{"asleep, who does not exist", put(bucketBlocks, messageKey(1, kindAsleep, asleepOf(1, 0)), bitmapBytes(roaring.BitmapOf(3))), "who do not exist"},
+		{"nobody is asleep", put(bucketBlocks, messageKey(0, kindAsleep, asleepOf(1, 0)), bitmapBytes(roaring.New())), "or none"},
+		{"who is asleep does not decode", put(bucketBlocks, messageKey(0, kindAsleep, asleepOf(1, 0)), []byte{99}), "who is asleep"},
+		{"asleep to no message", put(bucketBlocks, messageKey(0, kindAsleep, asleepOf(77, 0)), bitmapBytes(roaring.BitmapOf(0))), "asleep to message 77"},
+		{"asleep on no platform", put(bucketBlocks, messageKey(0, kindAsleep, asleepOf(1, 1)), bitmapBytes(roaring.BitmapOf(0))), "no platform 1"},
+		{"asleep to what has ended", put(bucketBlocks, messageKey(0, kindAsleep, asleepOf(2, 0)), bitmapBytes(roaring.BitmapOf(0))), "done true"},
+		{"asleep before the task has come", put(bucketBlocks, messageKey(0, kindAsleep, asleepOf(1, 0)), bitmapBytes(roaring.BitmapOf(0, 2))), "up to 2, the next is 2"},
+		{"asleep at no time", put(bucketPhones, work, (&phoneRecord{next: 2}).encode()), "found at 0"},
+		{"asleep in a block that the task does not know", changeTask(1, func(t *Task) { t.blocks.Remove(0) }), "does not know"},
 		{"an audience that is lost", remove(bucketAudiences, audienceKey(1, 0)), "notifies"},
 		{"an audience that lacks a user", put(bucketAudiences, audienceKey(1, 0), bitmapBytes(roaring.BitmapOf(0, 1, 2))), "notifies"},
 		{"an audience of no task", put(bucketAudiences, audienceKey(77, 0), bitmapBytes(roaring.BitmapOf(0))), "does not exist"},
 		{"an audience of what has ended", put(bucketAudiences, audienceKey(2, 0), bitmapBytes(roaring.BitmapOf(0))), "notifies"},
 		{"an audience that does not decode", put(bucketAudiences, audienceKey(1, 0), []byte{99}), "audience"},
 		{"an audience with half a key", put(bucketAudiences, audienceKey(1, 0)[:9], bitmapBytes(roaring.BitmapOf(0))), "audience"},
-		{"a retry of no work", put(bucketRetries, retryKey(2, "fcm", &PhoneRetry{}), []byte{1, 1}), "without open phone work"},
+		{"a recall of no task", put(bucketRecalls, key64(77), []byte("note")), "recall of task"},
+		{"a recall of what was not withdrawn", put(bucketRecalls, key64(2), []byte("note")), "recall of task 2"},
+		{"phones that are told nothing", put(bucketPhones, work, (&phoneRecord{recall: true}).encode()), "phone work"},
+		{"a retry of no work", put(bucketRetries, retryKey(2, "fcm", &PhoneRetry{}), []byte{1, 1, 0}), "without open phone work"},
 		{"a retry that does not decode", put(bucketRetries, retry, []byte{1}), "retry"},
-		{"a retry with half a key", put(bucketRetries, retry[:len(retry)-1], []byte{1, 1}), "retry"},
+		{"a retry with half a key", put(bucketRetries, retry[:len(retry)-1], []byte{1, 1, 0}), "retry"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -359,4 +376,10 @@ func TestCheckWhileChangesGoOn(t *testing.T) {
 		default:
 		}
 	}
+}
+
+func sampleOf(s Sample) []byte {
+	var w writer
+	s.encode(&w)
+	return w.b
 }

@@ -521,6 +521,10 @@ const (
 type End struct {
 	Seq    uint64
 	Reason Reason
+	// Note, with reason Withdrawn, is what phones are told that were notified: all of those on the platforms Notifying, where a batch may be under way, and else
+	// those that a checkpoint knows of. Empty: they are told nothing.
+	Note      []byte
+	Notifying []string
 }
 
 func (*End) kind() commandKind { return kindEnd }
@@ -528,11 +532,15 @@ func (*End) kind() commandKind { return kindEnd }
 func (c *End) encode(w *writer) {
 	w.uvarint(c.Seq)
 	w.byte(byte(c.Reason))
+	w.bytes(c.Note)
+	encodeTexts(w, c.Notifying)
 }
 
 func (c *End) decode(r *reader) {
 	c.Seq = r.uvarint()
 	c.Reason = Reason(r.byte())
+	c.Note = r.bytes()
+	c.Notifying = decodeTexts(r)
 }
 
 // Forget drops what is due to be dropped: the records of tasks that ended long
@@ -561,6 +569,7 @@ type PhoneRetry struct {
 	Token   [16]byte // as hashed by [HashToken]
 	Attempt uint32   // tries so far
 	Due     int64    // milliseconds since 1970
+	Asleep  bool     // it waits for the end of quiet hours, not for the service
 }
 
 // Checkpoint records how far a task has come on a platform, after each batch.
@@ -571,11 +580,12 @@ type Checkpoint struct {
 	Done     bool
 	Stats    PhoneStats // what the batch adds
 	Retry    []PhoneRetry
-	Settled  []PhoneRetry // retries that are over; Attempt and Due are not looked at
-	// Pass begins anew, from the first ordinal on, for users who are in one of the time zones Awake, or anywhere if there are none, and in none of
-	// Asleep, who have their pass later.
-	Pass          bool
-	Awake, Asleep []string
+	Settled  []PhoneRetry // retries that are over; only Ordinal and Token are looked at
+	Recall   bool         // of telling phones that the message was withdrawn
+	// Asleep are users below Next who are passed over because of quiet hours, as was found at a time, in milliseconds since 1970. They are passed over until
+	// they are in Awake of another checkpoint.
+	Asleep, Awake []BlockSet
+	At            int64
 }
 
 func (*Checkpoint) kind() commandKind { return kindCheckpoint }
@@ -585,6 +595,7 @@ func (c *Checkpoint) encode(w *writer) {
 	w.str(c.Platform)
 	w.uvarint(c.Next)
 	w.bool(c.Done)
+	w.bool(c.Recall)
 	c.Stats.encode(w)
 	for _, rs := range [][]PhoneRetry{c.Retry, c.Settled} {
 		w.uvarint(uint64(len(rs)))
@@ -593,13 +604,17 @@ func (c *Checkpoint) encode(w *writer) {
 			w.b = append(w.b, p.Token[:]...)
 			w.uvarint(uint64(p.Attempt))
 			w.varint(p.Due)
+			w.bool(p.Asleep)
 		}
 	}
-	w.bool(c.Pass)
-	if c.Pass {
-		encodeTexts(w, c.Awake)
-		encodeTexts(w, c.Asleep)
+	for _, sets := range [][]BlockSet{c.Asleep, c.Awake} {
+		w.uvarint(uint64(len(sets)))
+		for _, s := range sets {
+			w.uvarint(uint64(s.Block))
+			w.bytes(bitmapBytes(s.Low))
+		}
 	}
+	w.varint(c.At)
 }
 
 func encodeTexts(w *writer, list []string) {
@@ -621,9 +636,10 @@ func (c *Checkpoint) decode(r *reader) {
 	c.Platform = r.str()
 	c.Next = r.uvarint()
 	c.Done = r.bool()
+	c.Recall = r.bool()
 	c.Stats.decode(r)
 	for _, rs := range []*[]PhoneRetry{&c.Retry, &c.Settled} {
-		*rs = make([]PhoneRetry, r.count(19))
+		*rs = make([]PhoneRetry, r.count(20))
 		for i := range *rs {
 			p := &(*rs)[i]
 			p.Ordinal = uint32(r.uvarint())
@@ -634,11 +650,15 @@ func (c *Checkpoint) decode(r *reader) {
 			r.b = r.b[copy(p.Token[:], r.b):]
 			p.Attempt = uint32(r.uvarint())
 			p.Due = r.varint()
+			p.Asleep = r.bool()
 		}
 	}
-	if c.Pass = r.bool(); c.Pass {
-		c.Awake, c.Asleep = decodeTexts(r), decodeTexts(r)
+	for _, sets := range []*[]BlockSet{&c.Asleep, &c.Awake} {
+		for range r.count(2) {
+			*sets = append(*sets, BlockSet{uint16(r.uvarint()), decodeBits(r)})
+		}
 	}
+	c.At = r.varint()
 }
 
 func bitmapBytes(b *roaring.Bitmap) []byte {

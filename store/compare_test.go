@@ -148,7 +148,7 @@ func TestComparisonsAreNaive(t *testing.T) {
 						got = append(got, id)
 					}
 					slices.Sort(got)
-					if n, err := s.Count(e); !slices.Equal(got, want) || n != int64(len(want)) || err != nil {
+					if n, err := s.Count(context.Background(), e); !slices.Equal(got, want) || n != int64(len(want)) || err != nil {
 						t.Fatalf("%s: operator %d, %q %q: %v (counted %d, %v), not %v, of %v", when, op, e.Value, e.High, got, n, err, want, users)
 					}
 				}
@@ -217,7 +217,7 @@ func TestTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range []*Expr{{Op: OpLess, Name: "city", Value: "5"}, {Op: OpBetween, Name: "age", Value: "5", High: "x"}, {Op: OpAttr, Name: "age", Value: "x"}} {
-		_, err := s.Count(e)
+		_, err := s.Count(context.Background(), e)
 		_, err2 := s.Propose(ctx, &Push{To: e, Lifetime: 1})
 		if !errors.As(err, &value) || !errors.As(err2, &value) {
 			t.Fatal(e, err, err2)
@@ -270,7 +270,7 @@ func TestDays(t *testing.T) {
 	}
 	count := func(op Op, days uint32) int64 {
 		t.Helper()
-		n, err := s.Count(&Expr{Op: op, Days: days})
+		n, err := s.Count(context.Background(), &Expr{Op: op, Days: days})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -127,6 +127,13 @@ func TestPlatformTooLong(t *testing.T) {
 		t.Fatal("refused, and it has sequence", got)
 	}
 	name = name[1:]
+	many := *c
+	for many.Platforms = nil; len(many.Platforms) <= maxPlatforms; {
+		many.Platforms = append(many.Platforms, fmt.Sprintf("%03d", len(many.Platforms)))
+	}
+	if _, err := s.Propose(context.Background(), &many); err == nil {
+		t.Fatal("accepted for too many platforms")
+	}
 	c.Platforms[1] = name
 	propose(t, s, c)
 	retry := PhoneRetry{Attempt: 1, Due: 7}
@@ -155,12 +162,12 @@ func TestPhoneWorkIsDurable(t *testing.T) {
 		propose(t, s, &Push{To: &Expr{Op: OpAll}, Lifetime: 10_000, Note: []byte("n"), Platforms: []string{"apns", "fcm"}})
 		propose(t, s, &Checkpoint{Seq: 1, Platform: "fcm", Next: 4, Stats: PhoneStats{Sent: 4, Accepted: 1, Retried: 3}, Retry: []PhoneRetry{target(1), target(2), target(3)}})
 		second := target(2)
-		second.Attempt, second.Due = 2, 900
+		second.Attempt, second.Due, second.Asleep = 2, 900, true
 		propose(t, s, &Checkpoint{Seq: 1, Platform: "fcm", Stats: PhoneStats{Sent: 2, Accepted: 1, Retried: 1}, Retry: []PhoneRetry{second}, Settled: []PhoneRetry{target(1)}})
 		propose(t, s, &Checkpoint{Seq: 1, Platform: "apns", Next: 9, Done: true})
 	}, func(t *testing.T, s *Store) {
 		second := target(2)
-		second.Attempt, second.Due = 2, 900
+		second.Attempt, second.Due, second.Asleep = 2, 900, true
 		_, work, err := s.Unfinished()
 		if err != nil || len(work) != 1 {
 			t.Fatalf("%+v, %v", work, err)
@@ -180,12 +187,11 @@ func TestPhoneWorkIsDurable(t *testing.T) {
 		var got []string
 		next, more := uint64(4), true
 		for more {
-			var some []PhoneTarget
-			some, next, more, err = s.PhoneTargets(1, "fcm", false, nil, next, 2)
-			if err != nil || len(some) > 3 { // all devices of the last user are in
-				t.Fatal(some, err)
+			step, err := s.PhoneStep(&PhoneWalk{Seq: 1, Platform: "fcm", From: next, Targets: 2})
+			if next, more = step.Next, step.More; err != nil || len(step.Targets) > 3 { // all devices of the last user are in
+				t.Fatal(step, err)
 			}
-			for _, x := range some {
+			for _, x := range step.Targets {
 				got = append(got, x.ID+" "+x.Device.Token)
 			}
 		}

@@ -77,7 +77,7 @@ func TestEachKeyIsWrittenOnceInAFold(t *testing.T) {
 	sets := 0
 	err := s.blocksDB().View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketName[bucketBlocks]).ForEach(func(k, v []byte) error {
-			if k[2] != kindFact && k[2] != kindPending {
+			if k[2] != kindFact && !isMessageKind(k[2]) {
 				return nil
 			}
 			sets++
@@ -173,7 +173,7 @@ func TestCallersWaitForTheFold(t *testing.T) {
 		if l := s.layers.Load(); l.frozen == nil || l.active.entries+l.frozen.entries > 65 || done < 10 || done > 60 {
 			t.Fatalf("%d changes were made while nothing was folded, into %d entries", done, l.active.entries)
 		}
-		if n, err := s.Count(&Expr{Op: OpAll}); err != nil || n != int64(done) { // reads do not wait
+		if n, err := s.Count(context.Background(), &Expr{Op: OpAll}); err != nil || n != int64(done) { // reads do not wait
 			t.Fatal(n, err)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

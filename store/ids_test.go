@@ -78,7 +78,7 @@ func TestIDsThatShareTheirHash(t *testing.T) {
 	want[one] = next
 	next++
 	verify("one command")
-	n, err := s.Count(&Expr{Op: OpUsers, IDs: []string{one, other, "user-1"}})
+	n, err := s.Count(context.Background(), &Expr{Op: OpUsers, IDs: []string{one, other, "user-1"}})
 	if err != nil || n != 2 {
 		t.Errorf("%d users (%v)", n, err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 )
 
 // bucket names a bucket of blocks.db. The numbers are part of the segment format.
@@ -27,8 +28,10 @@ const (
 	bucketPlans                   // plan -> its record, until it is forgotten
 	bucketPlanKeys                // key of a plan -> plan, as long as that
 	bucketPlanTasks               // plan, sequence -> nothing: the tasks of a plan, as long as they are
-	bucketFrozen                  // plan, block -> who is still to be pushed to
+	bucketFrozen                  // plan, run, block -> who is still to be pushed to
 	bucketCaps                    // window, category, level, block -> who has had so many messages of it in it
+	bucketHistory                 // sequence -> samples of its progress, as long as the task
+	bucketRecalls                 // sequence -> what phones are told of a message that was withdrawn, until they are
 	bucketBlocks                  // block, kind, rest -> everything of a block
 	buckets
 )
@@ -37,7 +40,7 @@ var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
 	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"), []byte("saved"),
-	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("blocks"),
+	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("history"), []byte("recalls"), []byte("blocks"),
 }
 
 // The kinds of keys within a block, in key order.
@@ -46,13 +49,14 @@ const (
 	kindFact    = 'f' // fact number -> posting container
 	kindOpener  = 'o' // sequence -> who has opened the message
 	kindPending = 'p' // sequence -> pending container
+	kindAsleep  = 's' // sequence and platform -> who is passed over because of quiet hours
 	kindUser    = 'u' // group of users -> their records; in deltas and segments low half -> user record
 )
 
 // messageKinds are those of sets that there are for each message, in key order.
-var messageKinds = [...]byte{kindOpener, kindPending}
+var messageKinds = [...]byte{kindOpener, kindPending, kindAsleep}
 
-func isMessageKind(kind byte) bool { return kind == kindOpener || kind == kindPending }
+func isMessageKind(kind byte) bool { return slices.Contains(messageKinds[:], kind) }
 
 // The kinds of facts, first byte of a key of bucketFacts.
 const (
@@ -122,6 +126,12 @@ func pendingKey(block uint16, seq uint64) []byte { return messageKey(block, kind
 func messageKey(block uint16, kind byte, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{byte(block >> 8), byte(block), kind}, seq)
 }
+
+// maxPlatforms is how many a message may be for: [asleepOf] has the number of one in a byte.
+const maxPlatforms = 1 << 8
+
+// asleepOf stands in the place of a sequence for a message on one of its platforms, in sets of [kindAsleep].
+func asleepOf(seq uint64, platform byte) uint64 { return seq<<8 | uint64(platform) }
 
 func tagFactKey(tag string) string                { return string(appendTagFact(nil, tag)) }
 func attrFactKey(slot uint8, value string) string { return string(appendAttrFact(nil, slot, value)) }

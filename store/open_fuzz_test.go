@@ -266,7 +266,7 @@ func readDamagedStore(s *Store) {
 		{Op: OpAll}, tag, {Op: OpNot, Args: []*Expr{tag}}, {Op: OpSample, PPM: 500_000, Value: "s"}, {Op: OpUsers, IDs: []string{"u1", "u2"}},
 		{Op: OpAnd, Args: []*Expr{{Op: OpPlatform, Value: "fcm"}, {Op: OpAttr, Name: "tier", Value: "gold"}}},
 	} {
-		_, _ = s.Count(e)
+		_, _ = s.Count(context.Background(), e)
 		for range s.Members(e) {
 		}
 	}
@@ -274,7 +274,9 @@ func readDamagedStore(s *Store) {
 		if err == nil && t.Seq < 3 {
 			_, _ = s.Message(t.Seq)
 			_, _ = s.Pending(0, t.Seq)
-			_, _, _, _ = s.PhoneTargets(t.Seq, "fcm", t.Always, nil, 0, 10)
+			for _, again := range []bool{false, true} {
+				_, _ = s.PhoneStep(&PhoneWalk{Seq: t.Seq, Platform: "fcm", Always: t.Always, Targets: 10, Again: again, Asleep: &Expr{Op: OpTimeZone, Value: "UTC"}})
+			}
 		}
 	}
 	_, _ = s.DueAt(1<<50, 10)

@@ -244,6 +244,7 @@ func (o *accepted) Accepted(t *Task, _ *Message, audience []BlockSet) {
 }
 func (o *accepted) Received(uint64, uint16, *roaring.Bitmap) {}
 func (o *accepted) CaughtUp(uint32, []uint64)                {}
+func (o *accepted) Recalled(*Message, []string)              {}
 func (o *accepted) Ended(seq uint64, r Reason)               { o.ended = append(o.ended, fmt.Sprint(seq, r)) }
 func (o *accepted) Finished(uint64, Progress)                {}
 func (o *accepted) Opened(uint64, uint16, *roaring.Bitmap)   {}

@@ -82,23 +82,36 @@ func (s *PhoneStats) decode(r *reader) {
 // phoneRecord is the checkpoint of a task on a platform.
 type phoneRecord struct {
 	next    uint64
+	number  byte // of the platform, among those of the task
 	done    bool
 	retried bool // a retry was noted at some time: there may be some to remove at the end
 	stats   PhoneStats
-	// Of the pass that is under way, as in [Checkpoint].
-	awake, asleep []string
+	slept   int64 // when users were last found asleep; 0: none ever were
+	// The message was withdrawn, and those are told who were notified, of whom there are none from the ordinal until on, nor among those asleep.
+	recall   bool
+	until    uint64
+	recalled PhoneStats
+}
+
+// walked is the ordinal from which on nobody has been notified.
+func (p *phoneRecord) walked() uint64 {
+	if p.recall {
+		return p.until
+	}
+	return p.next
 }
 
 // The bits of its flags.
 const (
 	phoneDone = 1 << iota
 	phoneRetried
-	phonePass
+	phoneRecall
 )
 
 func (p *phoneRecord) encode() []byte {
 	var w writer
 	w.uvarint(p.next)
+	w.byte(p.number)
 	flags := byte(0)
 	if p.done {
 		flags |= phoneDone
@@ -106,27 +119,29 @@ func (p *phoneRecord) encode() []byte {
 	if p.retried {
 		flags |= phoneRetried
 	}
-	pass := len(p.awake)+len(p.asleep) > 0
-	if pass {
-		flags |= phonePass
+	if p.recall {
+		flags |= phoneRecall
 	}
 	w.byte(flags)
 	p.stats.encode(&w)
-	if pass {
-		encodeTexts(&w, p.awake)
-		encodeTexts(&w, p.asleep)
+	if p.recall {
+		w.uvarint(p.until)
+		p.recalled.encode(&w)
 	}
+	w.varint(p.slept)
 	return w.b
 }
 
 func decodePhone(b []byte) (p phoneRecord, err error) {
 	r := reader{b: b}
-	p.next = r.uvarint()
+	p.next, p.number = r.uvarint(), r.byte()
 	flags := r.byte()
 	p.done, p.retried = flags&phoneDone != 0, flags&phoneRetried != 0
 	p.stats.decode(&r)
-	if flags&phonePass != 0 {
-		p.awake, p.asleep = decodeTexts(&r), decodeTexts(&r)
+	if p.recall = flags&phoneRecall != 0; p.recall {
+		p.until = r.uvarint()
+		p.recalled.decode(&r)
 	}
+	p.slept = r.varint()
 	return p, r.done()
 }

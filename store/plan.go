@@ -66,8 +66,19 @@ func decodePlan(id uint64, b []byte) (*Plan, error) {
 	return p, r.done()
 }
 
-func frozenKey(plan uint64, block uint16) []byte {
-	return binary.BigEndian.AppendUint16(key64(plan), block)
+// runKey begins the keys of who is frozen for a run of a plan.
+func runKey(plan uint64, run uint32) []byte { return binary.BigEndian.AppendUint32(key64(plan), run) }
+
+func frozenKey(plan uint64, run uint32, block uint16) []byte {
+	return binary.BigEndian.AppendUint16(runKey(plan, run), block)
+}
+
+// parseFrozenKey takes such a key apart.
+func parseFrozenKey(key []byte) (plan uint64, run uint32, block uint16, ok bool) {
+	if len(key) != 14 {
+		return 0, 0, 0, false
+	}
+	return be64(key), be32(key[8:]), be16(key[12:]), true
 }
 
 func planTaskKey(plan, seq uint64) []byte { return binary.BigEndian.AppendUint64(key64(plan), seq) }
@@ -82,19 +93,21 @@ type PlanStep struct {
 	State   []byte
 	Due     int64
 	End     bool // the plan is over, and who is still frozen gets nothing
-	Thaw    bool // who is still frozen is let go
 
-	Freeze *Expr // freezes who the plan is for; who was frozen before is let go
+	Run    uint32 // of Thaw, Freeze and Take: who is frozen for which run; a plan may have several
+	Thaw   bool   // who is still frozen is let go
+	Freeze *Expr  // freezes who the run is for; who was frozen for it before is let go
 	Push   *Push
 	Part   string // names the push among those of the plan
 	Take   bool   // the push is for those of its audience who are frozen, and takes them out
 	Limit  uint64 // at most so many of them, from the lowest ordinal on; 0: all
+	Among  *Expr  // only those who are in this, too; the task knows nothing of it. nil: all
 }
 
 // PlanResult is the result of a [PlanStep].
 type PlanResult struct {
 	ID, Version uint64
-	Held        int64
+	Held        int64 // of all runs
 	Push        PushResult
 	Duplicate   bool // the key was known: this is the earlier plan
 }
@@ -109,6 +122,7 @@ const (
 	planPush
 	planTake
 	planThaw
+	planAmong
 )
 
 func (c *PlanStep) encode(w *writer) {
@@ -117,7 +131,7 @@ func (c *PlanStep) encode(w *writer) {
 	w.b = append(w.b, c.Hash[:]...)
 	w.uvarint(c.Version)
 	flags := byte(0)
-	for bit, is := range []bool{c.End, c.Spec != nil, c.Freeze != nil, c.Push != nil, c.Take, c.Thaw} {
+	for bit, is := range []bool{c.End, c.Spec != nil, c.Freeze != nil, c.Push != nil, c.Take, c.Thaw, c.Among != nil} {
 		if is {
 			flags |= 1 << bit
 		}
@@ -128,6 +142,7 @@ func (c *PlanStep) encode(w *writer) {
 	}
 	w.bytes(c.State)
 	w.uvarint(uint64(c.Due))
+	w.uvarint(uint64(c.Run))
 	if c.Freeze != nil {
 		c.Freeze.encode(w)
 	}
@@ -135,6 +150,9 @@ func (c *PlanStep) encode(w *writer) {
 		c.Push.encode(w)
 		w.str(c.Part)
 		w.uvarint(c.Limit)
+	}
+	if c.Among != nil {
+		c.Among.encode(w)
 	}
 }
 
@@ -155,6 +173,10 @@ func (c *PlanStep) decode(r *reader) {
 	}
 	c.State = r.bytes()
 	c.Due = int64(r.uvarint())
+	run := r.uvarint()
+	if c.Run = uint32(run); uint64(c.Run) != run {
+		r.fail("run of a plan")
+	}
 	if flags&planFreeze != 0 {
 		if c.Freeze = decodeExpr(r); c.Freeze == nil {
 			r.fail("audience")
@@ -166,7 +188,13 @@ func (c *PlanStep) decode(r *reader) {
 		c.Push.decode(r)
 		c.Part, c.Limit = r.str(), r.uvarint()
 	}
-	if c.Freeze != nil && c.Push != nil || c.Take && c.Push == nil || c.Due < 0 {
+	if flags&planAmong != 0 {
+		if c.Among = decodeExpr(r); c.Among == nil {
+			r.fail("audience")
+			return
+		}
+	}
+	if c.Freeze != nil && c.Push != nil || c.Take && c.Push == nil || c.Among != nil && !c.Take || c.Due < 0 {
 		r.fail("plan step")
 	}
 }

@@ -147,6 +147,50 @@ func TestPlanTakesEachOnce(t *testing.T) {
 	}
 }
 
+// TestPlanRuns: who is frozen for one run of a plan is taken and let go without the other's; of those who are to be taken the task does not know among whom they were.
+func TestPlanRuns(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.TempDir(), Options{BlockBits: 2}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { s.Close(context.Background()) }()
+	for _, id := range []string{"a", "b", "c", "d", "e", "f"} {
+		propose(t, s, &Batch{Ops: []UserOp{{Kind: OpPut, ID: id, Tags: []string{"x"}}}})
+	}
+	propose(t, s, &Batch{Ops: []UserOp{{Kind: OpAddTags, ID: "b", Tags: []string{"y"}}, {Kind: OpAddTags, ID: "f", Tags: []string{"y"}}}})
+	all, x, y := &Expr{Op: OpAll}, &Expr{Op: OpTag, Value: "x"}, &Expr{Op: OpTag, Value: "y"}
+	plan := propose(t, s, &PlanStep{State: []byte("1"), Run: 1, Freeze: x}).(PlanResult)
+	step := func(c *PlanStep, total, held, gone int64) uint64 {
+		t.Helper()
+		c.ID, c.Version = plan.ID, plan.Version
+		plan = propose(t, s, c).(PlanResult)
+		if p, err := s.Plan(plan.ID); err != nil || plan.Push.Total != total || plan.Held != held || p.Held != held || p.Gone != gone {
+			t.Errorf("%+v, %+v, %v; want %d, %d held, %d gone", plan, p, err, total, held, gone)
+		}
+		return plan.Push.Seq
+	}
+	push := func(to *Expr) *Push { return &Push{Body: []byte("m"), To: to, Lifetime: 1000} }
+	step(&PlanStep{Run: 2, Freeze: all}, 0, 12, 0)
+	seq := step(&PlanStep{Run: 2, Push: push(x), Take: true, Among: y}, 2, 10, 0)
+	if task, err := s.Task(seq); err != nil || task.To.Op != OpTag || task.To.Value != "x" {
+		t.Errorf("%+v, %v", task, err)
+	}
+	step(&PlanStep{Run: 2, Push: push(all), Take: true, Among: y}, 0, 10, 0)
+	step(&PlanStep{Run: 1, Push: push(all), Take: true, Limit: 2, Among: x}, 2, 8, 0)
+	step(&PlanStep{Run: 1, Thaw: true}, 0, 4, 4)
+	step(&PlanStep{Run: 1, Push: push(all), Take: true}, 0, 4, 4)
+	step(&PlanStep{Run: 3, Freeze: y}, 0, 6, 4)
+	step(&PlanStep{Run: 3, Freeze: x}, 0, 10, 6) // in the place of the others
+	if err := s.Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+	step(&PlanStep{End: true}, 0, 0, 16)
+	if err := s.Check(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCaps: of a category nobody gets more in a day and in a week than was said; who is left out is counted, and a new day begins at midnight by UTC.
 func TestCaps(t *testing.T) {
 	t.Parallel()

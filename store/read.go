@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"iter"
 	"maps"
@@ -132,7 +133,7 @@ func (s *Store) Types() map[uint8]AttrType { return maps.Clone(s.published.Load(
 
 // Count returns how many users an audience has. It is exact for each block at the moment the
 // block is read; a change that is made meanwhile may count in one block and not in another.
-func (s *Store) Count(e *Expr) (int64, error) {
+func (s *Store) Count(ctx context.Context, e *Expr) (int64, error) {
 	st := s.published.Load()
 	prog, err := s.compile(e, st)
 	if err != nil {
@@ -141,7 +142,7 @@ func (s *Store) Count(e *Expr) (int64, error) {
 	var total atomic.Int64
 	err = s.eachBlock(prog.blocks(s.geo, st.nextOrdinal), workers(), func(v *view, block uint16) error {
 		total.Add(int64(prog.count(v, s.geo, block)))
-		return nil
+		return ctx.Err()
 	})
 	return total.Load(), err
 }
@@ -275,7 +276,8 @@ type TaskState struct {
 	Task
 	Progress Progress
 	Phones   map[string]PhoneStats
-	Notified bool // no phone is left to be notified
+	Recalls  map[string]PhoneStats // of telling phones that the message was withdrawn
+	Notified bool                  // no phone is left to be notified, or told
 }
 
 // Task returns a task, or [ErrUnknownTask] when there is none or it was forgotten.
@@ -335,6 +337,7 @@ func (v *view) taskState(seq uint64) (*TaskState, error) {
 		if t.Progress, err = decodeProgress(b); err != nil {
 			return nil, err
 		}
+		t.Progress.sampleAt = 0 // which is the applier's affair
 	}
 	for _, platform := range t.Platforms {
 		if b := v.get(bucketPhones, phoneKey(seq, platform)); b != nil {
@@ -346,6 +349,12 @@ func (v *view) taskState(seq uint64) (*TaskState, error) {
 				t.Phones = make(map[string]PhoneStats)
 			}
 			t.Phones[platform] = rec.stats
+			if rec.recall {
+				if t.Recalls == nil {
+					t.Recalls = make(map[string]PhoneStats)
+				}
+				t.Recalls[platform] = rec.recalled
+			}
 			t.Notified = t.Notified && rec.done
 		}
 	}

@@ -13,6 +13,21 @@ func (s *Store) Plan(id uint64) (p *Plan, err error) {
 	return p, err
 }
 
+// PlanOfKey returns the plan of an idempotency key, or [ErrUnknownPlan].
+func (s *Store) PlanOfKey(key string) (p *Plan, err error) {
+	err = s.withView(func(v *view) error {
+		b := v.get(bucketPlanKeys, keyKey("", key))
+		if b == nil {
+			return ErrUnknownPlan
+		}
+		if p = v.plan(be64(b)); p == nil {
+			return &FormatError{What: "key of a plan", Detail: "without its plan"}
+		}
+		return nil
+	})
+	return p, err
+}
+
 // Plans yields the plans, newest first.
 func (s *Store) Plans() iter.Seq2[*Plan, error] {
 	return newestFirst(s, bucketPlans, nil, func(v *view, key, value []byte) (*Plan, error) { return decodePlan(be64(key), value) })

@@ -136,7 +136,7 @@ func applyAside(t *testing.T, s *Store, rec *record, commands []Command) {
 		}
 	}
 	aside.publish()
-	if _, err := aside.Count(&Expr{Op: OpNot, Args: []*Expr{{Op: OpTag, Value: "x"}}}); err != nil {
+	if _, err := aside.Count(context.Background(), &Expr{Op: OpNot, Args: []*Expr{{Op: OpTag, Value: "x"}}}); err != nil {
 		t.Fatal(err)
 	}
 	for id, err := range aside.Members(&Expr{Op: OpAll}) {

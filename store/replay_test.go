@@ -400,7 +400,7 @@ func (w *twins) plan() {
 		last = p
 		break
 	}
-	c := &PlanStep{State: []byte("state"), Due: rapid.SampledFrom([]int64{0, w.now.UnixMilli() + 1000}).Draw(w.T, "due")}
+	c := &PlanStep{State: []byte("state"), Run: rapid.Uint32Range(0, 2).Draw(w.T, "run"), Due: rapid.SampledFrom([]int64{0, w.now.UnixMilli() + 1000}).Draw(w.T, "due")}
 	if last == nil || rapid.IntRange(0, 4).Draw(w.T, "new") == 0 {
 		c.Spec, c.Key = []byte("spec"), rapid.SampledFrom([]string{"", "", "k"}).Draw(w.T, "key")
 	} else {
@@ -414,6 +414,9 @@ func (w *twins) plan() {
 	case 1, 2:
 		c.Push, c.Part = w.aPush(), "A"
 		c.Take, c.Limit = rapid.Bool().Draw(w.T, "take"), rapid.Uint64Range(0, 3).Draw(w.T, "limit")
+		if c.Take && rapid.Bool().Draw(w.T, "among") {
+			c.Among = w.audience(2)
+		}
 	}
 	if r, ok := w.propose(c).(PlanResult); ok && r.Push.Seq != 0 && !r.Push.Duplicate {
 		w.tasks = append(w.tasks, r.Push)
@@ -458,7 +461,12 @@ func (w *twins) end() {
 		w.propose(&OnlineDone{Seq: w.seq(), Delivered: 1, Failed: 1})
 		return
 	}
-	w.propose(&End{Seq: w.seq(), Reason: rapid.SampledFrom([]Reason{Expired, Withdrawn}).Draw(w.T, "reason")})
+	c := &End{Seq: w.seq(), Reason: rapid.SampledFrom([]Reason{Expired, Withdrawn}).Draw(w.T, "reason")}
+	if rapid.Bool().Draw(w.T, "recall") {
+		c.Note = []byte("withdrawn")
+		c.Notifying = rapid.SampledFrom([][]string{nil, {"apns"}, {"apns", "fcm"}}).Draw(w.T, "notifying")
+	}
+	w.propose(c)
 }
 
 func (w *twins) phones() {
@@ -466,7 +474,7 @@ func (w *twins) phones() {
 	c := &Checkpoint{
 		Seq: w.seq(), Platform: rapid.SampledFrom([]string{"apns", "fcm", "none"}).Draw(w.T, "platform"),
 		Next: rapid.Uint64Range(0, 20).Draw(w.T, "next"), Done: rapid.IntRange(0, 3).Draw(w.T, "done") == 0,
-		Stats: PhoneStats{Sent: 1, Retried: 1},
+		Stats: PhoneStats{Sent: 1, Retried: 1}, Recall: rapid.Bool().Draw(w.T, "of the recall"),
 	}
 	if rapid.Bool().Draw(w.T, "rejected") {
 		c.Stats = PhoneStats{Sent: 1, Rejected: 1}
@@ -475,7 +483,16 @@ func (w *twins) phones() {
 	if rapid.Bool().Draw(w.T, "settled") {
 		c.Settled = []PhoneRetry{retry}
 	} else {
+		retry.Asleep = rapid.Bool().Draw(w.T, "put off")
 		c.Retry = []PhoneRetry{retry}
+	}
+	if rapid.Bool().Draw(w.T, "quiet") {
+		for _, sets := range []*[]BlockSet{&c.Asleep, &c.Awake} {
+			for _, block := range rapid.SliceOfN(rapid.Uint16Range(0, 6), 0, 2).Draw(w.T, "blocks") {
+				*sets = append(*sets, BlockSet{block, roaring.BitmapOf(rapid.SliceOfN(rapid.Uint32Range(0, uint32(min(12, 1<<w.bits-1))), 1, 4).Draw(w.T, "low")...)})
+			}
+		}
+		c.At = w.now.UnixMilli()
 	}
 	w.propose(c)
 }

@@ -95,7 +95,7 @@ func (r *room) fill() (err error) {
 			return fmt.Errorf("again: %w", err)
 		}
 	}
-	if n, err := r.s.Count(&Expr{Op: OpAll}); err != nil || n != 2 { // reads go on
+	if n, err := r.s.Count(context.Background(), &Expr{Op: OpAll}); err != nil || n != 2 { // reads go on
 		return fmt.Errorf("count: %d, %w", n, err)
 	}
 	if got, err := r.s.PendingOf(1, 0, 10_000); err != nil || len(got) != len(r.Accepted) {

@@ -141,7 +141,7 @@ func TestNamesStandForSlots(t *testing.T) {
 		}
 		unnamed := func(name string) {
 			t.Helper()
-			if _, err := s.Count(attr(name, "gold")); !errors.Is(err, ErrUnnamedAttribute) {
+			if _, err := s.Count(context.Background(), attr(name, "gold")); !errors.Is(err, ErrUnnamedAttribute) {
 				t.Fatal(err)
 			}
 			if _, err := s.Propose(context.Background(), &Batch{Ops: []UserOp{{Kind: OpSetAttrs, ID: "c", Attrs: []AttrValue{{name, "x"}}}}}); !errors.Is(err, ErrUnnamedAttribute) {

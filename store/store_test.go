@@ -84,7 +84,7 @@ func members(t testing.TB, s *Store, e *Expr) []string {
 		}
 		ids = append(ids, id)
 	}
-	n, err := s.Count(e)
+	n, err := s.Count(context.Background(), e)
 	if err != nil || n != int64(len(ids)) {
 		t.Fatalf("Count is %d, %v; there are %d members", n, err, len(ids))
 	}

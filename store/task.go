@@ -101,10 +101,11 @@ type Progress struct {
 	Opened    int64 // have opened it; not part of the sum
 	Ended     int64 // milliseconds since 1970; 0 before the end
 	Reason    Reason
+	sampleAt  int64 // before which no sample is taken
 }
 
 func (p *Progress) fields() []*int64 {
-	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.OptedOut, &p.Capped, &p.Opened, &p.Ended}
+	return []*int64{&p.Total, &p.Delivered, &p.Failed, &p.Pending, &p.Expired, &p.Withdrawn, &p.Gone, &p.OptedOut, &p.Capped, &p.Opened, &p.Ended, &p.sampleAt}
 }
 
 func (p *Progress) encode() []byte {

@@ -143,9 +143,9 @@ func TestUnregisterErasesEverything(t *testing.T) {
 		if target, ok, err := s.PhoneTarget(3, "fcm", false, &retry); ok || err != nil {
 			t.Errorf("a phone of nobody: %+v, %v", target, err)
 		}
-		targets, _, _, err := s.PhoneTargets(3, "fcm", false, nil, 0, 10)
-		if err != nil || len(targets) != 1 || targets[0].ID != "a" {
-			t.Errorf("%+v, %v", targets, err)
+		step, err := s.PhoneStep(&PhoneWalk{Seq: 3, Platform: "fcm", Targets: 10})
+		if err != nil || len(step.Targets) != 1 || step.Targets[0].ID != "a" {
+			t.Errorf("%+v, %v", step, err)
 		}
 		if got := progressOf(t, s, 1); got != (Progress{Total: 3, Gone: 1, Pending: 2}) {
 			t.Errorf("%+v", got)

@@ -46,7 +46,7 @@ func TestGrowingFilesWaitForNoReader(t *testing.T) {
 	if err != nil || st.BlocksBytes < 1_000_000 || st.JournalBytes < 1_000_000 {
 		t.Fatalf("they have not grown: %+v, %v", st, err)
 	}
-	if n, err := s.Count(&Expr{Op: OpAll}); err != nil || n != 1 {
+	if n, err := s.Count(context.Background(), &Expr{Op: OpAll}); err != nil || n != 1 {
 		t.Fatal(n, err)
 	}
 	if _, found := reader.ordinal("a"); !found || reader.get(bucketTasks, key64(10)) == nil {
@@ -120,7 +120,7 @@ func TestNoViewStaysOpen(t *testing.T) {
 	for range s.Tasks() {
 		none("in Tasks")
 	}
-	if _, err := s.Count(&Expr{Op: OpAttr, Name: "no such name", Value: "1"}); err == nil {
+	if _, err := s.Count(context.Background(), &Expr{Op: OpAttr, Name: "no such name", Value: "1"}); err == nil {
 		t.Fatal("counted")
 	}
 	none("after an error")

@@ -121,10 +121,17 @@ type Content struct {
 	Urgent bool `json:"urgent,omitempty"`
 	// Always notifies all of the audience, at once: those who are connected or have the message, too.
 	Always bool `json:"always,omitempty"`
+	// Withdrawn says that the message was withdrawn, and that the app is to take away what the phone shows under this collapse ID. Such a content
+	// is Silent, and its Data has [WithdrawnKey]; of Overrides no more than what says where it goes, and under which name, is meant for it. The library sets it
+	// when a message is withdrawn.
+	Withdrawn bool `json:"withdrawn,omitempty"`
 	// Overrides are laid over what is made of all this for a platform's service, in the service's own format, as a JSON merge
 	// patch (RFC 7396).
 	Overrides map[Platform]json.RawMessage `json:"overrides,omitempty"`
 }
+
+// WithdrawnKey is the key in Data that tells the app that a message was withdrawn. Its value is the message's ID.
+const WithdrawnKey = "fanfare_withdrawn"
 
 // Text is what is shown in one language. An empty field takes that of the [Content].
 type Text struct {

@@ -121,28 +121,42 @@
   function watch(progress) {
     const chart = makeChart(document.getElementById('chart'));
     const spoken = document.getElementById('spoken');
-    let shown = '', again = 0;
+    let shown = '', again = 0, over = false, source = null;
+    const close = () => {
+      clearTimeout(again);
+      source?.close();
+      source = null;
+      delete progress.dataset.live;
+    };
     const open = () => {
-      const source = new EventSource(progress.dataset.stream);
-      source.addEventListener('progress', event => {
+      close();
+      const mine = source = new EventSource(progress.dataset.stream);
+      mine.addEventListener('progress', event => {
         const news = JSON.parse(event.data);
         if (news.html !== shown) replace(progress, shown = news.html);
         chart.add(news.samples);
         progress.dataset.live = 'yes';
         if (!news.over) return;
-        source.close();
+        over = true;
+        close();
         progress.dataset.live = 'over';
         document.getElementById('withdraw')?.remove();
         spoken.textContent = progress.dataset.over;
       });
-      source.onerror = () => {
-        if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
+      mine.onerror = () => {
+        if (mine.readyState !== EventSource.CLOSED) return; // it comes back by itself
         clearTimeout(again);
         again = setTimeout(open, 5000); // there were too many, or the server is away
       };
-      addEventListener('pagehide', () => source.close(), {once: true});
     };
-    open();
+    // A browser has six connections to a host, and a stream takes one: a tab that nobody sees, or a page that was left, gives it back.
+    const look = () => {
+      if (over) return;
+      if (document.hidden) close();
+      else if (!source) open();
+    };
+    document.addEventListener('visibilitychange', look);
+    look();
   }
 
   // Replaces what an element has. A region in it that is scrolled, or has the focus, keeps both.
@@ -162,10 +176,6 @@
     let plot = null;
     const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
     const size = () => ({width: Math.max(place.clientWidth - 24, 200), height: 240});
-    const note = document.createElement('p');
-    note.className = 'note';
-    note.textContent = place.dataset.empty;
-    place.append(note);
     const short = new Intl.NumberFormat(document.documentElement.lang, {notation: 'compact', maximumFractionDigits: 1});
     const full = new Intl.NumberFormat('en');
     const draw = () => {
@@ -193,12 +203,11 @@
       add(samples) {
         for (const [at, ...values] of samples) {
           const t = at / 1000, last = data[0].at(-1);
-          if (last !== undefined && t <= last) continue; // told before
-          data[0].push(t);
-          values.forEach((v, i) => data[i + 1].push(v));
+          if (last !== undefined && t < last) continue; // told before
+          if (t !== last) data.forEach(column => column.push(t));
+          values.forEach((v, i) => { data[i + 1][data[0].length - 1] = v; });
         }
         if (data[0].length === 0) return;
-        note.remove();
         if (!plot || data[0].length < 4) draw();
         else plot.setData(data);
       },

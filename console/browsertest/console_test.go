@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -132,6 +133,45 @@ func TestWithdrawMidway(t *testing.T) {
 	b.shows("#progress", grouped(int(g.Withdrawn)))
 }
 
+// TestHiddenTab: a tab that nobody sees holds no connection of the few that a browser has for a host, and is up to date when somebody looks again.
+func TestHiddenTab(t *testing.T) {
+	b := open(t, desktop)
+	task := b.w.push(t, fanfare.Users("user-000010"), "while nobody looks", nil)
+	b.visit("tasks/" + task.ID)
+	hide := func(hidden bool) {
+		value[bool](b, fmt.Sprintf("Object.defineProperty(document, 'hidden', {value: %v, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))", hidden))
+	}
+	streams := func(want int64) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); b.w.open.Load() != want; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d streams are open, not %d", b.w.open.Load(), want)
+			}
+		}
+	}
+	b.until("the first live figures", "document.querySelector('#progress').dataset.live === 'yes'")
+	streams(1)
+	hide(true)
+	streams(0)
+	hide(true)
+	hide(false)
+	hide(false)
+	b.until("live figures again", "document.querySelector('#progress').dataset.live === 'yes'")
+	streams(1)
+	hide(true)
+	streams(0)
+	if err := b.w.p.Withdraw(context.Background(), task.ID); err != nil {
+		t.Fatal(err)
+	}
+	hide(false)
+	b.shows("#progress .state", "Withdrawn")
+	b.shows("#spoken", "The task has ended.")
+	streams(0)
+	hide(true)
+	hide(false)
+	b.until("the end, still", "document.querySelector('#progress').dataset.live === 'over'")
+}
+
 // TestWhyNot asks why a message did not reach somebody, of three people.
 func TestWhyNot(t *testing.T) {
 	b := open(t, desktop)
@@ -165,32 +205,33 @@ func TestWhyNot(t *testing.T) {
 	b.shows(".verdict", "The audience does not fit the user now")
 }
 
+// tabTo presses Tab until the focus is there, and sees that it shows.
+func (t *tab) tabTo(selector string) {
+	t.Helper()
+	for range 60 {
+		t.press(kb.Tab)
+		if value[bool](t, fmt.Sprintf("document.activeElement.matches(%q)", selector)) {
+			if !value[bool](t, "(s => s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2)(getComputedStyle(document.activeElement))") {
+				t.Errorf("the focus does not show on %s", selector)
+			}
+			return
+		}
+	}
+	t.Fatalf("the Tab key does not come to %s", selector)
+}
+
 // TestKeyboard composes, sends and withdraws with keys alone.
 func TestKeyboard(t *testing.T) {
 	b := open(t, desktop)
-	// press Tab until the focus is there, and see that it shows.
-	tabTo := func(selector string) {
-		t.Helper()
-		for range 60 {
-			b.press(kb.Tab)
-			if value[bool](b, fmt.Sprintf("document.activeElement.matches(%q)", selector)) {
-				if !value[bool](b, "(s => s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2)(getComputedStyle(document.activeElement))") {
-					t.Errorf("the focus does not show on %s", selector)
-				}
-				return
-			}
-		}
-		t.Fatalf("the Tab key does not come to %s", selector)
-	}
 	b.visit("")
 	b.press(kb.Tab)
 	if skip := value[string](b, "document.activeElement.className"); skip != "skip" {
 		t.Errorf("the first stop is %q, not the link to the content", skip)
 	}
-	tabTo("nav a[href$='compose']")
+	b.tabTo("nav a[href$='compose']")
 	b.press(kb.Enter)
 	b.do(chromedp.WaitVisible("#to"))
-	tabTo("#to")
+	b.tabTo("#to")
 	b.press("attr.t")
 	b.until("suggestions", "!document.querySelector('#suggestions').hidden")
 	b.press(kb.ArrowDown)
@@ -201,9 +242,9 @@ func TestKeyboard(t *testing.T) {
 	b.press("= gold and user in (alice, user-000004, user-000008)")
 	b.press(kb.Escape)
 	b.shows("#audience-size", "3 people")
-	tabTo("#text")
+	b.tabTo("#text")
 	b.press("by keys")
-	tabTo(".actions button.primary")
+	b.tabTo(".actions button.primary")
 	b.press(kb.Enter)
 	b.do(chromedp.WaitVisible("#confirm"))
 	b.until("the field for the number has the focus", "document.activeElement.id === 'confirm'")
@@ -211,6 +252,123 @@ func TestKeyboard(t *testing.T) {
 	b.do(chromedp.WaitVisible("#progress"))
 	b.shows("main", "user in (")
 	b.shows("#progress", "of 3 have it")
+}
+
+// TestVariantsByKeys composes a plan with variants with keys alone: the focus goes to what was added, and to what comes after what was taken away.
+func TestVariantsByKeys(t *testing.T) {
+	b := open(t, desktop)
+	b.visit("compose")
+	b.tabTo("#to")
+	b.press("user in (alice, user-000004, user-000008)", kb.Escape)
+	b.shows("#audience-size", "3 people")
+	b.tabTo("#text")
+	b.press("as it is")
+	focus := func(selector string) {
+		t.Helper()
+		b.until("the focus on "+selector, fmt.Sprintf("document.activeElement.matches(%q)", selector))
+	}
+	b.tabTo("#add-variant")
+	for i, text := range []string{"first words", "other words", "too much"} {
+		if i > 0 {
+			b.tabTo("#add-variant")
+		}
+		b.press(kb.Enter)
+		name := fmt.Sprintf("#variant-%d", i)
+		focus(name)
+		if got, want := value[string](b, "document.activeElement.value + ' of ' + document.activeElement.closest('fieldset').querySelector('legend').innerText"), fmt.Sprintf("%c of Variant %d", 'A'+i, i+1); got != want {
+			t.Errorf("the focus is on %q, not on %q", got, want)
+		}
+		b.tabTo(fmt.Sprintf("#varianttext-%d", i))
+		b.press(text)
+		b.shows("#preview", text)
+	}
+	b.shows("#preview", "33.3 % of those")
+	value[bool](b, "document.querySelector('#variant-0').focus(); true")
+	b.tabTo("button[name=remove][value='1']")
+	b.press(kb.Enter)
+	focus("#variant-1")
+	if got := value[string](b, "document.activeElement.value + document.querySelector('#varianttext-0').value + document.querySelector('#varianttext-1').value"); got != "Cfirst wordstoo much" {
+		t.Errorf("what is left is %q", got)
+	}
+	b.shows("#preview", "50 % of those")
+	b.tabTo("button[name=remove][value='1']")
+	b.press(kb.Enter)
+	focus("#add-variant")
+	b.press(kb.Enter)
+	focus("#variant-1")
+	b.tabTo("#varianttext-1")
+	b.press("other words")
+	b.tabTo(".actions button.primary")
+	b.press(kb.Enter)
+	b.do(chromedp.WaitVisible("#confirm"))
+	b.shows("main", "As of now, this will reach")
+	b.shows("main .huge", "3 people")
+	focus("#confirm")
+	b.press("3", kb.Enter)
+	b.do(chromedp.WaitVisible("#by-variant"))
+	b.shows(".banner.good", "The plan was accepted")
+	b.until("all of it", "[...document.querySelectorAll('#by-variant tbody td[data-label=People]')].reduce((n, td) => n + Number(td.innerText), 0) === 3")
+	b.click(".says summary")
+	b.shows(".says", "first words")
+	b.shows(".says", "other words")
+	b.until("figures that come anew", "document.querySelector('.tiles').innerText.includes('Finished')")
+	if !value[bool](b, "document.querySelector('.says').open") {
+		t.Error("what it says does not stay open")
+	}
+}
+
+// TestChangePlan plans, changes the plan, and finds it changed; the form of the second one who changes it is not lost.
+func TestChangePlan(t *testing.T) {
+	b := open(t, desktop)
+	plan, err := b.w.p.Plan(context.Background(), fanfare.Plan{
+		Message: fanfare.Message{From: "news", Body: []byte(`{"text":"Before"}`), Lifetime: time.Hour, To: fanfare.Users("alice", "bob")}, At: time.Now().AddDate(0, 0, 2).Truncate(time.Minute),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = plan.Cancel(context.Background()) })
+	b.visit("plans/" + plan.ID)
+	b.click("#change")
+	b.do(chromedp.WaitVisible("#to"))
+	b.shows("h1", "Change a plan")
+	if got := value[string](b, "document.querySelector('#text').value + document.querySelector('#to').value"); got != `Beforeuser in ("alice", "bob")` {
+		t.Errorf("the form has %q", got)
+	}
+	b.fill("#text", "After")
+	b.click("input[name=when][value=local]")
+	b.click(".actions .primary")
+	b.do(chromedp.WaitVisible("#confirm"))
+	b.shows("h1", "Change the plan to this?")
+	b.shows("#firing", "on each person's wall")
+	address := value[string](b, "document.querySelector('form#compose').outerHTML")
+	b.fill("#confirm", "2")
+	b.click("form .primary")
+	b.shows(".banner.good", "The plan is changed.")
+	b.shows("main", "on each person's wall")
+	i, err := plan.Info(context.Background())
+	if err != nil || !i.Local || string(i.Message.Body) != `{"text":"After"}` {
+		t.Errorf("%+v, %v", i, err)
+	}
+	if !strings.Contains(address, plan.ID+"/change") {
+		t.Errorf("the form goes to %s", address)
+	}
+	b.click("#change")
+	b.do(chromedp.WaitVisible("#to"))
+	b.fill("#text", "Too late")
+	b.click(".actions .primary")
+	b.do(chromedp.WaitVisible("#confirm"))
+	if err := plan.SetPace(context.Background(), 7); err != nil { // somebody else's change
+		t.Fatal(err)
+	}
+	b.fill("#confirm", "2")
+	b.click("form .primary")
+	b.shows(".banner.bad", "was changed since you opened this form")
+	b.click("form button.plain")
+	b.do(chromedp.WaitVisible("#to"))
+	b.shows("h1", "Compose")
+	if got := value[string](b, "document.querySelector('#text').value"); got != "Too late" {
+		t.Errorf("the form has %q", got)
+	}
 }
 
 // places are the screens that there are.
@@ -241,17 +399,20 @@ func (w *world) places(t *testing.T) map[string]string {
 			t.Fatal(err)
 		}
 	}
-	var plan *fanfare.Planned
-	for one, err := range w.p.Plans(ctx) {
+	if w.later == "" {
+		later, err := w.p.Plan(ctx, fanfare.Plan{
+			Message: fanfare.Message{
+				From: "news", Body: []byte(`{"text":"Good morning."}`), Lifetime: 6 * time.Hour, To: fanfare.Tag("news"),
+				Notification: &fanfare.Notification{Title: "Good morning", Body: "The day in five lines."},
+			},
+			Every: "0 9 * * 1-5", Zone: "Asia/Shanghai", Until: time.Now().AddDate(1, 0, 0).Truncate(24 * time.Hour), Tolerance: 10 * time.Minute,
+			Variants: []fanfare.Variant{{Name: "English"}, {Name: "中文", Language: "zh", Body: []byte(`{"text":"早上好。"}`), Notification: &fanfare.Notification{Title: "早上好", Body: "五行看一天。"}}},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		plan = one
-		break
-	}
-	if plan == nil {
-		var err error
-		plan, err = w.p.Plan(ctx, fanfare.Plan{
+		w.later = later.ID
+		plan, err := w.p.Plan(ctx, fanfare.Plan{
 			Message: fanfare.Message{From: "news", Category: "offers", Body: []byte(`{"text":"Until Sunday."}`), Lifetime: time.Hour, To: fanfare.Tag("vip")},
 			Pace:    20, Variants: []fanfare.Variant{{Name: "A"}, {Name: "B", Body: []byte(`{"text":"Only until Sunday!"}`)}},
 		})
@@ -271,12 +432,63 @@ func (w *world) places(t *testing.T) map[string]string {
 		if err := plan.Pause(ctx); err != nil {
 			t.Fatal(err)
 		}
+		w.paused = plan.ID
+		w.compare(t)
+	}
+	plan, err := w.p.Planned(ctx, w.paused)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var part *fanfare.Task // of a variant
+	for one, err := range plan.Tasks(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		part = one
 	}
 	away := "user-000210" // with a phone, not connected
 	return map[string]string{
 		"overview": "", "compose": "compose", "tasks": "tasks", "task": "tasks/" + task.ID, "withdraw": "tasks/" + task.ID + "/withdraw",
 		"users": "users?id=" + away + "&message=" + task.ID, "audit": "audit", "missing": "nowhere",
-		"plans": "plans", "plan": "plans/" + plan.ID, "planend": "plans/" + plan.ID + "/end",
+		"plans": "plans", "plan": "plans/" + plan.ID, "planend": "plans/" + plan.ID + "/end", "part": "tasks/" + part.ID,
+		"later": "plans/" + w.later, "change": "plans/" + w.later + "/change", "again": "compose?plan=" + plan.ID,
+		"compared": "plans/" + w.compared, "first": "../empty/", "firstform": "../empty/compose",
+	}
+}
+
+// compare releases a plan with two variants, one of which more people open.
+func (w *world) compare(t *testing.T) {
+	t.Helper()
+	ctx := context.Background()
+	plan, err := w.p.Plan(ctx, fanfare.Plan{
+		Message:  fanfare.Message{From: "news", Body: []byte(`{"text":"A letter for you."}`), Lifetime: time.Hour, To: fanfare.Attr("tier", "gold").And(fanfare.Sample(4, "letters"))},
+		Variants: []fanfare.Variant{{Name: "calm"}, {Name: "loud", Body: []byte(`{"text":"Your letter is HERE!"}`)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := plan.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	w.compared = plan.ID
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for task, err := range plan.Tasks(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		every := 3
+		if task.Info().Variant == "loud" {
+			every = 5
+		}
+		for i, user := range w.letters[task.ID] {
+			if i%every != 0 {
+				continue
+			}
+			if err := w.p.Opened(ctx, user, task.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
@@ -293,11 +505,21 @@ func (t *tab) fillIn() {
 	t.fill("#locale-0", "zh-Hans")
 	t.fill("#localetitle-0", "买一送一")
 	t.fill("#localebody-0", "周日前，所有门店。")
+	for i, x := range [][4]string{{"A", "", "", ""}, {"B", "", "Two for one!", "Two for one!"}, {"中文", "zh", "买一送一，到周日为止。", "到周日为止"}} {
+		t.click("#add-variant")
+		name := fmt.Sprintf("#variant-%d", i)
+		t.until("the new variant has the focus", fmt.Sprintf("document.activeElement.matches('%s')", name))
+		t.fill(name, x[0])
+		t.fill(fmt.Sprintf("#variantlanguage-%d", i), x[1])
+		t.fill(fmt.Sprintf("#varianttext-%d", i), x[2])
+		t.fill(fmt.Sprintf("#varianttitle-%d", i), x[3])
+	}
 	t.click("input[name=when][value=every]")
 	t.fill("#every", "0 9 * * 1-5")
+	value[bool](t, "{ const e = document.querySelector('#until'); e.value = '2030-12-24T18:00'; e.dispatchEvent(new Event('input', {bubbles: true})); true }")
 	t.fill("#zone", "Asia/Shanghai")
 	t.fill("#pace", "5000")
-	t.until("both previews", "document.querySelectorAll('#preview .phone').length === 2 && document.querySelector('#preview').innerText.includes('周日前')")
+	t.until("all previews", "document.querySelectorAll('#preview .form-preview').length === 4 && document.querySelectorAll('#preview .phone').length === 4 && document.querySelector('#preview').innerText.includes('周日前')")
 	t.until("the size", "/\\d/.test(document.querySelector('#audience-size .count')?.innerText ?? '')")
 }
 
@@ -306,8 +528,11 @@ func (t *tab) each(look func(name string)) {
 	t.Helper()
 	for name, path := range t.w.places(t.T) {
 		t.visit(path)
-		if name == "task" {
+		if name == "task" || name == "part" {
 			t.until("a chart", "document.querySelector('#chart canvas')")
+		}
+		if name == "later" {
+			t.click(".says summary")
 		}
 		look(name)
 	}
@@ -418,6 +643,61 @@ func TestLanguageSwitch(t *testing.T) {
 	}
 	b.visit("")
 	b.shows("h1", "概览")
+}
+
+// TestSwitchKeepsDraft: the form and its confirmation are shown in another language with what was typed, and Enter in a field does not switch.
+func TestSwitchKeepsDraft(t *testing.T) {
+	b := open(t, desktop)
+	b.visit("compose")
+	b.fill("#to", "user:alice")
+	b.fill("#text", "kept")
+	b.click("#add-variant")
+	b.do(chromedp.WaitVisible("#varianttext-0"))
+	b.fill("#varianttext-0", "kept too")
+	typed := "document.querySelector('#to').value + document.querySelector('#text').value + document.querySelector('#varianttext-0').value"
+	b.click("button[name=language]")
+	b.until("Chinese", "document.documentElement.lang === 'zh-CN'")
+	if got := value[string](b, typed); got != "user:alicekeptkept too" {
+		t.Errorf("what was typed is %q", got)
+	}
+	b.fill("#from", "news")
+	b.press(kb.Enter)
+	b.do(chromedp.WaitVisible("#confirm"))
+	b.shows("h1", "安排这条消息？")
+	b.click("button[name=language]")
+	b.shows("h1", "Plan this?")
+	b.fill("#confirm", "1")
+	b.press(kb.Enter)
+	b.shows(".banner.good", "The plan was accepted")
+	b.visit("")
+	b.shows("h1", "Overview")
+}
+
+// TestWithoutScript composes variants, switches the language and plans, where scripts do not run.
+func TestWithoutScript(t *testing.T) {
+	b := open(t, desktop)
+	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	b.visit("compose")
+	b.fill("#to", "user:alice")
+	b.fill("#text", "as it is")
+	for i := range 2 {
+		b.click("#add-variant")
+		b.until("the new variant has the focus", fmt.Sprintf("document.activeElement.matches('#variant-%d')", i))
+		b.fill(fmt.Sprintf("#varianttext-%d", i), fmt.Sprintf("words %d", i))
+	}
+	b.click("button[name=remove][value='0']")
+	b.until("the next variant has the focus", "document.activeElement.value === 'B' && !document.querySelector('#variant-1')")
+	b.click("button[name=language]")
+	b.until("Chinese", "document.documentElement.lang === 'zh-CN'")
+	b.click("button[name=language]")
+	b.until("English", "document.documentElement.lang === 'en'")
+	b.shows("#preview", "words 1")
+	b.click(".actions .primary")
+	b.do(chromedp.WaitVisible("#confirm"))
+	b.fill("#confirm", "1")
+	b.click("form .primary")
+	b.shows(".banner.good", "The plan was accepted")
+	b.shows("#by-variant", "B")
 }
 
 // TestViewer sees no way to change anything, and has none.

@@ -1,6 +1,7 @@
 package browsertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -9,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,24 +18,50 @@ import (
 
 	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/console"
+	"github.com/fanfare-im/fanfare/schedule"
 	"github.com/fanfare-im/fanfare/transport"
 )
 
 var (
 	people  = flag.Int("people", 20_000, "how many users there are, at least 1,000")
 	screens = flag.String("screens", "", "`directory` to write a picture of each screen to")
+	finish  = flag.Bool("finish", false, "wait until the push of TestTrial is finished, which takes some minutes")
 )
 
 // world is a server with the page, and people who are connected or have phones.
 type world struct {
 	p    *fanfare.Pusher
+	host string       // of the server, as an origin
 	url  string       // of the page, with a slash at its end
 	slow atomic.Int64 // every sixteenth delivery takes so long
 	n    atomic.Int64
+	open atomic.Int64 // live streams
+	// The IDs of a plan that has not fired, and of one that is being released and has been paused.
+	later, paused string
+	// compared is that of one with two variants that is over, and letters are those who got it, by message.
+	compared string
+	mu       sync.Mutex
+	letters  map[string][]string
+}
+
+// count counts the streams that are open.
+func (w *world) count(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/events") {
+			w.open.Add(1)
+			defer w.open.Add(-1)
+		}
+		h.ServeHTTP(out, r)
+	})
 }
 
 // Deliver takes as long as the test says, so that there is something to watch.
-func (w *world) Deliver(ctx context.Context, _ string, _ *transport.Message) error {
+func (w *world) Deliver(ctx context.Context, user string, m *transport.Message) error {
+	if bytes.Contains(m.Body, []byte("letter")) {
+		w.mu.Lock()
+		w.letters[m.ID] = append(w.letters[m.ID], user)
+		w.mu.Unlock()
+	}
 	d := time.Duration(w.slow.Load())
 	if d == 0 || w.n.Add(1)%16 != 0 {
 		return nil
@@ -105,8 +133,8 @@ func makeWorld() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := new(world)
-	w.p, err = fanfare.Open(filepath.Join(dir, "data"), fanfare.Options{Online: w, Mobile: []transport.Mobile{phones("apns"), phones("fcm")}, Grace: -1})
+	w := &world{letters: make(map[string][]string)}
+	w.p, err = fanfare.Open(filepath.Join(dir, "data"), fanfare.Options{Online: w, Mobile: []transport.Mobile{phones("apns"), phones("fcm")}, Grace: -1, Cron: schedule.Cron})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -128,15 +156,21 @@ func makeWorld() (*world, error) {
 		return nil, err
 	}
 	done := make(chan struct{})
+	empty, err := fanfare.Open(filepath.Join(dir, "empty"), fanfare.Options{})
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
+	mux.Handle("/deep/empty/", http.StripPrefix("/deep/empty", console.Handler(empty, console.Options{Identify: identify, Done: done, FirstSteps: "serve --and listen --as alice\n" + strings.Repeat("and so on ", 20)})))
 	mux.Handle("/deep/console/", http.StripPrefix("/deep/console", console.Handler(w.p, console.Options{Identify: identify, From: "news", Location: time.UTC, Done: done})))
-	server := httptest.NewServer(mux)
-	w.url = server.URL + "/deep/console/"
+	server := httptest.NewServer(w.count(mux))
+	w.host, w.url = server.URL, server.URL+"/deep/console/"
 	ended = func() {
 		close(done)
 		server.CloseClientConnections()
 		server.Close()
 		_ = w.p.Close(ctx)
+		_ = empty.Close(ctx)
 		_ = os.RemoveAll(dir)
 	}
 	return w, nil

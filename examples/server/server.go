@@ -24,6 +24,7 @@ import (
 	"github.com/fanfare-im/fanfare/metrics"
 	"github.com/fanfare-im/fanfare/rest"
 	"github.com/fanfare-im/fanfare/schedule"
+	"github.com/fanfare-im/fanfare/transport"
 )
 
 // server is the process: the files, the REST API, the gateway, and the listener that all is reached by.
@@ -46,7 +47,11 @@ func newServer(c *config, log *slog.Logger) (*server, error) {
 	if s.listener, err = net.Listen("tcp", c.listen); err != nil {
 		return nil, err
 	}
-	if s.p, err = fanfare.Open(c.data, fanfare.Options{Online: s.gateway, Logger: log, Cron: schedule.Cron}); err != nil {
+	o := fanfare.Options{Online: s.gateway, Logger: log, Cron: schedule.Cron}
+	if c.trial {
+		o.Mobile = []transport.Mobile{trialPhones{}}
+	}
+	if s.p, err = fanfare.Open(c.data, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", c.data, err), s.listener.Close())
 	}
 	s.gateway.p = s.p
@@ -76,7 +81,7 @@ func (s *server) handler() http.Handler {
 	mux.Handle("GET /ws", s.gateway)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.Handle("GET /metrics", s.metrics())
-	if len(s.c.consolePassword) > 0 {
+	if s.c.trial || len(s.c.consolePassword) > 0 {
 		mux.Handle("/console/", http.StripPrefix("/console", s.console()))
 	}
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +111,10 @@ func (s *server) metrics() http.Handler {
 		metrics.New(s.p, metrics.Options{}),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelError), MaxRequestsInFlight: 4})
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelError), MaxRequestsInFlight: 4,
+		ErrorHandling: promhttp.ContinueOnError, // all that is known, when something is not
+	})
 }
 
 // console is the page for operators. There is one, by name and password.
@@ -118,10 +126,24 @@ func (s *server) console() http.Handler {
 		same := subtle.ConstantTimeCompare(gotName[:], name[:]) & subtle.ConstantTimeCompare(gotPassword[:], password[:])
 		return console.Identity{Name: n, Role: console.Operator}, same == 1
 	})
+	if s.c.trial {
+		o.Identify = identifyLocal
+	}
 	if s.audit != nil {
 		o.Audit = s.audit
 	}
+	o.FirstSteps = s.firstSteps()
 	return console.Handler(s.p, o)
+}
+
+// firstSteps says how there comes to be somebody to push to.
+func (s *server) firstSteps() string {
+	return fmt.Sprintf(`To try it out, be a user called alice. In another terminal, where this project is:
+
+export FANFARE_KEY=SECRET    # that which this server was started with
+go run ./examples/server listen -sdkappid %d -identifier alice -url ws://%s/ws
+
+Alice is known and connected then, and what she gets is shown there.`, s.c.sdkAppID, s.listener.Addr())
 }
 
 // restText is the body of a plain text, in the form that the REST API gives to a push of one, so that clients know one form only.
@@ -139,7 +161,7 @@ func (s *server) serve(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(s.listener) }()
 	s.ready.Store(true)
-	s.log.Info("serving", "address", s.listener.Addr().String(), "sdkappid", s.c.sdkAppID, "data", s.c.data, "keys", len(s.c.keys))
+	s.log.Info("serving", "address", s.listener.Addr().String(), "sdkappid", s.c.sdkAppID, "data", s.c.data, "keys", len(s.c.keys), "console", len(s.c.consolePassword) > 0)
 	select {
 	case <-ctx.Done():
 		err := s.shutdown()

@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -98,5 +101,28 @@ func TestMetrics(t *testing.T) {
 		if !strings.Contains("\n"+text, "\n"+line+"\n") {
 			t.Errorf("there is no %s in\n%s", line, text)
 		}
+	}
+}
+
+// TestMetricsOfATroubledDisk: when the size of a file cannot be told, all else is.
+func TestMetricsOfATroubledDisk(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file cannot be moved there")
+	}
+	dir := t.TempDir()
+	p := start(t, dir)
+	file, away := filepath.Join(dir, "journal.db"), filepath.Join(dir, "away")
+	if err := os.Rename(file, away); err != nil {
+		t.Fatal(err)
+	}
+	status, text := p.get("/metrics")
+	if err := os.Rename(away, file); err != nil {
+		t.Fatal(err)
+	}
+	if status != 200 || !strings.Contains(text, "\nfanfare_changes_refused 0\n") || strings.Contains(text, "\nfanfare_journal_file_bytes ") {
+		t.Errorf("%d %s", status, text)
+	}
+	if !strings.Contains(p.log.String(), "journal.db") {
+		t.Errorf("the log does not say why: %s", p.log)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,6 +61,9 @@ func (s *Sender) encode(m *transport.Message, c *transport.Content, text transpo
 	override, is := c.Overrides[s.Platform()]
 	if !is {
 		override = c.Overrides[Platform]
+	}
+	if c.Withdrawn { // the rest is of what was shown
+		override = payload.Pick(override, []string{"headers", "apns-topic"}, []string{"headers", "apns-collapse-id"})
 	}
 	all, err := payload.Override(map[string]any{"headers": headers, "payload": root}, override)
 	if err != nil {
@@ -114,7 +118,7 @@ func (e *encoded) take(all map[string]any) (err error) {
 		}
 	}
 	headers, _ := all["headers"].(map[string]any)
-	for k := range maps.Keys(headers) {
+	for _, k := range slices.Backward(slices.Sorted(maps.Keys(headers))) { // ours, in lower case, before those that an override spells otherwise
 		v, is := headers[k].(string)
 		if !is {
 			return fmt.Errorf("override: the header %q is not a string", k)

@@ -53,6 +53,13 @@ func TestPayloads(t *testing.T) {
 			want:    with(func(n *apnstest.Notification) { n.PushType, n.Priority = "background", 5 }),
 			payload: `{"aps":{"content-available":1},"fanfare_id":"` + anyID + `","sync":"1"}`,
 		},
+		"withdrawn": {
+			content: transport.Content{Silent: true, Withdrawn: true, Collapse: "room-7", Data: map[string]string{"fanfare_withdrawn": "id"}, Overrides: map[string]json.RawMessage{
+				"apns": json.RawMessage(`{"headers":{"apns-priority":"10","apns-push-type":"alert","Apns-Collapse-Id":"room-8"},"payload":{"aps":{"alert":"again"}}}`),
+			}},
+			want:    with(func(n *apnstest.Notification) { n.PushType, n.Priority, n.CollapseID = "background", 5, "room-8" }),
+			payload: `{"aps":{"content-available":1},"fanfare_id":"` + anyID + `","fanfare_withdrawn":"id"}`,
+		},
 		"deferrable": {
 			content: transport.Content{Title: "Hi", Deferrable: true},
 			want:    with(func(n *apnstest.Notification) { n.Priority = 5 }),

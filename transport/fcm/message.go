@@ -135,6 +135,10 @@ func compose(m *transport.Message, c *transport.Content, text transport.Text, to
 		return nil, err
 	}
 	patch := c.Overrides[Platform]
+	if c.Withdrawn { // the rest is of what was shown
+		patch = payload.Pick(patch, []string{"android", "collapse_key"}, []string{"android", "restricted_package_name"},
+			[]string{"apns", "headers", "apns-topic"}, []string{"apns", "headers", "apns-collapse-id"})
+	}
 	if len(patch) == 0 {
 		return message, nil
 	}

@@ -54,6 +54,13 @@ func TestMessages(t *testing.T) {
 			want: `{"data":{"fanfare_id":"` + anyID + `","sync":"1"},"android":{"priority":"normal","ttl":"0s"},` + web + `,` +
 				ios(anyID, "5", "background", `{"content-available":1}`, "") + `}`,
 		},
+		"withdrawn": {
+			content: transport.Content{Silent: true, Withdrawn: true, Collapse: "room-7", Data: map[string]string{"fanfare_withdrawn": "id"}, Overrides: map[string]json.RawMessage{
+				"fcm": json.RawMessage(`{"notification":{"title":"again"},"android":{"collapse_key":"room-8","notification":{"title":"again"}},"apns":{"headers":{"apns-collapse-id":"room-9"},"payload":{"aps":{"alert":{"title":"again"}}}}}`),
+			}},
+			want: `{"data":{"fanfare_id":"` + anyID + `","fanfare_withdrawn":"id"},"android":{"collapse_key":"room-8","priority":"normal","ttl":"0s"},` + web + `,` +
+				ios("room-9", "5", "background", `{"content-available":1}`, "") + `}`,
+		},
 		"language": {
 			content: transport.Content{Title: "Hi", Body: "there", Deferrable: true, Locales: map[string]transport.Text{"pt-BR": {Title: "Oi"}}}, locale: "pt_BR",
 			want: `{"data":{"fanfare_id":"` + anyID + `"},"notification":{"title":"Oi","body":"there"},"android":{"priority":"normal","ttl":"0s","notification":{"tag":"` + anyID + `"}},` +

@@ -1,6 +1,7 @@
 package transporttest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -227,6 +228,25 @@ func (p *Phones) Shown(token string) []transport.Notification {
 		return slices.Clone(ph.shown)
 	}
 	return nil
+}
+
+// Showing returns what is on the token's phone now, with an app that does what it is told: the notifications accepted for it, without those that are
+// silent; one with the collapse ID of an earlier one is in its place, and what is withdrawn is gone.
+func (p *Phones) Showing(token string) (list []transport.Notification) {
+	name := func(n transport.Notification) string { return cmp.Or(n.Content.Collapse, n.Message.ID) }
+	for _, n := range p.Shown(token) {
+		at := slices.IndexFunc(list, func(o transport.Notification) bool { return name(o) == name(n) })
+		switch {
+		case n.Content.Withdrawn && at >= 0:
+			list = slices.Delete(list, at, at+1)
+		case n.Content.Withdrawn || n.Content.Silent:
+		case at >= 0:
+			list[at] = n
+		default:
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // Attempts returns how many notifications for the token have come in, whatever

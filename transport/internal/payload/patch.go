@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Override lays a JSON merge patch (RFC 7396) over what v is as JSON, and returns the result. An empty patch changes nothing.
@@ -84,4 +85,43 @@ func missing(in, of map[string]any, path string) string {
 		}
 	}
 	return ""
+}
+
+// Pick returns what a patch says of some fields, each a path whose names are compared without regard to case; nil for nothing. What is no object says nothing.
+func Pick(patch json.RawMessage, fields ...[]string) json.RawMessage {
+	whole, err := object(patch)
+	if err != nil {
+		return nil
+	}
+	var out any
+	for _, path := range fields {
+		if v := pick(whole, path); v != nil {
+			out = merge(out, v)
+		}
+	}
+	if out == nil {
+		return nil
+	}
+	b, err := json.Marshal(out)
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+func pick(from any, path []string) any {
+	if len(path) == 0 {
+		return from
+	}
+	m, _ := from.(map[string]any)
+	out := make(map[string]any)
+	for k, v := range m {
+		if v = pick(v, path[1:]); v != nil && strings.EqualFold(k, path[0]) {
+			out[k] = v
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
 }

@@ -131,6 +131,18 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
+func TestPick(t *testing.T) {
+	t.Parallel()
+	fields := [][]string{{"a", "b"}, {"a", "c"}, {"d"}}
+	for patch, want := range map[string]string{
+		`{"a":{"b":1,"x":2},"d":{"e":[3]},"f":4}`: `{"a":{"b":1},"d":{"e":[3]}}`, `{"A":{"B":1,"C":null}}`: `{"A":{"B":1}}`, `{"a":5,"x":1}`: "", `{}`: "", `[1]`: "", ``: "",
+	} {
+		if got := string(Pick(json.RawMessage(patch), fields...)); got != want {
+			t.Errorf("%s: %s, not %s", patch, got, want)
+		}
+	}
+}
+
 // TestCacheMakesOnce: however many ask at a time, a payload is made once for a task and a language.
 func TestCacheMakesOnce(t *testing.T) {
 	t.Parallel()
