@@ -125,6 +125,7 @@ func wantClosed(t *testing.T, p *Pusher, task *Task, session *Session) {
 	ofTask := map[string]func() error{
 		"Info":     nil, // is what it was
 		"Progress": func() error { _, err := task.Progress(); return err },
+		"Standing": func() error { _, err := task.Standing(context.Background(), "alice"); return err },
 		"History":  func() error { _, err := task.History(context.Background()); return err },
 		"Wait":     func() error { return task.Wait(context.Background()) },
 	}

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"pgregory.net/rapid"
@@ -20,6 +21,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		return func(t *rapid.T) {
 			m.exact = nil
 			f()
+			m.follow()
 			m.calm = false
 			if rapid.IntRange(0, 3).Draw(m.T, "hurry") > 0 {
 				m.settle()
@@ -27,7 +29,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 			}
 		}
 	}
-	return map[string]func(*rapid.T){
+	all := map[string]func(*rapid.T){
 		"user":       do(m.single),
 		"user 2":     do(m.single),
 		"batch":      do(m.batch),
@@ -39,6 +41,11 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		"push 3":     do(m.push),
 		"flood":      do(m.flood),
 		"withdraw":   do(m.withdraw),
+		"plan":       do(m.plan),
+		"steer":      do(m.steer),
+		"task":       do(m.withdrawTask),
+		"spoil":      do(m.spoil),
+		"leave":      do(m.leave),
 		"connect":    do(m.connect),
 		"connect 2":  do(m.connect),
 		"disconnect": do(m.disconnect),
@@ -57,6 +64,23 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		"kill":       do(m.die),
 		"kill 2":     do(m.die),
 	}
+	if m.v.plans { // fewer of the rest
+		for _, name := range []string{"ack 2", "checkpoint", "check", "compact", "flood", "health", "kill 2", "opened", "push 2", "push 3", "stale"} {
+			delete(all, name)
+		}
+		for _, name := range []string{"plan", "steer", "time"} {
+			for i := range 3 {
+				all[fmt.Sprint(name, " ", 2+i)] = all[name]
+			}
+		}
+	}
+	for name, f := range all {
+		all[name] = func(t *rapid.T) {
+			m.counts.add("action: " + strings.TrimRight(name, " 234"))
+			f(t)
+		}
+	}
+	return all
 }
 
 func (m *modelRun) id() string {
@@ -93,7 +117,7 @@ func (m *modelRun) devices() []Device {
 			Token:    rapid.SampledFrom([]string{"t1", "t2", "t3", "t4"}).Draw(t, "token"),
 			Topic:    rapid.SampledFrom([]string{"", "app"}).Draw(t, "topic"),
 			Locale:   rapid.SampledFrom([]string{"", "zh", "ZH_hant-TW", "de_CH"}).Draw(t, "locale"),
-			TimeZone: rapid.SampledFrom([]string{"", "UTC", "Asia/Shanghai"}).Draw(t, "zone"),
+			TimeZone: rapid.SampledFrom([]string{"", "UTC", "Asia/Shanghai", "America/Phoenix", "Pacific/Kiritimati", "Mars/Olympus"}).Draw(t, "zone"),
 		}
 	}), 1, 2).Draw(m.T, "devices")
 }
@@ -101,7 +125,7 @@ func (m *modelRun) devices() []Device {
 func (m *modelRun) op() modelOp {
 	kinds := []store.OpKind{
 		store.OpRegister, store.OpAddTags, store.OpAddTags, store.OpSetAttrs, store.OpSetAttrs, store.OpPutDevices, store.OpPutDevices,
-		store.OpRemoveTags, store.OpClearTags, store.OpRemoveAttrs, store.OpRemoveDevices, store.OpUnregister,
+		store.OpOptOut, store.OpOptIn, store.OpRemoveTags, store.OpClearTags, store.OpRemoveAttrs, store.OpRemoveDevices, store.OpUnregister,
 	}
 	o := modelOp{kind: rapid.SampledFrom(kinds).Draw(m.T, "kind")}
 	if o.kind == store.OpRegister {
@@ -112,6 +136,8 @@ func (m *modelRun) op() modelOp {
 	switch o.kind {
 	case store.OpAddTags, store.OpRemoveTags:
 		o.tags = m.tags()
+	case store.OpOptOut, store.OpOptIn:
+		o.tags = rapid.SliceOfN(rapid.SampledFrom([]string{"offers", "games", "news"}), 1, 2).Draw(m.T, "categories")
 	case store.OpSetAttrs:
 		o.attrs = m.attrs()
 	case store.OpRemoveAttrs:
@@ -139,6 +165,10 @@ func (m *modelRun) single() {
 			return m.p.RemoveTags(m.ctx, o.id, o.tags...)
 		case store.OpClearTags:
 			return m.p.ClearTags(m.ctx, o.id)
+		case store.OpOptOut:
+			return m.p.OptOut(m.ctx, o.id, o.tags...)
+		case store.OpOptIn:
+			return m.p.OptIn(m.ctx, o.id, o.tags...)
 		case store.OpSetAttrs:
 			return m.p.SetAttributes(m.ctx, o.id, o.attrs)
 		case store.OpRemoveAttrs:
@@ -168,6 +198,10 @@ func modelBatch(ops []modelOp) *Batch {
 			b.RemoveTags(o.id, o.tags...)
 		case store.OpClearTags:
 			b.ClearTags(o.id)
+		case store.OpOptOut:
+			b.OptOut(o.id, o.tags...)
+		case store.OpOptIn:
+			b.OptIn(o.id, o.tags...)
 		case store.OpSetAttrs:
 			b.SetAttributes(o.id, o.attrs)
 		case store.OpRemoveAttrs:
@@ -210,6 +244,7 @@ func (m *modelRun) sameError(err, want error, what string) {
 	m.Helper()
 	var limit *LimitError
 	var value *ValueError
+	var plan *planError
 	same := errors.Is(err, want)
 	switch want {
 	case nil:
@@ -218,6 +253,8 @@ func (m *modelRun) sameError(err, want error, what string) {
 		same = errors.As(err, &limit)
 	case errModelValue:
 		same = errors.As(err, &value)
+	case errModelPlan:
+		same = errors.As(err, &plan)
 	}
 	if !same {
 		m.Fatalf("%s: %v, not %v", what, err, want)
@@ -378,7 +415,7 @@ func (m *modelRun) save() {
 }
 
 func (m *modelRun) push() {
-	msg := Message{To: m.audience(2), Lifetime: rapid.SampledFrom([]time.Duration{
+	msg := Message{To: m.audience(2), Category: m.category(), Lifetime: rapid.SampledFrom([]time.Duration{
 		0, 0, 3 * time.Second, time.Minute, time.Hour, week, week, week, week,
 	}).Draw(m.T, "lifetime")}
 	if rapid.IntRange(0, 4).Draw(m.T, "to all") == 0 {
@@ -388,7 +425,7 @@ func (m *modelRun) push() {
 		msg.Key = rapid.SampledFrom([]string{"k1", "k2"}).Draw(m.T, "key")
 		msg.From = rapid.SampledFrom([]string{"", "op"}).Draw(m.T, "from")
 		if m.taken++; m.taken%2 == 0 { // the same content again
-			msg.To, msg.Lifetime, msg.Body = All(), week, []byte("keyed")
+			msg.To, msg.Lifetime, msg.Body, msg.Category = All(), week, []byte("keyed"), ""
 		}
 	}
 	if msg.Body == nil {
@@ -396,6 +433,11 @@ func (m *modelRun) push() {
 		msg.Body = fmt.Appendf(nil, "m%d", m.pushes)
 	}
 	m.send(msg)
+}
+
+// category is none as often as not.
+func (m *modelRun) category() string {
+	return rapid.SampledFrom([]string{"offers", "", "", "", "games", "news"}).Draw(m.T, "category")
 }
 
 func (m *modelRun) send(msg Message) {
@@ -454,6 +496,11 @@ func (m *modelRun) withdraw() {
 		return
 	}
 	m.must(err, "withdraw")
+	m.withdrawn(t)
+}
+
+// withdrawn notes that a task is.
+func (m *modelRun) withdrawn(t *naiveTask) {
 	moment := m.log.mark()
 	m.ended = true
 	racing := !m.calm || !t.expires.After(m.now())
@@ -623,10 +670,10 @@ func (m *modelRun) has(id string, x *naiveTask, moment int) {
 // pass lets time pass: seconds to the whole life of a task.
 func (m *modelRun) pass() {
 	d := rapid.SampledFrom([]time.Duration{
-		time.Second, 4 * time.Second, 31 * time.Second, 2 * time.Minute, time.Hour, 3 * 24 * time.Hour, week, 31 * 24 * time.Hour,
+		time.Second, 4 * time.Second, 31 * time.Second, 2 * time.Minute, time.Hour, time.Hour, 6 * time.Hour, 3 * 24 * time.Hour, week, 31 * 24 * time.Hour,
 	}).Draw(m.T, "time")
 	if d <= 2*time.Minute {
-		time.Sleep(d)
+		m.sleep(d)
 		return
 	}
 	if !m.calm {
@@ -634,7 +681,10 @@ func (m *modelRun) pass() {
 		m.compareTasks() // takes note of when they ended, before they are forgotten
 	}
 	m.offset.Add(int64(d))
-	time.Sleep(2*sweepEvery + sweepEvery/2)
+	m.floor = m.stamp()
+	m.p.planner.poke() // which would look at the clock within a second
+	m.follow()
+	m.sleep(2*sweepEvery + sweepEvery/2)
 }
 
 func (m *modelRun) makeBackup() {
@@ -664,6 +714,8 @@ func (m *modelRun) reopen() {
 	m.close()
 	m.drain()
 	m.raceFleeting()
+	down := rapid.SampledFrom([]time.Duration{0, 0, 0, 0, 5 * time.Second, 40 * time.Second, 90 * time.Minute, 30 * time.Hour}).Draw(m.T, "down")
+	m.offset.Add(int64(down))
 	m.reopenAt(m.dir)
 }
 

@@ -27,6 +27,7 @@ func (m *modelRun) compare() {
 		m.Fatalf("%d online, not %d", got, len(m.conns))
 	}
 	m.compareTasks()
+	m.comparePlans()
 	m.compareNames()
 	m.compareMembers(All())
 	m.compareMembers(m.audience(2))
@@ -143,7 +144,7 @@ func (m *modelRun) compareUser(id string) {
 			attrs[name] = value
 		}
 	}
-	if got.ID != id || !slices.Equal(got.Tags, slices.Sorted(maps.Keys(want.tags))) || !maps.Equal(got.Attributes, attrs) ||
+	if got.ID != id || !slices.Equal(got.Tags, slices.Sorted(maps.Keys(want.tags))) || !slices.Equal(got.OptOuts, slices.Sorted(maps.Keys(want.outs))) || !maps.Equal(got.Attributes, attrs) ||
 		!slices.EqualFunc(got.Devices, want.devices, sameDevice) || !got.Registered.Equal(want.registered) {
 		m.Fatalf("user %+v, not %+v with attributes %v", got, want, attrs)
 	}
@@ -217,6 +218,13 @@ func (m *modelRun) compareTasks() {
 	}
 }
 
+func (t *naiveTask) progress() Progress {
+	return Progress{
+		Total: int64(len(t.audience)), Delivered: t.delivered, Failed: t.failed, Pending: t.pending(), Expired: t.expired, Withdrawn: t.withdrawn,
+		Gone: t.gone, OptedOut: t.optedOut, Capped: t.capped, Ended: t.ended, Opened: int64(len(t.opened)),
+	}
+}
+
 func (m *modelRun) compareProgress(t *naiveTask, g Progress) {
 	m.Helper()
 	total := int64(len(t.audience))
@@ -234,10 +242,7 @@ func (m *modelRun) compareProgress(t *naiveTask, g Progress) {
 		t.delivered, t.expired, t.withdrawn, t.gone, t.failed = g.Delivered, g.Expired, g.Withdrawn, g.Gone, g.Failed
 		t.unsure = false
 	}
-	want := Progress{
-		Total: total, Delivered: t.delivered, Failed: t.failed, Pending: t.pending(), Expired: t.expired,
-		Withdrawn: t.withdrawn, Gone: t.gone, Ended: g.Ended, Opened: int64(len(t.opened)),
-	}
+	want := t.progress()
 	if g.Phones = nil; fmt.Sprint(g) != fmt.Sprint(want) {
 		m.Fatalf("%s: %+v, not %+v", t.body, g, want)
 	}

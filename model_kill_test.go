@@ -22,6 +22,7 @@ type modelKill struct {
 	in     int // appends to the journal until then; 0: not armed
 	after  bool
 	first  bool
+	at     time.Time // when it killed
 	dir    string
 	to     string
 	log    *modelLog
@@ -57,7 +58,7 @@ func (k *modelKill) strike(after bool) {
 		k.log.dead = k.log.moment
 		k.log.mu.Unlock()
 		k.err = copyAsKilled(k.dir, k.to)
-		k.fired, k.undone, k.in = true, k.first && !after, 0
+		k.fired, k.undone, k.in, k.at = true, k.first && !after, 0, k.log.now()
 		return
 	}
 	if after {
@@ -127,13 +128,23 @@ func (m *modelRun) die() {
 	k := &m.kill
 	k.mu.Lock()
 	k.in = rapid.IntRange(0, 4).Draw(m.T, "appends until the kill")
+	if m.v.plans { // which make several
+		k.in = rapid.SampledFrom([]int{3, 2, 4, 5, 1, 0}).Draw(m.T, "appends of plans until the kill")
+	}
 	k.after = rapid.Bool().Draw(m.T, "after the append")
 	k.first, k.fired, k.undone, k.err = true, false, false, nil
 	k.dir, k.to, k.log = m.dir, m.newDir(), m.log
 	armed := k.in > 0
 	k.mu.Unlock()
-	if armed {
-		list := []func(){m.push, m.push, m.connect, m.batch, m.importUsers, m.ackAny, m.withdraw, m.pass, m.names, m.single}
+	if m.withdrew = ""; armed {
+		m.blind = true // whatever happens now may not have happened
+		list := []func(){
+			m.push, m.push, m.connect, m.batch, m.importUsers, m.ackAny, m.withdraw, m.pass, m.names, m.single,
+			m.plan, m.steerOnce,
+		}
+		if m.v.plans {
+			list = []func(){m.withdrawPlan, m.plan, m.plan, m.pass, m.steerOnce, m.pass, m.batch, m.push}
+		}
 		rapid.SampledFrom(list).Draw(m.T, "killed in")()
 		if rapid.Bool().Draw(m.T, "while folding") {
 			m.must(m.p.store.Checkpoint(m.ctx), "checkpoint")
@@ -147,6 +158,7 @@ func (m *modelRun) die() {
 	fired, undone := k.fired, k.undone
 	k.mu.Unlock()
 	if !fired {
+		m.see()
 		m.drain()
 		k.err = copyAsKilled(m.dir, k.to)
 	}
@@ -156,16 +168,22 @@ func (m *modelRun) die() {
 		m.n = before
 	}
 	delivered := m.drain()
+	if fired && !undone {
+		m.killed = k.at.Truncate(time.Millisecond)
+	}
+	m.reopenAt(k.to)
+	synctest.Wait()
 	if fired {
+		if !undone && m.withdrew != "" {
+			m.halfWithdrawn(before)
+		}
 		m.raceFleeting()
-		for _, e := range delivered {
+		for _, e := range append(delivered, m.drain()...) {
 			if t := m.n.tasks[e.m.Sequence-1]; e.ok && !t.fleeting() && !m.v.acks {
 				t.unsure, t.audience[e.user].unsure = true, true
 			}
 		}
 	}
-	m.reopenAt(k.to)
-	synctest.Wait()
 	m.findOut()
 	m.settle()
 }

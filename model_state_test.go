@@ -23,7 +23,20 @@ type naive struct {
 	keys   map[string]*naiveTask
 	limits Limits
 	saved  map[string]Audience
+	caps   map[modelWindow]int // messages
+	plans  []*naivePlan        // in the order in which they were made
 	clock  func() time.Time
+}
+
+// modelCaps are the caps of the categories that have some.
+var modelCaps = map[string]Cap{"offers": {PerDay: 1, PerWeek: 3}, "games": {PerDay: 2}}
+
+// modelWindow is a day or a week in which the messages of a category to a user count.
+type modelWindow struct {
+	category string
+	ordinal  uint32
+	week     bool
+	number   int64
 }
 
 // ageSlot is the slot of the one attribute that is a number, with a decimal.
@@ -34,6 +47,7 @@ type naiveUser struct {
 	ordinal    uint32
 	registered time.Time
 	tags       map[string]bool
+	outs       map[string]bool // categories
 	attrs      map[int]string
 	devices    []Device
 	seen       int64 // the last day with a connection, 0 for none
@@ -51,6 +65,8 @@ type naiveTask struct {
 	withdrawn         int64
 	gone              int64
 	failed            int64
+	optedOut, capped  int64
+	plan, variant     string
 	opened            map[uint32]bool // by ordinal
 	ended             time.Time
 	forgotten         bool
@@ -70,7 +86,7 @@ type naiveTarget struct {
 }
 
 func newNaive(l Limits) *naive {
-	return &naive{saved: map[string]Audience{}, users: map[string]*naiveUser{}, names: map[int]string{}, keys: map[string]*naiveTask{}, limits: l}
+	return &naive{saved: map[string]Audience{}, caps: map[modelWindow]int{}, users: map[string]*naiveUser{}, names: map[int]string{}, keys: map[string]*naiveTask{}, limits: l}
 }
 
 func (n *naive) clone() *naive {
@@ -79,7 +95,11 @@ func (n *naive) clone() *naive {
 	for id, u := range n.users {
 		c.users[id] = u.clone()
 	}
-	c.names, c.saved = maps.Clone(n.names), maps.Clone(n.saved)
+	c.names, c.saved, c.caps = maps.Clone(n.names), maps.Clone(n.saved), maps.Clone(n.caps)
+	c.plans = make([]*naivePlan, len(n.plans))
+	for i, x := range n.plans {
+		c.plans[i] = x.clone()
+	}
 	c.tasks = make([]*naiveTask, len(n.tasks))
 	for i, t := range n.tasks {
 		x := *t
@@ -100,7 +120,7 @@ func (n *naive) clone() *naive {
 
 func (u *naiveUser) clone() *naiveUser {
 	c := *u
-	c.tags, c.attrs, c.devices = maps.Clone(u.tags), maps.Clone(u.attrs), slices.Clone(u.devices)
+	c.tags, c.outs, c.attrs, c.devices = maps.Clone(u.tags), maps.Clone(u.outs), maps.Clone(u.attrs), slices.Clone(u.devices)
 	return &c
 }
 
@@ -120,7 +140,7 @@ func (t *naiveTask) pending() int64 {
 type modelOp struct {
 	kind    store.OpKind
 	id      string
-	tags    []string
+	tags    []string // or categories
 	attrs   map[string]string
 	names   []string
 	devices []Device
@@ -150,7 +170,7 @@ func (n *naive) apply(ops []modelOp, now time.Time) (gone []*naiveUser, register
 				known++
 			} else {
 				registered++
-				u = &naiveUser{id: o.id, ordinal: next.next, registered: now.Truncate(time.Second), tags: map[string]bool{}, attrs: map[int]string{}}
+				u = &naiveUser{id: o.id, ordinal: next.next, registered: now.Truncate(time.Second), tags: map[string]bool{}, outs: map[string]bool{}, attrs: map[int]string{}}
 				next.next++
 				next.users[o.id] = u
 			}
@@ -169,6 +189,12 @@ func (n *naive) apply(ops []modelOp, now time.Time) (gone []*naiveUser, register
 			}
 		case store.OpClearTags:
 			clear(u.tags)
+		case store.OpOptOut, store.OpOptIn:
+			for _, category := range o.tags {
+				if u.outs[category] = true; o.kind == store.OpOptIn {
+					delete(u.outs, category)
+				}
+			}
 		case store.OpRemoveAttrs:
 			for _, name := range o.names {
 				slot, ok := next.slot(name)
@@ -418,7 +444,7 @@ func (n *naive) push(from string, m Message, now time.Time) (t *naiveTask, dup b
 	if err := n.wrong(m.To.expr, store.OpSaved); err != nil {
 		return nil, false, err
 	}
-	content := strings.Join([]string{string(m.Body), m.To.String(), m.Lifetime.String()}, "\x00")
+	content := strings.Join([]string{string(m.Body), m.To.String(), m.Lifetime.String(), m.Category}, "\x00")
 	if m.Key != "" {
 		if t := n.keys[from+"\x00"+m.Key]; t != nil && now.Sub(t.accepted) < store.KeyRetention {
 			if t.content != content {
@@ -431,18 +457,41 @@ func (n *naive) push(from string, m Message, now time.Time) (t *naiveTask, dup b
 	if err != nil {
 		return nil, false, err
 	}
-	t = &naiveTask{
-		seq: uint64(len(n.tasks)) + 1, body: string(m.Body), content: content, audience: map[string]*naiveTarget{}, opened: map[uint32]bool{},
-		accepted: now, expires: now.Add(m.Lifetime),
-	}
+	var to []*naiveUser
 	for _, id := range ids {
-		t.audience[id] = &naiveTarget{pending: m.Lifetime > 0}
+		to = append(to, n.users[id])
 	}
-	n.tasks = append(n.tasks, t)
+	t = n.accept(m, to, now)
+	t.content = content
 	if m.Key != "" {
 		n.keys[from+"\x00"+m.Key] = t
 	}
 	return t, false, nil
+}
+
+// accept makes the task of a message to users, but for those who do not want it, or have had enough.
+func (n *naive) accept(m Message, to []*naiveUser, now time.Time) *naiveTask {
+	t := &naiveTask{
+		seq: uint64(len(n.tasks)) + 1, body: string(m.Body), audience: map[string]*naiveTarget{}, opened: map[uint32]bool{},
+		accepted: now, expires: now.Add(m.Lifetime),
+	}
+	of := modelCaps[m.Category]
+	for _, u := range to {
+		day := modelWindow{category: m.Category, ordinal: u.ordinal, number: modelDay(now)}
+		week := modelWindow{category: m.Category, ordinal: u.ordinal, week: true, number: (modelDay(now) + 3) / 7}
+		switch {
+		case u.outs[m.Category]:
+			t.optedOut++
+		case of.PerDay > 0 && n.caps[day] >= of.PerDay, of.PerWeek > 0 && n.caps[week] >= of.PerWeek:
+			t.capped++
+		default:
+			n.caps[day]++
+			n.caps[week]++
+			t.audience[u.id] = &naiveTarget{pending: m.Lifetime > 0}
+		}
+	}
+	n.tasks = append(n.tasks, t)
+	return t
 }
 
 // waiting returns the tasks that a user waits for, in order.

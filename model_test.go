@@ -19,7 +19,7 @@ import (
 	"github.com/fanfare-im/fanfare/store"
 )
 
-// modelChecks is how many random scripts each variant of TestModel plays, unless -rapid.checks says otherwise.
+// modelChecks is how many random scripts each variant of TestModel plays, twice as many those with more plans, unless -rapid.checks says otherwise.
 const modelChecks = 12
 
 // modelVariant is one way to set a Pusher up; the answers must not depend on it.
@@ -29,7 +29,8 @@ type modelVariant struct {
 	blockBits    int
 	workers      int
 	acks         bool
-	batch        int // users in a call; 0: one each
+	batch        int  // users in a call; 0: one each
+	plans        bool // more of these
 }
 
 // TestModel plays random scripts on a Pusher and on a model of plain maps, and
@@ -37,6 +38,8 @@ type modelVariant struct {
 // them longer, and a failure prints the flag that repeats it.
 func TestModel(t *testing.T) {
 	t.Parallel()
+	counts := new(modelCounts)
+	t.Cleanup(func() { counts.check(t) })
 	for _, v := range []modelVariant{
 		{name: "folds all the time", deltaEntries: 1, blockBits: 2, workers: 2},
 		{name: "folds often, smallest blocks", deltaEntries: 5, blockBits: 1, workers: 4},
@@ -46,23 +49,29 @@ func TestModel(t *testing.T) {
 		{name: "client acks, one block, never folds", blockBits: 16, workers: 4, acks: true},
 		{name: "batches", deltaEntries: 4, blockBits: 2, workers: 2, batch: 3},
 		{name: "batches with client acks", deltaEntries: 50, blockBits: 4, workers: 3, batch: 2, acks: true},
+		{name: "plans", deltaEntries: 3, blockBits: 2, workers: 2, plans: true},
+		{name: "plans with client acks", deltaEntries: 30, blockBits: 1, workers: 2, acks: true, plans: true},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			checkModel(t, func(t *rapid.T) { playModel(t, v, dir) })
+			scripts := modelChecks
+			if v.plans {
+				scripts *= 2
+			}
+			checkModel(t, scripts, func(t *rapid.T) { playModel(t, v, dir, counts) })
 		})
 	}
 }
 
 // checkModel is rapid.Check with fewer checks than its default, each in a bubble of its own.
-func checkModel(t *testing.T, prop func(*rapid.T)) {
+func checkModel(t *testing.T, scripts int, prop func(*rapid.T)) {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
 	var played int
 	var failed bool // then it is played again and again, to make it smaller
 	rapid.Check(t, func(t *rapid.T) {
-		if played++; !given && !failed && played > modelChecks {
+		if played++; !given && !failed && played > scripts {
 			return
 		}
 		passed := false
@@ -72,7 +81,7 @@ func checkModel(t *testing.T, prop func(*rapid.T)) {
 	})
 }
 
-func playModel(t *rapid.T, v modelVariant, base string) {
+func playModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) {
 	dir, err := os.MkdirTemp(base, "")
 	if err != nil {
 		t.Fatal(err)
@@ -80,8 +89,9 @@ func playModel(t *rapid.T, v modelVariant, base string) {
 	defer os.RemoveAll(dir)
 	m := &modelRun{
 		T: t, v: v, base: dir, ctx: context.Background(),
-		n: newNaive(Limits{TagsPerUser: 3, DevicesPerUser: 2}), conns: map[string]*modelConn{}, paused: map[string]bool{},
+		n: newNaive(Limits{TagsPerUser: 3, DevicesPerUser: 2}), conns: map[string]*modelConn{}, paused: map[string]bool{}, counts: counts,
 	}
+	m.n.clock = m.now
 	m.log = &modelLog{now: m.now, health: map[string]health{}, once: map[string]int{}, busy: map[string]bool{}}
 	defer func() {
 		if m.p != nil {
@@ -89,11 +99,13 @@ func playModel(t *rapid.T, v modelVariant, base string) {
 		}
 	}()
 	m.reopenAt(m.newDir())
-	m.n.clock = m.now
 	m.rename(map[int]string{0: "tier", 1: "city", ageSlot: "age"})
 	m.must(m.p.SetAttributeTypes(m.ctx, map[int]AttributeType{ageSlot: Number(1)}), "types")
 	for range rapid.IntRange(0, 2).Draw(t, "imports") {
 		m.importUsers()
+	}
+	if v.plans {
+		m.firstPlans()
 	}
 	m.settle()
 	m.compare()
@@ -102,6 +114,7 @@ func playModel(t *rapid.T, v modelVariant, base string) {
 	m.compare()
 	m.check()
 	m.close()
+	counts.add("scripts")
 }
 
 // modelRun is a Pusher and its model side by side.
@@ -124,6 +137,15 @@ type modelRun struct {
 	exact  *naiveTask // a push without retention, made in the calm and the last thing that happened
 	pushes int
 	taken  int // keys of messages, to be used again
+
+	floor     time.Time    // plans make no step before: the process began, the clock was set, or somebody told one to
+	blind     bool         // what plans do is not followed, for the process is to be killed
+	killed    time.Time    // when it was killed, until the plans have been followed over that; zero otherwise
+	before    time.Time    // the floor until then
+	unknown   []modelEvent // deliveries of what is not known to be released yet
+	plansMade int
+	withdrew  string // of the plans, the last one that was
+	counts    *modelCounts
 
 	backup      []byte
 	backupState *naive
@@ -169,12 +191,18 @@ func (m *modelRun) reopenAt(dir string) {
 	}
 	clear(m.conns)
 	clear(m.paused)
+	m.before, m.floor = m.floor, m.stamp()
+	if m.killed.IsZero() {
+		for _, x := range m.n.plans {
+			x.reopened()
+		}
+	}
 	m.log.mu.Lock()
 	m.log.dead = 0
 	m.log.mu.Unlock()
 	online := modelOnline{log: m.log, acks: m.v.acks}
 	o := Options{
-		Online: &online, Limits: m.n.limits, Workers: m.v.workers, DeltaEntries: m.v.deltaEntries,
+		Online: &online, Cron: modelCron, Caps: modelCaps, Limits: m.n.limits, Workers: m.v.workers, DeltaEntries: m.v.deltaEntries,
 		blockBits: m.v.blockBits, now: m.now, wrap: m.kill.wrap,
 	}
 	if m.v.batch > 0 {
@@ -183,6 +211,7 @@ func (m *modelRun) reopenAt(dir string) {
 	p, err := Open(dir, o)
 	m.must(err, "open")
 	m.p, m.dir, m.calm = p, dir, false
+	m.see()
 }
 
 func (m *modelRun) close() {
@@ -202,8 +231,8 @@ func (m *modelRun) settle() {
 	m.Helper()
 	for range 400 {
 		synctest.Wait()
-		if !m.log.idle() {
-			time.Sleep(100 * time.Millisecond)
+		if m.follow(); !m.log.idle() {
+			m.sleep(100 * time.Millisecond)
 			continue
 		}
 		m.drain()
@@ -220,6 +249,11 @@ func (m *modelRun) settle() {
 				wait = max(wait, 3*sweepEvery)
 			}
 		}
+		for _, x := range m.n.plans {
+			if !x.ended.IsZero() && !x.forgotten && m.now().Sub(x.ended) >= store.TaskRetention && m.now().Sub(x.ended) < store.TaskRetention+3*sweepEvery {
+				wait = max(wait, 3*sweepEvery)
+			}
+		}
 		if m.v.acks && m.ended { // an ended message leaves the window of unacknowledged ones at the next sweep
 			m.ended, wait = false, max(wait, 2*sweepEvery)
 		}
@@ -230,7 +264,7 @@ func (m *modelRun) settle() {
 			m.ended, m.calm = false, true
 			return
 		}
-		time.Sleep(wait)
+		m.sleep(wait)
 	}
 	m.Fatalf("it does not come to rest: deliveries at rest %v, paused %v, ended %v", m.log.idle(), m.paused, m.ended)
 }
@@ -254,6 +288,9 @@ func (m *modelRun) expire() {
 			g.late = g.late || g.closed > 0
 		}
 	}
+	for _, x := range m.n.plans {
+		x.forgotten = x.forgotten || !x.ended.IsZero() && m.now().Sub(x.ended) >= store.TaskRetention
+	}
 }
 
 // drain looks at each delivery since the last time.
@@ -263,7 +300,20 @@ func (m *modelRun) drain() []modelEvent {
 	if len(illegal) > 0 {
 		m.Fatalf("%s", illegal)
 	}
+	events = append(m.unknown, events...)
 	slices.SortFunc(events, func(x, y modelEvent) int { return cmp.Compare(x.begin, y.begin) })
+	m.unknown = nil
+	if m.blind { // what plans have released meanwhile is found out later
+		known := events
+		events = nil
+		for _, e := range known {
+			if e.m.Sequence > uint64(len(m.n.tasks)) {
+				m.unknown = append(m.unknown, e)
+			} else {
+				events = append(events, e)
+			}
+		}
+	}
 	for _, e := range events {
 		m.delivery(&e)
 	}

@@ -29,6 +29,10 @@ type Options struct {
 	// Caps bound how many messages of a category a user is pushed, so that nobody is disturbed too often. Who has had as many is left out of
 	// the audience when the push is accepted, and counted in [Progress].Capped. Default: none.
 	Caps map[string]Cap
+	// KeepAudiences keeps who was in the audience of a push, and whom its message did not reach, as long as the task is known, so that [Task.Standing] can
+	// say of each user whether they have it. It costs at most some 9 bits for a user of an audience, of the file: a push to a million of ten million users takes a megabyte, one to all of them nearly nothing. It
+	// is of pushes that are accepted with it, other than those with lifetime 0. Default: they are not kept.
+	KeepAudiences bool
 	// Cron reads the expressions of plans that repeat; package schedule has one. Default: none, and plans cannot repeat.
 	Cron func(expression string) (Recurrence, error)
 

@@ -454,7 +454,7 @@ func TestPlanLocalModel(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	zones := []string{"", "Etc/GMT-14", "Asia/Tokyo", "Asia/Kolkata", "Europe/Berlin", "America/New_York", "Etc/GMT+11", "Etc/GMT+12", "Mars/Olympus"}
-	checkModel(t, func(t *rapid.T) {
+	checkModel(t, modelChecks, func(t *rapid.T) {
 		dir, err := os.MkdirTemp(base, "")
 		if err != nil {
 			t.Fatal(err)

@@ -464,6 +464,44 @@ func TestCaps(t *testing.T) {
 	})
 }
 
+// TestPlanOneVariant: a plan whose only form is a variant releases it under its name.
+func TestPlanOneVariant(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := planScene(t, t.TempDir(), 3)
+		planned := mustPlan(t, p, Plan{Message: hello(All()), Variants: []Variant{{Name: "A", Body: []byte("a")}}})
+		must(t, planned.Wait(t.Context()))
+		for task, err := range planned.Tasks(t.Context()) {
+			must(t, err)
+			if got := task.Info().Variant; got != "A" {
+				t.Errorf("variant %q", got)
+			}
+		}
+		g, err := planned.Progress(t.Context())
+		must(t, err)
+		if len(g.Variants) != 1 || g.Variants["A"].Delivered != 3 {
+			t.Errorf("%+v", g.Variants)
+		}
+	})
+}
+
+// TestPlanRefusedHasNotFired: a plan whose attribute has lost its name when it is time fails, and has not fired, with a pace or without.
+func TestPlanRefusedHasNotFired(t *testing.T) {
+	t.Parallel()
+	for _, pace := range []int{0, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			p, rec := planScene(t, t.TempDir(), 2)
+			must(t, p.SetAttributeNames(t.Context(), map[int]string{0: "tier"}))
+			planned := mustPlan(t, p, Plan{Message: hello(Attr("tier", "gold").Not()), At: time.Now().Add(time.Minute), Pace: pace})
+			must(t, p.SetAttributeNames(t.Context(), map[int]string{0: ""}))
+			must(t, planned.Wait(t.Context()))
+			if got, i := have(rec, 2), info(t, planned); got[0] != 2 || i.Outcome != PlanFailed || i.Error == "" || i.Fired != 0 {
+				t.Errorf("pace %d: %v %+v", pace, got, i)
+			}
+		})
+	}
+}
+
 // TestPlannedOfKey: a key names its plan, whatever becomes of it, until that is forgotten.
 func TestPlannedOfKey(t *testing.T) {
 	t.Parallel()

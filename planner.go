@@ -426,7 +426,7 @@ func (m *planMove) fire(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c.Push = push
+		c.Push, c.Part = push, form.name
 		m.s.Last = m.pl.p.o.now().UnixMilli()
 	} else {
 		to, err := m.pl.p.expand(m.plan.Message.To)

@@ -116,7 +116,7 @@ func (p *Pusher) command(m *Message) (*store.Push, error) {
 	cap := p.o.Caps[m.Category]
 	c := &store.Push{
 		From: m.From, Key: m.Key, Body: m.Body, To: to.expr, Lifetime: lifetime,
-		Fill: byte(m.Fill), Category: m.Category, PerDay: byte(cap.PerDay), PerWeek: byte(cap.PerWeek),
+		Keep: p.o.KeepAudiences, Fill: byte(m.Fill), Category: m.Category, PerDay: byte(cap.PerDay), PerWeek: byte(cap.PerWeek),
 	}
 	if m.Notification != nil && lifetime > 0 {
 		note, err := p.note(m.Notification)

@@ -36,6 +36,20 @@ var chinese = map[string]string{
 	"The disk is full. Nothing was done.":                                         "磁盘已满。没有执行任何操作。",
 	"The server is stopping, or too slow just now. Try again.":                    "服务器正在停止，或此刻过慢。请重试。",
 
+	// A user's messages
+	"Latest messages": "最近的消息",
+	"This user":       "该用户",
+	"Why?":            "为什么？",
+	"Of the newest %d tasks, those that were for this user, as far as it is kept.": "最新的 %d 个任务中面向该用户的任务（以系统所保留的为限）。",
+	"None of the newest %d tasks was for this user.":                               "最新的 %d 个任务都不是面向该用户的。",
+	"not kept":  "未保留",
+	"waiting":   "等待中",
+	"has it":    "已收到",
+	"missed it": "未收到",
+	"It was delivered to the user: the app has it, and has acknowledged it where apps do.": "已送达该用户：应用已收到；若应用需要确认，也已确认。",
+	"The user was among those who still waited.":                                           "该用户当时仍在等待。",
+	"The user was not in the audience when it was frozen, at %s.":                          "受众在 %s 冻结时，该用户不在其中。",
+
 	// Overview
 	"Nobody is known yet": "还没有任何用户",
 	"How to begin":        "如何开始",

@@ -113,6 +113,9 @@ func TestTexts(t *testing.T) {
 	for _, state := range []string{"Running", "Finished", "Withdrawn", "Expired", "Cancelled", "Missed", "Failed", "Paused", "Waiting"} {
 		said[state] = true
 	}
+	for _, text := range standings {
+		said[text] = true
+	}
 	for text := range said {
 		other, ok := chinese[text]
 		if !ok {

@@ -15,6 +15,20 @@ import (
 // pendingShown is how many of a user's pending messages are shown.
 const pendingShown = 50
 
+// pastShown is how many of the newest tasks a user is looked for in.
+const pastShown = 25
+
+// pastRow is a task, and where a user stands with it.
+type pastRow struct {
+	taskRow
+	Standing string // a key of the texts
+}
+
+// standings are what is said of a standing.
+var standings = map[fanfare.Standing]string{
+	fanfare.StandingUnknown: "not kept", fanfare.StandingWaiting: "waiting", fanfare.StandingReceived: "has it", fanfare.StandingMissed: "missed it",
+}
+
 // attributeRow is an attribute of a user.
 type attributeRow struct{ Name, Value string }
 
@@ -28,6 +42,7 @@ type userData struct {
 	Connected  bool
 	Pending    []*transport.Message
 	More       bool // there are more pending ones than shown
+	Past       []pastRow
 	Answer     *answer
 	NoTask     bool // there is no task of Message
 }
@@ -84,8 +99,39 @@ func (h *handler) describe(v *view, data *userData) error {
 		}
 		data.Pending = append(data.Pending, m)
 	}
+	return h.past(v, data)
+}
+
+// past adds where the user stands with the newest tasks, but for those that were not for the user.
+func (h *handler) past(v *view, data *userData) error {
+	n := 0
+	for task, err := range h.p.Tasks(v.ctx) {
+		if err != nil {
+			return err
+		}
+		if n++; n > pastShown {
+			return nil
+		}
+		of, err := task.Standing(v.ctx, data.Asked)
+		var g fanfare.Progress
+		if err == nil && of != fanfare.StandingOutside {
+			g, err = task.Progress()
+		}
+		switch {
+		case errors.Is(err, fanfare.ErrUnknownTask), of == fanfare.StandingOutside: // forgotten meanwhile, or not meant
+			continue
+		case errors.Is(err, fanfare.ErrUnknownUser): // gone meanwhile
+			return nil
+		case err != nil:
+			return err
+		}
+		data.Past = append(data.Past, pastRow{rowOf(task, g), standings[of]})
+	}
 	return nil
 }
+
+// PastShown is how many tasks were looked at.
+func (*userData) PastShown() int { return pastShown }
 
 // Text is a message's body as far as it can be shown.
 func (d *userData) Text(m *transport.Message) string { return readable(m.Body) }

@@ -26,8 +26,8 @@ type evidence struct {
 	progress   fanfare.Progress
 	known      bool // the user
 	registered time.Time
-	pending    bool // for the user
-	fits       bool // the audience, now
+	standing   fanfare.Standing // of the user, if known
+	fits       bool             // the audience, now
 	fitsKnown  bool
 	tooLong    bool // the audience, for that to be known
 	connected  bool
@@ -61,19 +61,10 @@ func (h *handler) why(v *view, data *userData) error {
 		return err
 	}
 	e := evidence{info: task.Info(), known: !data.Unknown, registered: data.User.Registered, connected: data.Connected}
-	// Pending comes before the progress: who gets the message between the two is then waiting, as was true, and not somebody who has it of a task that nobody does.
+	// The standing comes before the progress: who gets the message between the two is then waiting, as was true, and not somebody who has it of a task that nobody does.
 	if e.known {
-		for m, err := range h.p.Pending(v.ctx, data.Asked) {
-			if err != nil {
-				return err
-			}
-			if m.ID == task.ID {
-				e.pending = true
-				break
-			}
-			if m.ID > task.ID { // they are in order
-				break
-			}
+		if e.standing, err = task.Standing(v.ctx, data.Asked); err != nil {
+			return err
 		}
 		n, err := h.p.Count(v.ctx, e.info.To.And(fanfare.Users(data.Asked)))
 		_, mistyped := errors.AsType[*fanfare.ValueError](err)
@@ -114,7 +105,7 @@ func explain(v *view, e *evidence) *answer {
 		}
 		return a
 	}
-	if e.pending {
+	if e.standing == fanfare.StandingWaiting {
 		a.Verdict = verdictWaiting
 		say("The user was in the audience when it was frozen, at %s.", v.Time(e.info.Accepted))
 		if e.connected {
@@ -123,6 +114,26 @@ func explain(v *view, e *evidence) *answer {
 			say("The user is not connected. It comes first thing when the user connects, if that is before %s.", v.Time(e.info.Expires))
 		}
 		explainPhones(e, say)
+		return a
+	}
+	switch e.standing {
+	case fanfare.StandingReceived:
+		a.Verdict = verdictYes
+		say("The user was in the audience when it was frozen, at %s.", v.Time(e.info.Accepted))
+		say("It was delivered to the user: the app has it, and has acknowledged it where apps do.")
+		explainPhones(e, say)
+		return a
+	case fanfare.StandingMissed:
+		a.Verdict = verdictNo
+		say("The user was in the audience when it was frozen, at %s.", v.Time(e.info.Accepted))
+		explainEnd(v, e, say)
+		say("The user was among those who still waited.")
+		explainPhones(e, say)
+		return a
+	case fanfare.StandingOutside:
+		a.Verdict = verdictNever
+		say("The user was not in the audience when it was frozen, at %s.", v.Time(e.info.Accepted))
+		explainOutside(v, e, say)
 		return a
 	}
 	// The registration is known to the second, the acceptance to the millisecond.
@@ -210,6 +221,30 @@ func explain(v *view, e *evidence) *answer {
 		explainPhones(e, say)
 	}
 	return a
+}
+
+// explainOutside says why somebody may have been outside of the audience.
+func explainOutside(v *view, e *evidence, say func(string, ...any)) {
+	g := &e.progress
+	switch {
+	case e.registered.After(e.info.Accepted):
+		say("The user was registered at %s, after the push was accepted, at %s. An audience is frozen then.", v.Time(e.registered), v.Time(e.info.Accepted))
+		return
+	case e.info.Plan != "":
+		say("A plan released it, to a part of its audience at a time or a part for each variant. This task is one of the parts, and the user may be in another.")
+	case e.fitsKnown && e.fits:
+		say("The audience fits the user now: %s", clip(e.info.To.String(), 2000))
+	case e.fitsKnown:
+		say("The audience does not fit the user now: %s", clip(e.info.To.String(), 2000))
+	}
+	if g.Capped > 0 {
+		say("Left out of the push, for having had as many of the category %q as one may: %s.", e.info.Category, v.People(g.Capped))
+	}
+	if e.optedOut {
+		say("The user wants no messages of the category %q now, and who does not want them is left out.", e.info.Category)
+	} else if g.OptedOut > 0 {
+		say("Left out of the push, for wanting no messages of the category %q: %s.", e.info.Category, v.People(g.OptedOut))
+	}
 }
 
 // explainEnd says how a task ended, where that left somebody without the message.

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,27 +31,47 @@ func TestExplain(t *testing.T) {
 		limit   string
 	}{
 		"pending, away": {
-			evidence{info: waiting, known: true, registered: before, pending: true, progress: fanfare.Progress{Total: 3, Pending: 3}},
+			evidence{info: waiting, known: true, registered: before, standing: fanfare.StandingWaiting, progress: fanfare.Progress{Total: 3, Pending: 3}},
 			verdictWaiting, []string{"It comes first thing when the user connects", "No phone was notified of it."}, "",
 		},
 		"pending, connected": {
-			evidence{info: waiting, known: true, registered: before, pending: true, connected: true, progress: fanfare.Progress{Total: 3, Pending: 3}},
+			evidence{info: waiting, known: true, registered: before, standing: fanfare.StandingWaiting, connected: true, progress: fanfare.Progress{Total: 3, Pending: 3}},
 			verdictWaiting, []string{"The user is connected"}, "",
 		},
 		"pending, with a phone": {
-			evidence{info: waiting, known: true, registered: before, pending: true, platforms: []string{"apns", "fcm"},
+			evidence{info: waiting, known: true, registered: before, standing: fanfare.StandingWaiting, platforms: []string{"apns", "fcm"},
 				progress: fanfare.Progress{Total: 3, Pending: 3, Phones: map[string]fanfare.PhoneStats{"apns": {Sent: 3, Stopped: "denied"}}}},
 			verdictWaiting, []string{"has a phone on apns,", "stopped on apns: denied"}, "",
 		},
 		"pending, with a phone elsewhere": {
-			evidence{info: waiting, known: true, registered: before, pending: true, platforms: []string{"fcm"},
+			evidence{info: waiting, known: true, registered: before, standing: fanfare.StandingWaiting, platforms: []string{"fcm"},
 				progress: fanfare.Progress{Total: 3, Pending: 3, Phones: map[string]fanfare.PhoneStats{"apns": {}}}},
 			verdictWaiting, []string{"platforms that were not notified: fcm"}, "",
 		},
 		"pending, without a phone": {
-			evidence{info: waiting, known: true, registered: before, pending: true,
+			evidence{info: waiting, known: true, registered: before, standing: fanfare.StandingWaiting,
 				progress: fanfare.Progress{Total: 3, Pending: 3, Phones: map[string]fanfare.PhoneStats{"apns": {}}}},
 			verdictWaiting, []string{"has no phone registered"}, "",
+		},
+		"has it": {
+			evidence{info: tagged, known: true, registered: before, standing: fanfare.StandingReceived, progress: fanfare.Progress{Total: 3, Delivered: 1, Expired: 2}},
+			verdictYes, []string{"was in the audience", "It was delivered to the user"}, "",
+		},
+		"missed it": {
+			evidence{info: tagged, known: true, registered: before, standing: fanfare.StandingMissed, progress: fanfare.Progress{Total: 3, Delivered: 1, Withdrawn: 2, Ended: after}},
+			verdictNo, []string{"was in the audience", "It was withdrawn", "still waited"}, "",
+		},
+		"outside": {
+			evidence{info: tagged, known: true, registered: before, standing: fanfare.StandingOutside, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3, Capped: 2}},
+			verdictNever, []string{"was not in the audience", "fits the user now", "Left out of the push, for having had"}, "",
+		},
+		"outside, of a plan": {
+			evidence{info: planned, known: true, registered: before, standing: fanfare.StandingOutside, progress: fanfare.Progress{Total: 3, Delivered: 3}},
+			verdictNever, []string{"one of the parts"}, "",
+		},
+		"outside, later": {
+			evidence{info: tagged, known: true, registered: after, standing: fanfare.StandingOutside, progress: fanfare.Progress{Total: 3, Delivered: 3}},
+			verdictNever, []string{"after the push was accepted"}, "",
 		},
 		"registered later": {
 			evidence{info: waiting, known: true, registered: after, fits: true, fitsKnown: true, progress: fanfare.Progress{Total: 3, Delivered: 3}},
@@ -241,5 +262,37 @@ func TestWhy(t *testing.T) {
 	}
 	if body := b.get("vera", "/users?id=bob").Body.String(); !strings.Contains(body, `good">connected`) {
 		t.Errorf("Bob is not connected: %s", body)
+	}
+}
+
+// TestPast: of the newest tasks those are shown that were for the user, with where the user stands.
+func TestPast(t *testing.T) {
+	b := newBenchWith(t, open(t, fanfare.Options{KeepAudiences: true}), Options{})
+	ctx := t.Context()
+	row := func(task *fanfare.Task, standing string) string {
+		return `(?s)tasks/` + task.ID + `".{0,200}<td>` + standing + `</td>`
+	}
+	oldest := b.push(fanfare.Users("alice"))
+	for range pastShown - 3 {
+		b.push(fanfare.Users("bob"))
+	}
+	got, waits, missed := b.push(fanfare.Users("alice")), b.push(fanfare.All()), b.push(fanfare.All())
+	if err := b.p.Ack(ctx, "alice", got.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.p.Withdraw(ctx, missed.ID); err != nil {
+		t.Fatal(err)
+	}
+	body := b.get("vera", "/users?id=alice").Body.String()
+	for _, want := range []string{row(got, "has it"), row(waits, "waiting"), row(missed, "missed it")} {
+		if !regexp.MustCompile(want).MatchString(body) {
+			t.Errorf("%s is not there: %s", want, body)
+		}
+	}
+	if n := strings.Count(body, ">Why?</a>"); n != 3 || strings.Contains(body, "tasks/"+oldest.ID+`"><time`) {
+		t.Errorf("%d are shown", n)
+	}
+	if body := b.get("vera", "/users?id=alice&message="+missed.ID).Body.String(); !strings.Contains(body, "still waited") {
+		t.Error(body)
 	}
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 
@@ -271,16 +272,45 @@ func (a *applier) finish(seq uint64, p *Progress, r Reason) {
 	it := t.blocks.Iterator()
 	for it.HasNext() {
 		block := uint16(it.Next())
-		a.d.updatePending(block, seq, (*bits).drop)
-		if t.Always && !recalled {
-			a.remove(bucketAudiences, audienceKey(seq, block))
+		if t.Kept || recalled {
+			a.keepMissed(seq, block)
 		}
+		a.d.updatePending(block, seq, (*bits).drop)
+	}
+	if t.Always && !t.Kept && !recalled {
+		a.dropSets(t)
 	}
 	over := *p
 	a.tell(func(o Observer) {
 		o.Ended(seq, r)
 		o.Finished(seq, over)
 	})
+}
+
+// keepMissed notes who of a block still waits for a message that ends.
+func (a *applier) keepMissed(seq uint64, block uint16) {
+	a.v.parsed = 0
+	of := a.v.container(messageKey(block, kindPending, seq), func(b *blockDelta) *bits { return b.of(kindPending).of(seq) })
+	switch {
+	case of.set == nil:
+	case of.owned:
+		of.set.RunOptimize()
+		a.put(bucketMissed, audienceKey(seq, block), packedBytes(bitmapBytes(of.set)))
+	default:
+		a.put(bucketMissed, audienceKey(seq, block), bytes.Clone(of.raw))
+	}
+}
+
+// dropSets forgets who was in the audience of a task, and whom its message has not reached.
+func (a *applier) dropSets(t *Task) {
+	for it := t.blocks.Iterator(); it.HasNext(); {
+		key := audienceKey(t.Seq, uint16(it.Next()))
+		for _, b := range [...]bucket{bucketAudiences, bucketMissed} {
+			if a.v.get(b, key) != nil {
+				a.remove(b, key)
+			}
+		}
+	}
 }
 
 // after returns the first key behind all that have the prefix, nil for the end.

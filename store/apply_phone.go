@@ -56,10 +56,14 @@ func (a *applier) checkpoint(c *Checkpoint) error {
 // their turn.
 func (a *applier) passOver(c *Checkpoint, rec *phoneRecord) {
 	g, key := a.s.geo, asleepOf(c.Seq, rec.number)
+	whom := theWaiting
+	if len(c.Asleep) > 0 {
+		whom = rec.whom(a.task(c.Seq).Always)
+	}
 	for _, s := range c.Asleep {
 		a.v.parsed = 0
 		first := uint64(g.ordinal(s.Block, 0))
-		whose := a.v.notified(s.Block, c.Seq, a.v.get(bucketAudiences, audienceKey(c.Seq, s.Block)) != nil)
+		whose := a.v.notified(s.Block, c.Seq, whom)
 		exists := a.v.fact(s.Block, existsFact).set
 		if rec.walked() <= first || whose == nil || exists == nil {
 			continue

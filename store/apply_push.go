@@ -161,15 +161,15 @@ func (a *applier) retain(t *Task, m *Message, c *Push, audience []audienceSet) {
 	t.blocks.RunOptimize()
 	a.put(bucketMessages, id, m.encode())
 	a.addDue(dueExpire, t.Expires, id)
-	if len(m.Note) == 0 {
-		return
+	t.Kept = c.Keep
+	if len(m.Note) > 0 {
+		t.Platforms, t.Always = c.Platforms, c.Always && len(c.Platforms) > 0
 	}
-	t.Platforms, t.Always = c.Platforms, c.Always && len(c.Platforms) > 0
-	for i, platform := range c.Platforms {
+	for i, platform := range t.Platforms {
 		a.put(bucketPhones, phoneKey(t.Seq, platform), (&phoneRecord{number: byte(i)}).encode())
 		a.addDue(duePhone, 0, phoneKey(t.Seq, platform))
 	}
-	if t.Always {
+	if t.Always || t.Kept {
 		for i := range audience {
 			a.put(bucketAudiences, audienceKey(t.Seq, audience[i].Block), packedBytes(audience[i].raw))
 		}
@@ -341,7 +341,7 @@ func (a *applier) end(c *End) (any, error) {
 	}
 	recall := c.Reason == Withdrawn && len(c.Note) > 0 && len(t.Platforms) > 0
 	if recall {
-		a.recall(t, c.Note)
+		a.put(bucketRecalls, key64(t.Seq), bytes.Clone(c.Note))
 	}
 	p.Pending = 0
 	a.finish(c.Seq, p, c.Reason)
@@ -366,6 +366,9 @@ func (a *applier) forget(c *Forget) error {
 			t := a.task(be64(what))
 			if t != nil && a.recalled(t.Seq) { // with a lifetime beyond the retention
 				a.dropRecall(t)
+			}
+			if t != nil && t.Kept {
+				a.dropSets(t)
 			}
 			if p := a.progress(be64(what)); p != nil && p.Opened > 0 {
 				a.dropOpened(be64(what))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
+	bsi "github.com/RoaringBitmap/roaring/v2/BitSliceIndexing"
 )
 
 // memoryJournal keeps nothing: what is left is the work of committer, delta and fold.
@@ -144,7 +145,8 @@ func BenchmarkCount(b *testing.B) {
 	}
 }
 
-// BenchmarkRange is the cost of a comparison's exact count, with ages of two digits, balances of nine with two decimals and moments of two years.
+// BenchmarkRange is the cost of a comparison's exact count, with ages of two digits, balances of nine with two decimals and moments of two years; beside it, of the ages, that of
+// roaring's bit-sliced index, in memory.
 func BenchmarkRange(b *testing.B) {
 	const have = 1_000_000
 	s := benchStore(b, Options{})
@@ -152,11 +154,14 @@ func BenchmarkRange(b *testing.B) {
 	propose(b, s, &SetNames{Names: []SlotName{{2, "age"}, {3, "balance"}, {4, "born"}}})
 	propose(b, s, &SetTypes{Types: []SlotType{{2, NumberType}, {3, NumberType + 2}, {4, DateType}}})
 	r := rand.New(rand.NewPCG(1, 1))
+	ages := bsi.NewDefaultBSI()
 	for i := 0; i < have; i += 500 {
 		c := &Batch{Import: true}
 		for k := range 500 {
+			age := r.IntN(100)
+			ages.SetValue(uint64(i+k), int64(age))
 			c.Ops = append(c.Ops, UserOp{Kind: OpPut, ID: benchID(i + k), Attrs: []AttrValue{
-				{"age", fmt.Sprint(r.IntN(100))}, {"balance", fmt.Sprintf("%d.%02d", r.IntN(2_000_000)-1_000_000, r.IntN(100))},
+				{"age", fmt.Sprint(age)}, {"balance", fmt.Sprintf("%d.%02d", r.IntN(2_000_000)-1_000_000, r.IntN(100))},
 				{"born", time.Unix(1_700_000_000+r.Int64N(2*365*secondsOfDay), 0).UTC().Format(time.RFC3339)},
 			}})
 		}
@@ -166,6 +171,21 @@ func BenchmarkRange(b *testing.B) {
 	}
 	if err := s.Checkpoint(ctx); err != nil {
 		b.Fatal(err)
+	}
+	ages.RunOptimize()
+	for _, q := range []struct {
+		name     string
+		op       bsi.Operation
+		from, to int64
+	}{{"roaring's, age at least 18", bsi.GE, 18, 0}, {"roaring's, age between 18 and 65", bsi.RANGE, 18, 65}, {"roaring's, age is 33", bsi.EQ, 33, 0}} {
+		b.Run(q.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if ages.CompareValue(0, q.op, q.from, q.to, nil).IsEmpty() {
+					b.Fatal("nobody")
+				}
+			}
+		})
 	}
 	for _, q := range []struct {
 		name string

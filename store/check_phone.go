@@ -101,20 +101,13 @@ func (c *checker) phones() error {
 	return nil
 }
 
-// audiences checks that who is notified in any case is known while, and only while, the task that says so is not over.
+// audiences checks that who is in the audience of a task, and who still waited at its end, is known as long as, and only as long as, it is kept, or phones are notified by it.
 func (c *checker) audiences() error {
-	users := make(map[uint64]uint64)
-	set := roaring.New()
-	err := c.bucket(bucketAudiences).ForEach(func(k, v []byte) error {
-		if len(k) != 10 {
-			return broken("audience %x", k)
-		}
-		if err := readPending(set, v); err != nil {
-			return broken("audience of task %d in block %d: %v", be64(k), be16(k[8:]), err)
-		}
-		users[be64(k)] += set.GetCardinality()
-		return c.ctx.Err()
-	})
+	audience, err := c.sets(bucketAudiences)
+	if err != nil {
+		return err
+	}
+	missed, err := c.sets(bucketMissed)
 	if err != nil {
 		return err
 	}
@@ -127,27 +120,47 @@ func (c *checker) audiences() error {
 		if err != nil {
 			return err
 		}
-		want := uint64(0)
+		var all, late int64
 		recalled := c.bucket(bucketRecalls).Get(k) != nil
-		switch {
-		case t.Always && (p.Ended == 0 || recalled):
-			want = uint64(p.Total)
-		case recalled:
-			want = uint64(p.Withdrawn)
+		if t.Kept || t.Always && (p.Ended == 0 || recalled) {
+			all = p.Total
 		}
-		if users[t.Seq] != want {
-			return broken("task %d notifies %d users, of which %d are known", t.Seq, want, users[t.Seq])
+		if t.Kept && p.Ended != 0 || recalled {
+			late = p.Expired + p.Withdrawn
 		}
-		delete(users, t.Seq)
+		if audience[t.Seq] != all || missed[t.Seq] != late {
+			return broken("task %d notifies or keeps %d users, of which %d are known, and %d whom it missed, of which %d are known", t.Seq, all, audience[t.Seq], late, missed[t.Seq])
+		}
+		delete(audience, t.Seq)
+		delete(missed, t.Seq)
 		return c.ctx.Err()
 	})
 	if err != nil {
 		return err
 	}
-	for seq := range users {
+	for seq := range audience {
 		return broken("audience of task %d, which does not exist", seq)
 	}
+	for seq := range missed {
+		return broken("whom task %d missed, which does not exist", seq)
+	}
 	return nil
+}
+
+// sets counts the users in sets of tasks.
+func (c *checker) sets(b bucket) (map[uint64]int64, error) {
+	users := make(map[uint64]int64)
+	set := roaring.New()
+	return users, c.bucket(b).ForEach(func(k, v []byte) error {
+		if len(k) != 10 {
+			return broken("audience %x", k)
+		}
+		if err := readPending(set, v); err != nil {
+			return broken("audience of task %d in block %d: %v", be64(k), be16(k[8:]), err)
+		}
+		users[be64(k)] += int64(set.GetCardinality())
+		return c.ctx.Err()
+	})
 }
 
 // recalls checks that what phones are told is of a task that was withdrawn, and that some are still to be told, until the message would have expired.

@@ -296,6 +296,8 @@ func TestCheckSeesDamage(t *testing.T) {
 		{"an audience of what has ended", put(bucketAudiences, audienceKey(2, 0), bitmapBytes(roaring.BitmapOf(0))), "notifies"},
 		{"an audience that does not decode", put(bucketAudiences, audienceKey(1, 0), []byte{99}), "audience"},
 		{"an audience with half a key", put(bucketAudiences, audienceKey(1, 0)[:9], bitmapBytes(roaring.BitmapOf(0))), "audience"},
+		{"missed by no task", put(bucketMissed, audienceKey(77, 0), bitmapBytes(roaring.BitmapOf(0))), "does not exist"},
+		{"missed by a task that is not kept", put(bucketMissed, audienceKey(2, 0), bitmapBytes(roaring.BitmapOf(0))), "missed"},
 		{"a recall of no task", put(bucketRecalls, key64(77), []byte("note")), "recall of task"},
 		{"a recall of what was not withdrawn", put(bucketRecalls, key64(2), []byte("note")), "recall of task 2"},
 		{"phones that are told nothing", put(bucketPhones, work, (&phoneRecord{recall: true}).encode()), "phone work"},

@@ -369,6 +369,7 @@ type Push struct {
 	Note      []byte   // the phone notification, opaque here; empty for none
 	Platforms []string // sorted; where the notification is to go
 	Always    bool     // it goes to all of the audience, whoever has the message
+	Keep      bool     // who is in the audience is kept as long as the task
 	// Category is what kind of message it is, at most 255 bytes. PerDay and PerWeek are how many of the category a user may have in a day and
 	// in a week; 0: any number.
 	Category        string
@@ -392,6 +393,7 @@ func (c *Push) encode(w *writer) {
 		w.str(p)
 	}
 	w.bool(c.Always)
+	w.bool(c.Keep)
 	w.byte(c.Fill)
 	w.str(c.Category)
 	w.byte(c.PerDay)
@@ -421,6 +423,7 @@ func (c *Push) decode(r *reader) {
 		}
 	}
 	c.Always = r.bool()
+	c.Keep = r.bool()
 	c.Fill = r.byte()
 	if c.Category = r.str(); len(c.Category) > 255 { // its length is a byte of a key
 		r.fail("category")

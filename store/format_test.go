@@ -46,9 +46,9 @@ func TestFormatByHand(t *testing.T) {
 		}, byHand(4, 0, 1, make([]byte, 15), 2, 4+32, 2, "{}", 7, 3, 1)},
 		{13, &PlanStep{
 			Key: "k", State: []byte{}, Spec: []byte("{}"), Run: 1, Take: true, Part: "A", Limit: 10, Among: &Expr{Op: OpTimeZone, Value: "UTC"},
-			Push: &Push{Random: 1, From: "f", To: &Expr{Op: OpAll}, Body: []byte("b"), Note: []byte{}, Platforms: []string{}, Lifetime: 60},
+			Push: &Push{Random: 1, From: "f", To: &Expr{Op: OpAll}, Body: []byte("b"), Note: []byte{}, Platforms: []string{}, Lifetime: 60, Keep: true},
 		}, byHand(0, 1, "k", make([]byte, 16), 0, 2+8+16+64, 2, "{}", 0, 0, 1,
-			make([]byte, 7), 1, 1, "f", 0, make([]byte, 16), 1, "b", 1, 60, 0, 0, 0, 0, 0, 0, 0, 1, "A", 10, 17, 3, "UTC")},
+			make([]byte, 7), 1, 1, "f", 0, make([]byte, 16), 1, "b", 1, 60, 0, 0, 0, 1, 0, 0, 0, 0, 1, "A", 10, 17, 3, "UTC")},
 	} {
 		if c.kind != c.want.kind() {
 			t.Errorf("%T is of kind %d, not %d", c.want, c.want.kind(), c.kind)
@@ -69,8 +69,8 @@ func TestFormatByHand(t *testing.T) {
 		}
 	}
 
-	phone := phoneRecord{next: 300, number: 1, retried: true, stats: stats, slept: 3, recall: true, until: 301, recalled: PhoneStats{Sent: 1, Accepted: 1}}
-	hand := byHand(0xAC, 2, 1, 2+4, counts, 0xAD, 2, 1, 1, 0, 0, 0, 0, 0, 6)
+	phone := phoneRecord{next: 300, number: 1, retried: true, stats: stats, slept: 3, recall: true, all: true, until: 301, recalled: PhoneStats{Sent: 1, Accepted: 1}}
+	hand := byHand(0xAC, 2, 1, 2+4+8, counts, 0xAD, 2, 1, 1, 0, 0, 0, 0, 0, 6)
 	if got, err := decodePhone(hand); err != nil || !bytes.Equal(phone.encode(), hand) || !bytes.Equal(got.encode(), hand) {
 		t.Errorf("phones: %x, by hand %x, which is %+v: %v", phone.encode(), hand, got, err)
 	}

@@ -23,7 +23,7 @@ const (
 	bucketKeys                    // sender, key -> sequence, hash, time
 	bucketDue                     // kind, time, what -> nothing: what is to be done when
 	bucketTokens                  // hash of platform and token -> ordinal
-	bucketAudiences               // sequence, block -> who is notified, whoever has the message; while phones are to be
+	bucketAudiences               // sequence, block -> the audience; of a task that notifies all of it, while phones are to be, and of one that is kept
 	bucketSaved                   // name -> a saved audience
 	bucketPlans                   // plan -> its record, until it is forgotten
 	bucketPlanKeys                // key of a plan -> plan, as long as that
@@ -32,6 +32,7 @@ const (
 	bucketCaps                    // window, category, level, block -> who has had so many messages of it in it
 	bucketHistory                 // sequence -> samples of its progress, as long as the task
 	bucketRecalls                 // sequence -> what phones are told of a message that was withdrawn, until they are
+	bucketMissed                  // sequence, block -> who still waited at the end; of a task that is kept, and while a recall lasts
 	bucketBlocks                  // block, kind, rest -> everything of a block
 	buckets
 )
@@ -40,7 +41,7 @@ var bucketName = [buckets][]byte{
 	[]byte("state"), []byte("ids"), []byte("facts"), []byte("names"), []byte("counts"),
 	[]byte("messages"), []byte("tasks"), []byte("progress"), []byte("phones"), []byte("retries"),
 	[]byte("keys"), []byte("due"), []byte("tokens"), []byte("audiences"), []byte("saved"),
-	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("history"), []byte("recalls"), []byte("blocks"),
+	[]byte("plans"), []byte("plankeys"), []byte("plantasks"), []byte("frozen"), []byte("caps"), []byte("history"), []byte("recalls"), []byte("missed"), []byte("blocks"),
 }
 
 // The kinds of keys within a block, in key order.

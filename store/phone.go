@@ -89,6 +89,7 @@ type phoneRecord struct {
 	slept   int64 // when users were last found asleep; 0: none ever were
 	// The message was withdrawn, and those are told who were notified, of whom there are none from the ordinal until on, nor among those asleep.
 	recall   bool
+	all      bool // of the audience were notified, whoever has the message
 	until    uint64
 	recalled PhoneStats
 }
@@ -106,6 +107,7 @@ const (
 	phoneDone = 1 << iota
 	phoneRetried
 	phoneRecall
+	phoneAll
 )
 
 func (p *phoneRecord) encode() []byte {
@@ -121,6 +123,9 @@ func (p *phoneRecord) encode() []byte {
 	}
 	if p.recall {
 		flags |= phoneRecall
+	}
+	if p.all {
+		flags |= phoneAll
 	}
 	w.byte(flags)
 	p.stats.encode(&w)
@@ -138,6 +143,7 @@ func decodePhone(b []byte) (p phoneRecord, err error) {
 	flags := r.byte()
 	p.done, p.retried = flags&phoneDone != 0, flags&phoneRetried != 0
 	p.stats.decode(&r)
+	p.all = flags&phoneAll != 0
 	if p.recall = flags&phoneRecall != 0; p.recall {
 		p.until = r.uvarint()
 		p.recalled.decode(&r)

@@ -208,22 +208,47 @@ func (v *view) asleep(block uint16, seq uint64, platform string) *roaring.Bitmap
 // toNotify returns who of a block is to be notified of a message and has a device on a platform.
 func (v *view) toNotify(block uint16, seq uint64, platform string, always bool) *roaring.Bitmap {
 	fact, has := v.factNumber([]byte(platformFactKey(platform)))
-	if !has {
+	rec, known := v.phone(seq, platform)
+	if !has || !known {
 		return roaring.New()
 	}
-	waiting, have := v.notified(block, seq, always), v.fact(block, fact).set
+	waiting, have := v.notified(block, seq, rec.whom(always)), v.fact(block, fact).set
 	if waiting == nil || have == nil {
 		return roaring.New()
 	}
 	return roaring.And(waiting, have)
 }
 
-// notified returns who is to be notified of a message in a block.
-func (v *view) notified(block uint16, seq uint64, always bool) *roaring.Bitmap {
-	if !always {
-		return v.pending(block, seq)
+// whom is which users of a message are notified of it.
+type whom byte
+
+const (
+	theWaiting  whom = iota // who still waits for it
+	theAudience             // all of it
+	theMissed               // who still waited at its end
+)
+
+// whom returns which users a task notifies on a platform.
+func (p *phoneRecord) whom(always bool) whom {
+	switch {
+	case p.recall && !p.all:
+		return theMissed
+	case p.recall || always:
+		return theAudience
 	}
-	if raw := v.get(bucketAudiences, audienceKey(seq, block)); raw != nil {
+	return theWaiting
+}
+
+// notified returns who is to be notified of a message in a block.
+func (v *view) notified(block uint16, seq uint64, of whom) *roaring.Bitmap {
+	b := bucketAudiences
+	switch of {
+	case theWaiting:
+		return v.pending(block, seq)
+	case theMissed:
+		b = bucketMissed
+	}
+	if raw := v.get(b, audienceKey(seq, block)); raw != nil {
 		return v.parse(raw)
 	}
 	return nil

@@ -8,27 +8,6 @@ import (
 // A recall is what phones are told of a message that was withdrawn after they had been notified of it. It goes to whom the notification went, as far as
 // they still waited for the message, and lasts until all of them are told, or the message would have expired.
 
-// recall notes, while a task is being withdrawn, who waits for its message, and what their phones are to be told.
-func (a *applier) recall(t *Task, note []byte) {
-	a.put(bucketRecalls, key64(t.Seq), bytes.Clone(note))
-	if t.Always {
-		return // the audience stays
-	}
-	for it := t.blocks.Iterator(); it.HasNext(); {
-		block := uint16(it.Next())
-		a.v.parsed = 0
-		of := a.v.container(messageKey(block, kindPending, t.Seq), func(b *blockDelta) *bits { return b.of(kindPending).of(t.Seq) })
-		switch {
-		case of.set == nil:
-		case of.owned:
-			of.set.RunOptimize()
-			a.put(bucketAudiences, audienceKey(t.Seq, block), packedBytes(bitmapBytes(of.set)))
-		default:
-			a.put(bucketAudiences, audienceKey(t.Seq, block), bytes.Clone(of.raw))
-		}
-	}
-}
-
 // recalled says whether phones are being told that the message of a task was withdrawn.
 func (a *applier) recalled(seq uint64) bool { return a.v.get(bucketRecalls, key64(seq)) != nil }
 
@@ -47,7 +26,7 @@ func (a *applier) beginRecall(t *Task, now []string) {
 		if rec.retried {
 			a.dropRetries(t.Seq, platform)
 		}
-		rec.recall, rec.until, rec.next, rec.done, rec.retried = true, rec.next, 0, false, false
+		rec.recall, rec.all, rec.until, rec.next, rec.done, rec.retried = true, t.Always, rec.next, 0, false, false
 		key := phoneKey(t.Seq, platform)
 		a.put(bucketPhones, key, rec.encode())
 		a.addDue(duePhone, 0, key)
@@ -69,8 +48,8 @@ func (a *applier) dropRecall(t *Task) {
 	for _, platform := range t.Platforms {
 		a.endPhone(t.Seq, platform)
 	}
-	for it := t.blocks.Iterator(); it.HasNext(); {
-		a.remove(bucketAudiences, audienceKey(t.Seq, uint16(it.Next())))
+	if !t.Kept {
+		a.dropSets(t)
 	}
 	a.tell(func(o Observer) { o.Ended(t.Seq, Completed) })
 }

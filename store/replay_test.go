@@ -389,6 +389,7 @@ func (w *twins) aPush() *Push {
 		c.Note, c.Platforms = []byte("note"), []string{"apns", "fcm"}
 		c.Always = rapid.Bool().Draw(w.T, "always")
 	}
+	c.Keep = rapid.Bool().Draw(w.T, "kept")
 	return c
 }
 

@@ -28,6 +28,7 @@ type Task struct {
 	Part      string // which part
 	Category  string
 	Always    bool            // phones are notified of who has the message, too
+	Kept      bool            // the audience is, as long as the task
 	blocks    *roaring.Bitmap // the blocks that have pending users at the start
 }
 
@@ -68,6 +69,7 @@ func (t *Task) encode() []byte {
 	w.str(t.Part)
 	w.str(t.Category)
 	w.bool(t.Always)
+	w.bool(t.Kept)
 	w.bytes(bitmapBytes(t.blocks))
 	return w.b
 }
@@ -82,6 +84,7 @@ func decodeTask(seq uint64, b []byte) (*Task, error) {
 	}
 	t.Plan, t.Part, t.Category = r.uvarint(), r.str(), r.str()
 	t.Always = r.bool()
+	t.Kept = r.bool()
 	t.blocks = decodeBits(&r)
 	return t, r.done()
 }

@@ -33,8 +33,10 @@ var desktop = look{width: 1280, height: 900, language: "en"}
 // tab is a page in the browser, and what went wrong in it.
 type tab struct {
 	*testing.T
-	w   *world
-	ctx context.Context
+	w    *world
+	site string // what the page may ask for begins so
+	url  string // of the page, with a slash at its end
+	ctx  context.Context
 
 	mu     sync.Mutex
 	wrong  []string
@@ -78,7 +80,7 @@ func open(t *testing.T, l look) *tab {
 	t.Cleanup(cancel)
 	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
 	t.Cleanup(cancel)
-	tab := &tab{T: t, w: w, ctx: ctx, status: make(map[string]int64)}
+	tab := &tab{T: t, w: w, site: w.host + "/deep/", url: w.url, ctx: ctx, status: make(map[string]int64)}
 	if err := chromedp.Listen(ctx, tab.hear); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +110,7 @@ func (t *tab) hear(event any) {
 	defer t.mu.Unlock()
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
-		if u, err := url.Parse(e.Request.URL); err == nil && !strings.HasPrefix(e.Request.URL, t.w.host+"/deep/") && u.Scheme != "about" && u.Scheme != "data" {
+		if u, err := url.Parse(e.Request.URL); err == nil && !strings.HasPrefix(e.Request.URL, t.site) && u.Scheme != "about" && u.Scheme != "data" {
 			t.wrong = append(t.wrong, "a request to "+e.Request.URL)
 		}
 	case *network.EventResponseReceived:
@@ -152,7 +154,7 @@ func call[P, R any](t *tab, command cdp.Command[P, R], params P) {
 // visit opens a page of the console.
 func (t *tab) visit(path string) {
 	t.Helper()
-	t.do(chromedp.Navigate(t.w.url+path), chromedp.WaitReady("main"))
+	t.do(chromedp.Navigate(t.url+path), chromedp.WaitReady("main"))
 }
 
 // value is what a script says, that may be run twice: a page that gives way to the next one meanwhile answers with an error.

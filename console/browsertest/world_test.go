@@ -25,6 +25,7 @@ import (
 var (
 	people  = flag.Int("people", 20_000, "how many users there are, at least 1,000")
 	screens = flag.String("screens", "", "`directory` to write a picture of each screen to")
+	finish  = flag.Bool("finish", false, "wait until the push of TestTrial is finished, which takes some minutes")
 )
 
 // world is a server with the page, and people who are connected or have phones.

@@ -26,6 +26,8 @@ type config struct {
 	consoleUser     string
 	consolePassword transport.Secret // empty: there is no console
 	consoleAudit    string           // file; empty: in memory
+
+	trial bool // see trial.go
 }
 
 // variables are the environment variables that stand in for flags that are not given.
@@ -53,6 +55,13 @@ func readConfig(args []string, getenv func(string) string, log io.Writer) (*conf
 		return nil, err
 	}
 	c.consolePassword = transport.Secret(*password)
+	if c.trial = c.data == "" && c.sdkAppID == 0 && *key == "" && *password == "" && c.consoleAudit == ""; c.trial {
+		c.admins = []string{*admins}
+		if c.level == slog.LevelInfo {
+			c.level = slog.LevelWarn // what it prints is for people
+		}
+		return c, nil
+	}
 	var err error
 	if c.keys, err = splitKeys(*key); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 // Server is a ready process: the REST API that backends push through, and a WebSocket gateway for the clients of the users. README.md says how
 // it is started and spoken to.
 //
+//	go run ./examples/server
 //	go run ./examples/server -listen 127.0.0.1:8080 -data DIR -sdkappid 1400000000 -key SECRET -admin administrator
 //	go run ./examples/server sign -sdkappid 1400000000 -key SECRET -identifier administrator
 //	go run ./examples/server listen -sdkappid 1400000000 -key SECRET -identifier alice
@@ -47,6 +48,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, out, lo
 	c, err := readConfig(args, getenv, log)
 	if err != nil {
 		return err
+	}
+	if c.trial {
+		return try(ctx, c, out, log)
 	}
 	s, err := newServer(c, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: c.level})))
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/fanfare-im/fanfare/metrics"
 	"github.com/fanfare-im/fanfare/rest"
 	"github.com/fanfare-im/fanfare/schedule"
+	"github.com/fanfare-im/fanfare/transport"
 )
 
 // server is the process: the files, the REST API, the gateway, and the listener that all is reached by.
@@ -46,7 +47,11 @@ func newServer(c *config, log *slog.Logger) (*server, error) {
 	if s.listener, err = net.Listen("tcp", c.listen); err != nil {
 		return nil, err
 	}
-	if s.p, err = fanfare.Open(c.data, fanfare.Options{Online: s.gateway, Logger: log, Cron: schedule.Cron}); err != nil {
+	o := fanfare.Options{Online: s.gateway, Logger: log, Cron: schedule.Cron, KeepAudiences: true}
+	if c.trial {
+		o.Mobile = []transport.Mobile{trialPhones{}}
+	}
+	if s.p, err = fanfare.Open(c.data, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", c.data, err), s.listener.Close())
 	}
 	s.gateway.p = s.p
@@ -76,7 +81,7 @@ func (s *server) handler() http.Handler {
 	mux.Handle("GET /ws", s.gateway)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.Handle("GET /metrics", s.metrics())
-	if len(s.c.consolePassword) > 0 {
+	if s.c.trial || len(s.c.consolePassword) > 0 {
 		mux.Handle("/console/", http.StripPrefix("/console", s.console()))
 	}
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -121,6 +126,9 @@ func (s *server) console() http.Handler {
 		same := subtle.ConstantTimeCompare(gotName[:], name[:]) & subtle.ConstantTimeCompare(gotPassword[:], password[:])
 		return console.Identity{Name: n, Role: console.Operator}, same == 1
 	})
+	if s.c.trial {
+		o.Identify = identifyLocal
+	}
 	if s.audit != nil {
 		o.Audit = s.audit
 	}
