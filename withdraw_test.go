@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -71,12 +72,15 @@ func TestWithdrawTakesAway(t *testing.T) {
 				task := mustTask(t, p, m)
 				must(t, task.Wait(ctx))
 				must(t, p.Ack(ctx, "u0", task.ID))
+				if n, err := task.Notification(ctx); err != nil || (n == nil) != c.note.Silent || n != nil && !reflect.DeepEqual(*n, c.note) {
+					t.Errorf("phones show %+v, %v", n, err)
+				}
 				if c.instead == nil {
 					must(t, p.Withdraw(ctx, task.ID))
 				} else {
 					must(t, p.Replace(ctx, task.ID, *c.instead))
 				}
-				if g := progress(t, task); g.Ended.IsZero() || g.Withdrawn != 2 {
+				if g := progress(t, task); g.Ended.IsZero() || g.Withdrawn != 2 || g.Recalling != (c.told > 0) {
 					t.Errorf("%+v", g)
 				}
 				must(t, task.Wait(ctx))
@@ -90,10 +94,13 @@ func TestWithdrawTakesAway(t *testing.T) {
 						}
 					}
 				}
-				if got := progress(t, task); got.Recalls["apns"].Accepted != c.told || got.Phones["apns"].Accepted != 3 {
+				if got := progress(t, task); got.Recalls["apns"].Accepted != c.told || got.Phones["apns"].Accepted != 3 || got.Recalling {
 					t.Errorf("%+v", got)
 				}
 				total := phones.Total()
+				if n, err := task.Notification(ctx); n != nil || err != nil {
+					t.Errorf("of a message that is not kept any more: %+v, %v", n, err)
+				}
 				must(t, p.Withdraw(ctx, task.ID)) // again: nothing
 				time.Sleep(2 * time.Hour)
 				if phones.Total() != total || len(phones.Shown("u3")) != 0 {
@@ -181,6 +188,9 @@ func TestRecallGoesOn(t *testing.T) {
 		fcm.RetryNext("u2", 1, 10*time.Minute)
 		must(t, p.Replace(ctx, first.ID, Notification{Title: "new"}))
 		time.Sleep(time.Second)
+		if g := progress(t, first); !g.Recalling {
+			t.Errorf("with tries to come: %+v", g)
+		}
 		if got := screens(fcm, 6); got != "new+old new+old old+old new+old new+old new+old" {
 			t.Error(got)
 		}
@@ -195,7 +205,7 @@ func TestRecallGoesOn(t *testing.T) {
 		}
 		task, err := p.Task(ctx, first.ID)
 		must(t, err)
-		if g := progress(t, task); g.Recalls["apns"].Accepted != 6 || g.Recalls["fcm"].Accepted != 6 {
+		if g := progress(t, task); g.Recalls["apns"].Accepted != 6 || g.Recalls["fcm"].Accepted != 6 || g.Recalling {
 			t.Errorf("%+v", g)
 		}
 		apns.Overload(1<<30, time.Minute)
@@ -232,11 +242,14 @@ func TestWithdrawPlan(t *testing.T) {
 			t.Fatal(got)
 		}
 		must(t, planned.Replace(ctx, Notification{Title: "new"}))
+		if g, err := planned.Progress(ctx); err != nil || !g.Recalling {
+			t.Errorf("%+v, %v", g, err)
+		}
 		must(t, planned.Wait(ctx))
 		if got := screens(phones, 6); got != "new new new new  " {
 			t.Error(got)
 		}
-		if g, err := planned.Progress(ctx); err != nil || g.Recalls["apns"].Accepted != 4 || g.Withdrawn != 4 {
+		if g, err := planned.Progress(ctx); err != nil || g.Recalls["apns"].Accepted != 4 || g.Withdrawn != 4 || g.Recalling {
 			t.Errorf("%+v, %v", g, err)
 		}
 	})
