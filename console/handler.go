@@ -81,6 +81,7 @@ func init() { // what they serve looks for routes itself
 		{method: http.MethodGet, path: "/tasks/{task}/events", role: Viewer, stream: true, serve: (*handler).events},
 		{method: http.MethodGet, path: "/tasks/{task}/withdraw", role: Operator, serve: (*handler).askWithdraw},
 		{method: http.MethodPost, path: "/tasks/{task}/withdraw", role: Operator, action: "withdraw", serve: (*handler).withdraw},
+		{method: http.MethodPost, path: "/recall/preview", role: Operator, serve: (*handler).previewRecall},
 		{method: http.MethodGet, path: "/plans", role: Viewer, serve: (*handler).plans},
 		{method: http.MethodGet, path: "/plans/{plan}", role: Viewer, serve: (*handler).planPage},
 		{method: http.MethodGet, path: "/plans/{plan}/figures", role: Viewer, serve: (*handler).planFigures},

@@ -121,7 +121,7 @@
   function watch(progress) {
     const chart = makeChart(document.getElementById('chart'));
     const spoken = document.getElementById('spoken');
-    let shown = '', again = 0, over = false, source = null;
+    let shown = '', again = 0, ended = false, over = false, source = null;
     const close = () => {
       clearTimeout(again);
       source?.close();
@@ -136,12 +136,15 @@
         if (news.html !== shown) replace(progress, shown = news.html);
         chart.add(news.samples);
         progress.dataset.live = 'yes';
+        if (news.ended && !ended) {
+          ended = true;
+          document.getElementById('withdraw')?.remove();
+          spoken.textContent = progress.dataset.over;
+        }
         if (!news.over) return;
         over = true;
         close();
         progress.dataset.live = 'over';
-        document.getElementById('withdraw')?.remove();
-        spoken.textContent = progress.dataset.over;
       });
       mine.onerror = () => {
         if (mine.readyState !== EventSource.CLOSED) return; // it comes back by itself
