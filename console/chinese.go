@@ -246,6 +246,11 @@ var chinese = map[string]string{
 	"Withdraw":                                         "撤回",
 	"Let it go on":                                     "让它继续",
 
+	"Opened, of delivered, by variant": "各变体的打开率（占已送达）",
+	"Delivered, by variant":            "各变体的送达人数",
+	"A chart of the variants over time. The same figures are above as text.":                    "各变体随时间变化的图表。上方有相同数据的文字形式。",
+	"There is no chart: the plan has so many tasks that it takes too long to read all of them.": "没有图表：该计划的任务过多，全部读取耗时过长。",
+
 	// A notification that is taken back
 	"1 phone":                    "1 部手机",
 	"%s phones":                  "%s 部手机",
