@@ -186,7 +186,7 @@ func (h *handler) planFigures(v *view) error {
 	if err != nil {
 		return err
 	}
-	return v.fragment("plan", "plan-figures", data)
+	return v.fragment("plan", "plan-anew", data)
 }
 
 // steer does something with a plan that is told in the audit log.

@@ -466,31 +466,43 @@ func (w *world) compare(t *testing.T) {
 	ctx := context.Background()
 	plan, err := w.p.Plan(ctx, fanfare.Plan{
 		Message:  fanfare.Message{From: "news", Body: []byte(`{"text":"A letter for you."}`), Lifetime: time.Hour, To: fanfare.Attr("tier", "gold").And(fanfare.Sample(4, "letters"))},
+		Pace:     max(*people/400, 1), // so that it takes a few seconds
 		Variants: []fanfare.Variant{{Name: "calm"}, {Name: "loud", Body: []byte(`{"text":"Your letter is HERE!"}`)}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := plan.Wait(ctx); err != nil {
-		t.Fatal(err)
-	}
 	w.compared = plan.ID
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for task, err := range plan.Tasks(ctx) {
+	looked, read := make(map[string]int), make(map[string]int) // letters, by message and by variant
+	for over := false; !over; time.Sleep(200 * time.Millisecond) {
+		info, err := plan.Info(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		every := 3
-		if task.Info().Variant == "loud" {
-			every = 5
-		}
-		for i, user := range w.letters[task.ID] {
-			if i%every != 0 {
-				continue
-			}
-			if err := w.p.Opened(ctx, user, task.ID); err != nil {
+		if over = !info.Ended.IsZero(); over {
+			if err := plan.Wait(ctx); err != nil {
 				t.Fatal(err)
+			}
+		}
+		for task, err := range plan.Tasks(ctx) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			variant, every := task.Info().Variant, 3
+			if variant == "loud" {
+				every = 5
+			}
+			w.mu.Lock()
+			letters := w.letters[task.ID][looked[task.ID]:]
+			w.mu.Unlock()
+			looked[task.ID] += len(letters)
+			for _, user := range letters {
+				if read[variant]++; read[variant]%every != 0 {
+					continue
+				}
+				if err := w.p.Opened(ctx, user, task.ID); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
@@ -570,6 +582,7 @@ func TestPlanChart(t *testing.T) {
 	b.shows("#variants-chart-title", "Delivered, by variant")
 	b.shows("#variants-chart .u-legend", "first")
 	b.shows("#chart .u-legend", "Pending")
+	b.until("the tasks of later seconds", "document.querySelectorAll('#plan-tasks tbody tr').length === 4")
 	if err := plan.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
