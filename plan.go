@@ -630,8 +630,8 @@ func (pl *Planned) Withdraw(ctx context.Context) error { return pl.withdraw(ctx,
 func (pl *Planned) Replace(ctx context.Context, n Notification) error { return pl.withdraw(ctx, &n) }
 
 func (pl *Planned) withdraw(ctx context.Context, instead *Notification) error {
-	if instead != nil { // before anything is done
-		if _, err := pl.p.note(instead); err != nil {
+	if instead != nil {
+		if err := pl.checkInstead(instead); err != nil {
 			return err
 		}
 	}
@@ -646,6 +646,30 @@ func (pl *Planned) withdraw(ctx context.Context, instead *Notification) error {
 			continue
 		}
 		if err := pl.p.withdraw(ctx, store.MessageID(s.Seq, s.Random), instead); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkInstead reports, before anything is done, for what one of the tasks would not take a notification in the place of its own.
+func (pl *Planned) checkInstead(instead *Notification) error {
+	if _, err := pl.p.note(instead); err != nil {
+		return err
+	}
+	_, plan, _, err := pl.read()
+	if err != nil {
+		return err
+	}
+	for _, form := range plan.forms(0) {
+		if form.message.Notification == nil {
+			continue
+		}
+		note, err := json.Marshal(form.message.Notification)
+		if err == nil {
+			_, err = pl.p.recallNote(&store.Message{Note: note}, instead)
+		}
+		if err != nil {
 			return err
 		}
 	}

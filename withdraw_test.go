@@ -255,6 +255,40 @@ func TestWithdrawPlan(t *testing.T) {
 	})
 }
 
+// narrowPhones take no notification that is not what was pushed, if it has the collapse ID "offer".
+type narrowPhones struct{ *transporttest.Phones }
+
+func (narrowPhones) Check(c *transport.Content) error {
+	if c.Collapse == "offer" && c.Data[transport.WithdrawnKey] != "" && !c.Withdrawn {
+		return errors.New("too narrow")
+	}
+	return nil
+}
+
+// TestReplaceRefused: what one of the forms of a plan would not take is refused before anything is done.
+func TestReplaceRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		phones := transporttest.NewPhones("apns")
+		p := testPusher(t, t.TempDir(), Options{Mobile: []transport.Mobile{narrowPhones{phones}}, Grace: -1})
+		importPhones(t, p, "apns", "ann", "ben")
+		m := hello(All())
+		planned := mustPlan(t, p, Plan{Message: m, Pace: 1, Variants: []Variant{{Name: "A"}, {Name: "B", Notification: &Notification{Title: "old", Collapse: "offer"}}}})
+		synctest.Wait()
+		var refused *NotificationError
+		if err := planned.Replace(t.Context(), Notification{Title: "new"}); !errors.As(err, &refused) {
+			t.Errorf("%v", err)
+		}
+		if i := info(t, planned); !i.Ended.IsZero() || i.Held == 0 {
+			t.Errorf("%+v", i)
+		}
+		must(t, planned.Withdraw(t.Context()))
+		if i := info(t, planned); i.Outcome != PlanCancelled {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
 // TestWithdrawAtNight: who was passed over because of quiet hours is told nothing, and who was notified is told in them, too.
 func TestWithdrawAtNight(t *testing.T) {
 	t.Parallel()

@@ -246,7 +246,7 @@
           ...lines.map(l => ({label: l.label, stroke: colour(l.colour), width: 2, dash: l.dash, points: {show: (u, i) => u.data[i].filter(v => v != null).length < 3}, value: (_, v) => v == null ? '—' : full.format(v) + unit})),
         ],
         scales: {y: {range: (_, min, max) => [0, Math.max(max * 1.05, 1)]}},
-        axes: [{...axis, space: 70, values: [
+        axes: [{...axis, space: 70, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800, 2592000], values: [
           [86400, '{YYYY}-{MM}-{DD}', null, null, null, null, null, null, 1],
           [60, '{HH}:{mm}', null, null, null, null, null, null, 1],
           [1, '{HH}:{mm}:{ss}', null, null, null, null, null, null, 1],
