@@ -234,7 +234,7 @@ func (p *Pusher) Times(plan Plan, n int) ([]time.Time, error) {
 // zoneToKeep returns a time zone by its name, for what outlives the machine that it is said on.
 func zoneToKeep(name string) (*time.Location, error) {
 	if name == "Local" {
-		return nil, errors.New("Local is another time zone on another machine; it needs an IANA name")
+		return nil, errors.New(`"Local" is another time zone on another machine: an IANA name is needed`)
 	}
 	return time.LoadLocation(name)
 }

@@ -374,7 +374,7 @@ func TestPlanRefused(t *testing.T) {
 			"a weight below 0":     {Plan{Message: hello(All()), Variants: []Variant{{Name: "A", Weight: -1}}}, "below 0"},
 			"a weight too large":   {Plan{Message: hello(All()), Variants: []Variant{{Name: "A", Weight: 1_000_001}}}, "weight of a variant"},
 			"a zone":               {Plan{Message: hello(All()), Zone: "Nowhere/At_All"}, "zone"},
-			"the machine's zone":   {Plan{Message: hello(All()), Zone: "Local", At: time.Now().Add(time.Hour), Local: true}, "Local is another"},
+			"the machine's zone":   {Plan{Message: hello(All()), Zone: "Local", At: time.Now().Add(time.Hour), Local: true}, `"Local" is another`},
 			"an expression":        {Plan{Message: hello(All()), Every: "never"}, `"never"`},
 			"an end before":        {Plan{Message: hello(All()), Every: "every 1 h", Until: time.Now().Add(-time.Hour)}, "no time"},
 			"a pace below 0":       {Plan{Message: hello(All()), Pace: -1}, "pace"},

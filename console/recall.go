@@ -24,7 +24,7 @@ type recall struct {
 // recallOf is the form before anything is filled in, or as it was.
 func recallOf(shown *fanfare.Notification, g *fanfare.Progress, f url.Values) *recall {
 	return &recall{
-		Shown: shown, Notified: notified(g), Instead: f.Get("phones") == "replace",
+		Shown: shown, Notified: notified(g), Instead: shown != nil && f.Get("phones") == "replace",
 		Title: strings.TrimSpace(f.Get("title")), Body: strings.ReplaceAll(f.Get("body"), "\r\n", "\n"), Quiet: f.Get("quiet") != "",
 	}
 }
@@ -49,7 +49,7 @@ func (r *recall) notification() *fanfare.Notification {
 		return nil
 	}
 	n := &fanfare.Notification{Title: r.Title, Body: r.Body}
-	if r.Shown != nil && !r.Quiet {
+	if !r.Quiet {
 		n.Sound = r.Shown.Sound
 	}
 	return n
@@ -70,7 +70,7 @@ func (r *recall) detail() string {
 	return "withdrawn"
 }
 
-// do withdraws with what is asked for. Refused is what the form is to say of it; then nothing was done.
+// recall withdraws, with what is asked for. Refused says that the form has to say why not; then nothing was done.
 func (h *handler) recall(v *view, target, detail string, r *recall, withdraw func(context.Context) error, replace func(context.Context, fanfare.Notification) error) (refused bool, err error) {
 	err = h.act(v, target, detail, func(ctx context.Context) (string, error) {
 		if n := r.notification(); n != nil {

@@ -254,7 +254,10 @@ func (h *handler) withdraw(v *view) error {
 	if err != nil {
 		return err
 	}
-	r := data.Recall
+	r, place := data.Recall, "tasks/"+task.ID+"?notice=withdrawn"
+	if !data.Ended.IsZero() { // a click that comes twice, or too late
+		return v.redirect(place)
+	}
 	if !r.check(v) {
 		return h.renderWithdraw(v, http.StatusUnprocessableEntity, data)
 	}
@@ -267,5 +270,5 @@ func (h *handler) withdraw(v *view) error {
 	if err != nil {
 		return err
 	}
-	return v.redirect("tasks/" + task.ID + "?notice=withdrawn")
+	return v.redirect(place)
 }
