@@ -69,6 +69,7 @@ func closedCalls(p *Pusher, taskID string) map[string]func() error {
 		"Task":              func() error { _, err := p.Task(ctx, taskID); return err },
 		"TaskOfKey":         func() error { _, err := p.TaskOfKey(ctx, "", "k"); return err },
 		"Tasks":             func() error { return onlyError(p.Tasks(ctx)) },
+		"TasksBefore":       func() error { return onlyError(p.TasksBefore(ctx, taskID)) },
 		"TimeZones":         func() error { return onlyError(p.TimeZones(ctx)) },
 		"Unregister":        func() error { return p.Unregister(ctx, "a") },
 		"User":              func() error { _, err := p.User(ctx, "a"); return err },
@@ -123,11 +124,12 @@ func wantClosed(t *testing.T, p *Pusher, task *Task, session *Session) {
 	calls := closedCalls(p, task.ID)
 	coversMethods(t, p, calls)
 	ofTask := map[string]func() error{
-		"Info":     nil, // is what it was
-		"Progress": func() error { _, err := task.Progress(); return err },
-		"Standing": func() error { _, err := task.Standing(context.Background(), "alice"); return err },
-		"History":  func() error { _, err := task.History(context.Background()); return err },
-		"Wait":     func() error { return task.Wait(context.Background()) },
+		"Info":         nil, // is what it was
+		"Progress":     func() error { _, err := task.Progress(); return err },
+		"Standing":     func() error { _, err := task.Standing(context.Background(), "alice"); return err },
+		"History":      func() error { _, err := task.History(context.Background()); return err },
+		"Wait":         func() error { return task.Wait(context.Background()) },
+		"Notification": func() error { _, err := task.Notification(context.Background()); return err },
 	}
 	coversMethods(t, task, ofTask)
 	for _, table := range []map[string]func() error{calls, ofTask} {

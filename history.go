@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/fanfare-im/fanfare/store"
 )
 
 // Moment is how far a task, or a plan, was at a moment. The fields are those of [Progress].
@@ -18,7 +20,7 @@ type Moment struct {
 
 // History returns how far the task was from its acceptance until now, or until its end and what was opened since, oldest first. Moments are
 // kept with the task. They are taken when something changes: the first minute has one a second at most, and whatever comes later some twenty in each
-// doubling of the task's age, so that a week has less than four hundred. The last one is what [Task.Progress] says. It returns [ErrUnknownTask] once the task is forgotten.
+// doubling of the task's age, so that a week has less than four hundred; what changed too soon behind one of these has come by the next that may be. The last one is what [Task.Progress] says. It returns [ErrUnknownTask] once the task is forgotten.
 func (t *Task) History(ctx context.Context) ([]Moment, error) {
 	if err := t.p.open(); err != nil {
 		return nil, err
@@ -48,10 +50,18 @@ func (p *Pusher) history(seq uint64) ([]Moment, error) {
 	for platform, n := range s.Phones {
 		now.notified(platform, n.Accepted)
 	}
-	if last := &out[len(out)-1]; g.Ended == 0 || !now.same(last) {
-		if now.At.Before(last.At) {
-			now.At = last.At
-		}
+	last := &out[len(out)-1]
+	if now.At.Before(last.At) {
+		now.At = last.At
+	}
+	same := now.same(last)
+	if settled := time.UnixMilli(store.NextSample(s.Accepted, last.At.UnixMilli())); !same && settled.Before(now.At) {
+		// What has changed since did so before that, or there would be a sample of it; it must not look as if it went on until now.
+		then := now
+		then.At, then.Notified = settled, maps.Clone(now.Notified)
+		out = append(out, then)
+	}
+	if g.Ended == 0 || !same {
 		out = append(out, now)
 	}
 	return out, nil

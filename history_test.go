@@ -67,7 +67,7 @@ func TestHistory(t *testing.T) {
 		must(t, p.Opened(ctx, "c", task.ID)) // too early for a moment of its own
 		time.Sleep(50 * time.Minute)
 		const until = "0s 0 4 0 0, 2s 1 3 0 0, 5s 1 3 0 1, 10m0s 2 2 0 1"
-		if got := history(t, task); got != until+", 1h0m0s 2 2 1 1" {
+		if got := history(t, task); got != until+", 10m19s 2 2 1 1, 1h0m0s 2 2 1 1" {
 			t.Error("after an hour:", got)
 		}
 		time.Sleep(time.Hour)
@@ -130,6 +130,27 @@ func TestHistoryOfAWeek(t *testing.T) {
 		}
 		if last := moments[len(moments)-1]; last.Delivered != users || last.Pending != 0 {
 			t.Errorf("%+v", last)
+		}
+	})
+}
+
+// TestHistoryOfAMoment: what came in the first second does not look as if it had come since.
+func TestHistoryOfAMoment(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := testPusher(t, t.TempDir(), Options{Online: new(transporttest.Recorder)})
+		must(t, p.Register(t.Context(), "away"))
+		_, err := p.Connect(t.Context(), "here")
+		must(t, err)
+		task := mustTask(t, p, hello(All()))
+		must(t, task.Wait(t.Context()))
+		time.Sleep(500 * time.Millisecond)
+		if got := history(t, task); got != "0s 0 2 0 0, 1s 1 1 0 0" { // half a second, rounded
+			t.Error("within the second:", got)
+		}
+		time.Sleep(30 * time.Minute)
+		if got := history(t, task); got != "0s 0 2 0 0, 1s 1 1 0 0, 30m1s 1 1 0 0" {
+			t.Error("later:", got)
 		}
 	})
 }

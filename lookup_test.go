@@ -3,6 +3,8 @@ package fanfare
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,4 +76,54 @@ func TestConnected(t *testing.T) {
 	want("ann", true, nil)
 	must(t, two.Close())
 	want("ann", false, nil)
+}
+
+// TestTasksBefore goes on behind any task, one that is forgotten too.
+func TestTasksBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		p := testPusher(t, t.TempDir(), Options{})
+		must(t, p.Register(ctx, "ann"))
+		const n = 250 // of which a read of the store has no more than a part
+		ids := make([]string, n)
+		for i := range ids {
+			m := hello(All())
+			if i == 0 {
+				m.Lifetime = week
+			}
+			ids[n-1-i] = mustTask(t, p, m).ID
+		}
+		before := func(id string) (out []string) {
+			t.Helper()
+			for task, err := range p.TasksBefore(ctx, id) {
+				must(t, err)
+				out = append(out, task.ID)
+			}
+			return out
+		}
+		for _, i := range []int{0, 1, 99, 100, n - 1} {
+			if got := before(ids[i]); !slices.Equal(got, ids[i+1:]) {
+				t.Errorf("before the %d. there are %d", i, len(got))
+			}
+		}
+		if got := before(strings.Repeat("f", 32)); !slices.Equal(got, ids) {
+			t.Errorf("before what is to come there are %d", len(got))
+		}
+		for _, id := range []string{"", "0", strings.Repeat("x", 32)} {
+			for task, err := range p.TasksBefore(ctx, id) {
+				if !errors.Is(err, ErrUnknownTask) {
+					t.Errorf("%q: %v, %v", id, task, err)
+				}
+			}
+		}
+		time.Sleep(31 * 24 * time.Hour)
+		synctest.Wait()
+		if _, err := p.Task(ctx, ids[3]); !errors.Is(err, ErrUnknownTask) {
+			t.Errorf("a task of a month ago: %v", err)
+		}
+		if got := before(ids[3]); !slices.Equal(got, ids[n-1:]) {
+			t.Errorf("before one that is forgotten there are %d", len(got))
+		}
+	})
 }

@@ -15,6 +15,7 @@ func TestOptionsRefused(t *testing.T) {
 	for name, o := range map[string]Options{
 		"zone":                 {Quiet: QuietHours{From: 22 * time.Hour, To: 8 * time.Hour, Zone: "Asia/Shangai"}},
 		"zone without hours":   {Quiet: QuietHours{Zone: "Asia/Shangai"}},
+		"the machine's zone":   {Quiet: QuietHours{Zone: "Local"}},
 		"from 24 hours":        {Quiet: QuietHours{From: 24 * time.Hour, To: 8 * time.Hour}},
 		"from before midnight": {Quiet: QuietHours{From: -time.Hour, To: 8 * time.Hour}},
 		"to 24 hours":          {Quiet: QuietHours{From: 22 * time.Hour, To: 24 * time.Hour}},

@@ -32,7 +32,7 @@ type Plan struct {
 	// behind it, 32 in all: an expression for more in 26 hours is refused, and what comes to more later on waits. Without At the first is what is to
 	// come on the clock in Zone; what is over on the whole Earth, if At is past, is neither made nor missed.
 	Every string
-	// Zone is an IANA time zone, such as "Asia/Shanghai". Default: UTC.
+	// Zone is an IANA time zone, such as "Asia/Shanghai"; not "Local", which is another one on another machine. Default: UTC.
 	Zone string
 	// Until is when Every ends. Zero: never.
 	Until time.Time
@@ -53,7 +53,7 @@ type Variant struct {
 	// Language is a BCP 47 tag, such as "zh-Hant": the variant is for users who have a device of that language, or of a narrower one, and for whom there is
 	// no narrower variant. Empty: for those for whom there is none by language.
 	Language string
-	// Weight is its share of the users of the language beside that of the others. Default: 1.
+	// Weight is its share of the users of the language beside that of the others; at most 1,000,000. Default: 1.
 	Weight int
 	// Body is what the user receives; empty: that of the message.
 	Body []byte
@@ -105,8 +105,12 @@ type PlanProgress struct {
 	Variants map[string]Progress // by the name of the variant; nil without any
 }
 
-// maxMissed is how many times that were missed are told.
-const maxMissed = 100
+const (
+	// maxMissed is how many times that were missed are told.
+	maxMissed = 100
+	// maxWeight keeps sums of weights far from where numbers end.
+	maxWeight = 1_000_000
+)
 
 // Planned is a plan that was accepted. It is kept, with its statistics, for 30 days after its end. Its methods are safe for concurrent use, and return
 // [ErrUnknownPlan] once it is forgotten.
@@ -163,7 +167,7 @@ func (p *Pusher) newPlan(ctx context.Context, plan *Plan) (spec []byte, state *p
 
 // first is when a plan that is made now fires first, in milliseconds; of a local one what clocks show then, as if they were in UTC. Zero: it ends before.
 func (p *Pusher) first(plan *Plan) (time.Time, error) {
-	zone, err := time.LoadLocation(plan.Zone)
+	zone, err := zoneToKeep(plan.Zone)
 	if err != nil {
 		return time.Time{}, &planError{fmt.Errorf("zone: %w", err)}
 	}
@@ -227,6 +231,14 @@ func (p *Pusher) Times(plan Plan, n int) ([]time.Time, error) {
 	return out, err
 }
 
+// zoneToKeep returns a time zone by its name, for what outlives the machine that it is said on.
+func zoneToKeep(name string) (*time.Location, error) {
+	if name == "Local" {
+		return nil, errors.New(`"Local" is another time zone on another machine: an IANA name is needed`)
+	}
+	return time.LoadLocation(name)
+}
+
 func planHash(spec []byte) (sum [16]byte) {
 	h := sha256.Sum256(spec)
 	copy(sum[:], h[:])
@@ -238,7 +250,7 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 	if plan.Pace < 0 {
 		return &LimitError{What: "pace in users a second, from 0", Limit: 0, Got: int64(plan.Pace)}
 	}
-	if _, err := time.LoadLocation(plan.Zone); err != nil {
+	if _, err := zoneToKeep(plan.Zone); err != nil {
 		return &planError{fmt.Errorf("zone: %w", err)}
 	}
 	if err := validateText("key", plan.Message.Key, 0, maxIDBytes); err != nil { // the forms have none
@@ -252,6 +264,9 @@ func (p *Pusher) checkPlan(ctx context.Context, plan *Plan) error {
 		}
 		if names[v.Name] || v.Weight < 0 {
 			return &planError{fmt.Errorf("variant %q is there twice, or has a weight below 0", v.Name)}
+		}
+		if v.Weight > maxWeight {
+			return &LimitError{What: "weight of a variant", Limit: maxWeight, Got: int64(v.Weight)}
 		}
 		if err := Language(v.Language).validate(p.o.Limits); v.Language != "" && err != nil {
 			return &planError{fmt.Errorf("variant %q: %w", v.Name, err)}
@@ -494,6 +509,7 @@ func (g *Progress) add(o Progress) {
 	}
 	addStats(&g.Phones, o.Phones)
 	addStats(&g.Recalls, o.Recalls)
+	g.Recalling = g.Recalling || o.Recalling
 }
 
 func addStats(to *map[string]PhoneStats, o map[string]PhoneStats) {
@@ -614,8 +630,8 @@ func (pl *Planned) Withdraw(ctx context.Context) error { return pl.withdraw(ctx,
 func (pl *Planned) Replace(ctx context.Context, n Notification) error { return pl.withdraw(ctx, &n) }
 
 func (pl *Planned) withdraw(ctx context.Context, instead *Notification) error {
-	if instead != nil { // before anything is done
-		if _, err := pl.p.note(instead); err != nil {
+	if instead != nil {
+		if err := pl.checkInstead(instead); err != nil {
 			return err
 		}
 	}
@@ -630,6 +646,30 @@ func (pl *Planned) withdraw(ctx context.Context, instead *Notification) error {
 			continue
 		}
 		if err := pl.p.withdraw(ctx, store.MessageID(s.Seq, s.Random), instead); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkInstead reports, before anything is done, for what one of the tasks would not take a notification in the place of its own.
+func (pl *Planned) checkInstead(instead *Notification) error {
+	if _, err := pl.p.note(instead); err != nil {
+		return err
+	}
+	_, plan, _, err := pl.read()
+	if err != nil {
+		return err
+	}
+	for _, form := range plan.forms(0) {
+		if form.message.Notification == nil {
+			continue
+		}
+		note, err := json.Marshal(form.message.Notification)
+		if err == nil {
+			_, err = pl.p.recallNote(&store.Message{Note: note}, instead)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -372,7 +372,9 @@ func TestPlanRefused(t *testing.T) {
 			"two of a name":        {Plan{Message: hello(All()), Variants: []Variant{{Name: "A"}, {Name: "A"}}}, `"A" is there twice`},
 			"no name":              {Plan{Message: hello(All()), Variants: []Variant{{}}}, "name of a variant"},
 			"a weight below 0":     {Plan{Message: hello(All()), Variants: []Variant{{Name: "A", Weight: -1}}}, "below 0"},
+			"a weight too large":   {Plan{Message: hello(All()), Variants: []Variant{{Name: "A", Weight: 1_000_001}}}, "weight of a variant"},
 			"a zone":               {Plan{Message: hello(All()), Zone: "Nowhere/At_All"}, "zone"},
+			"the machine's zone":   {Plan{Message: hello(All()), Zone: "Local", At: time.Now().Add(time.Hour), Local: true}, `"Local" is another`},
 			"an expression":        {Plan{Message: hello(All()), Every: "never"}, `"never"`},
 			"an end before":        {Plan{Message: hello(All()), Every: "every 1 h", Until: time.Now().Add(-time.Hour)}, "no time"},
 			"a pace below 0":       {Plan{Message: hello(All()), Pace: -1}, "pace"},
@@ -560,7 +562,7 @@ func TestPlanTimes(t *testing.T) {
 				t.Errorf("%s: %v, %v, not %v", name, got, err, c.want)
 			}
 		}
-		for _, plan := range []Plan{{Every: "now and then"}, {Zone: "Mars/Olympus"}} {
+		for _, plan := range []Plan{{Every: "now and then"}, {Zone: "Mars/Olympus"}, {Zone: "Local"}} {
 			if got, err := p.Times(plan, 3); err == nil {
 				t.Errorf("%+v has the times %v", plan, got)
 			}

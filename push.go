@@ -144,6 +144,15 @@ func (p *Pusher) note(n *Notification) ([]byte, error) {
 	return note, p.delivery.phones.check(n)
 }
 
+// readNote is a notification that was kept.
+func readNote(note []byte) (*Notification, error) {
+	n := new(Notification)
+	if err := json.Unmarshal(note, n); err != nil {
+		return nil, &store.FormatError{What: "notification", Detail: err.Error()}
+	}
+	return n, nil
+}
+
 // hash is what a key stands for: body, audience, lifetime, notification, category and how it is filled. The audience is the one that was given: what
 // is saved under a name in it may have changed when the push is made again.
 func (m *Message) hash(lifetime int64, note []byte) (sum [16]byte) {

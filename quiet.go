@@ -18,14 +18,14 @@ type QuietHours struct {
 	// From and To are times of day, since midnight: 22*time.Hour and 8*time.Hour are the night. The same: no quiet hours. [Open] refuses what is not from
 	// 0 to less than 24 hours.
 	From, To time.Duration
-	// Zone is where users are whose devices do not say, or say something that is not known: an IANA name. Default: UTC. [Open] refuses one that is not known.
+	// Zone is where users are whose devices do not say, or say something that is not known: an IANA name. Default: UTC. [Open] refuses one that is not known, and "Local".
 	Zone string
 }
 
 const day = 24 * time.Hour
 
 func (q *QuietHours) check() error {
-	if _, err := time.LoadLocation(q.Zone); err != nil {
+	if _, err := zoneToKeep(q.Zone); err != nil {
 		return fmt.Errorf("fanfare: quiet hours: zone: %w", err)
 	}
 	if q.From < 0 || q.From >= day || q.To < 0 || q.To >= day {

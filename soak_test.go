@@ -154,13 +154,17 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 			if err == nil {
 				_, err = task.Progress()
 			}
+			if err == nil {
+				_, err = task.Notification(ctx)
+			}
 			return err
 		},
-		"Tasks":      func() error { return drain(s, p.Tasks(ctx)) },
-		"Unregister": func() error { return p.Unregister(ctx, s.user()) },
-		"User":       func() error { _, err := p.User(ctx, s.user()); return err },
-		"Replace":    seldom(func() error { return p.Replace(ctx, s.task(), Notification{Title: "instead"}) }),
-		"Withdraw":   seldom(func() error { return p.Withdraw(ctx, s.task()) }),
+		"Tasks":       func() error { return drain(s, p.Tasks(ctx)) },
+		"TasksBefore": func() error { return drain(s, p.TasksBefore(ctx, s.task())) },
+		"Unregister":  func() error { return p.Unregister(ctx, s.user()) },
+		"User":        func() error { _, err := p.User(ctx, s.user()); return err },
+		"Replace":     seldom(func() error { return p.Replace(ctx, s.task(), Notification{Title: "instead"}) }),
+		"Withdraw":    seldom(func() error { return p.Withdraw(ctx, s.task()) }),
 	}
 }
 

@@ -59,6 +59,24 @@ type Progress struct {
 	Phones map[string]PhoneStats
 	// Recalls counts what told phones that the message was withdrawn, by platform, after the end of the task; nil unless there were any to tell.
 	Recalls map[string]PhoneStats
+	// Recalling says that there are phones still to be told: now, at another try, or after the next Open where one of Recalls is Stopped.
+	Recalling bool
+}
+
+// Notification returns what phones show of the message, nil if they show nothing, and once the task has ended: the message is kept no longer.
+func (t *Task) Notification(ctx context.Context) (*Notification, error) {
+	if err := t.p.open(); err != nil {
+		return nil, err
+	}
+	m, err := t.p.store.Message(t.seq)
+	if err != nil || m == nil || len(m.Note) == 0 {
+		return nil, err
+	}
+	n, err := readNote(m.Note)
+	if err != nil || n.Silent {
+		return nil, err
+	}
+	return n, nil
 }
 
 // PhoneStats counts the notifications of a task on a platform. What was accepted after some retries counts in both.
@@ -98,6 +116,7 @@ func (p *Pusher) progressOf(s *store.TaskState) Progress {
 		out.Ended = time.UnixMilli(g.Ended)
 	}
 	out.Phones, out.Recalls = phoneStats(s.Phones), phoneStats(s.Recalls)
+	out.Recalling = len(s.Recalls) > 0 && !s.Notified
 	for platform, n := range out.Phones {
 		of := out.Phones
 		if r, is := out.Recalls[platform]; is {
@@ -234,12 +253,26 @@ func (p *Pusher) taskOf(s *store.TaskState) *Task {
 
 // Tasks yields the tasks, newest first. Nothing is held open between two of them.
 func (p *Pusher) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
+	return p.tasks(ctx, p.store.Tasks())
+}
+
+// TasksBefore yields the tasks that were accepted before another, newest first, as Tasks does, for a list that goes on where a page of it has ended. The other may be
+// forgotten by then; what cannot be an ID is [ErrUnknownTask].
+func (p *Pusher) TasksBefore(ctx context.Context, id string) iter.Seq2[*Task, error] {
+	seq, _, ok := store.ParseMessageID(id)
+	if !ok {
+		return func(yield func(*Task, error) bool) { yield(nil, ErrUnknownTask) }
+	}
+	return p.tasks(ctx, p.store.TasksBefore(seq))
+}
+
+func (p *Pusher) tasks(ctx context.Context, of iter.Seq2[*store.TaskState, error]) iter.Seq2[*Task, error] {
 	return func(yield func(*Task, error) bool) {
 		if err := p.open(); err != nil {
 			yield(nil, err)
 			return
 		}
-		for s, err := range p.store.Tasks() {
+		for s, err := range of {
 			if err == nil {
 				err = ctx.Err()
 			}

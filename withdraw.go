@@ -58,9 +58,9 @@ func (p *Pusher) withdraw(ctx context.Context, taskID string, instead *Notificat
 
 // recallNote is what phones are told when a message is withdrawn, nil if they show nothing.
 func (p *Pusher) recallNote(m *store.Message, instead *Notification) ([]byte, error) {
-	var shown transport.Content
-	if err := json.Unmarshal(m.Note, &shown); err != nil {
-		return nil, &store.FormatError{What: "notification", Detail: err.Error()}
+	shown, err := readNote(m.Note)
+	if err != nil {
+		return nil, err
 	}
 	if shown.Silent && instead == nil {
 		return nil, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -73,6 +74,9 @@ func TestWithdrawTakesAway(t *testing.T) {
 				task := mustTask(t, p, m)
 				must(t, task.Wait(ctx))
 				must(t, p.Ack(ctx, "u0", task.ID))
+				if n, err := task.Notification(ctx); err != nil || (n == nil) != c.note.Silent || n != nil && !reflect.DeepEqual(*n, c.note) {
+					t.Errorf("phones show %+v, %v", n, err)
+				}
 				if c.instead == nil {
 					must(t, p.Withdraw(ctx, task.ID))
 				} else {
@@ -92,10 +96,13 @@ func TestWithdrawTakesAway(t *testing.T) {
 						}
 					}
 				}
-				if got := progress(t, task); got.Recalls["apns"].Accepted != c.told || got.Phones["apns"].Accepted != 3 {
+				if got := progress(t, task); got.Recalls["apns"].Accepted != c.told || got.Phones["apns"].Accepted != 3 || got.Recalling {
 					t.Errorf("%+v", got)
 				}
 				total := phones.Total()
+				if n, err := task.Notification(ctx); n != nil || err != nil {
+					t.Errorf("of a message that is not kept any more: %+v, %v", n, err)
+				}
 				must(t, p.Withdraw(ctx, task.ID)) // again: nothing
 				time.Sleep(2 * time.Hour)
 				if phones.Total() != total || len(phones.Shown("u3")) != 0 {
@@ -341,6 +348,9 @@ func TestRecallGoesOn(t *testing.T) {
 		fcm.RetryNext("u2", 1, 10*time.Minute)
 		must(t, p.Replace(ctx, first.ID, Notification{Title: "new"}))
 		time.Sleep(time.Second)
+		if g := progress(t, first); !g.Recalling {
+			t.Errorf("with tries to come: %+v", g)
+		}
 		if got := screens(fcm, 6); got != "new+old new+old old+old new+old new+old new+old" {
 			t.Error(got)
 		}
@@ -355,7 +365,7 @@ func TestRecallGoesOn(t *testing.T) {
 		}
 		task, err := p.Task(ctx, first.ID)
 		must(t, err)
-		if g := progress(t, task); g.Recalls["apns"].Accepted != 6 || g.Recalls["fcm"].Accepted != 6 {
+		if g := progress(t, task); g.Recalls["apns"].Accepted != 6 || g.Recalls["fcm"].Accepted != 6 || g.Recalling {
 			t.Errorf("%+v", g)
 		}
 		apns.Overload(1<<30, time.Minute)
@@ -391,13 +401,53 @@ func TestWithdrawPlan(t *testing.T) {
 		if got := screens(phones, 6); got != "old old old old  " {
 			t.Fatal(got)
 		}
+		release := phones.Block()
 		must(t, planned.Replace(ctx, Notification{Title: "new"}))
+		synctest.Wait()
+		if g, err := planned.Progress(ctx); err != nil || !g.Recalling {
+			t.Errorf("%+v, %v", g, err)
+		}
+		release()
 		must(t, planned.Wait(ctx))
 		if got := screens(phones, 6); got != "new new new new  " {
 			t.Error(got)
 		}
-		if g, err := planned.Progress(ctx); err != nil || g.Recalls["apns"].Accepted != 4 || g.Withdrawn != 4 {
+		if g, err := planned.Progress(ctx); err != nil || g.Recalls["apns"].Accepted != 4 || g.Withdrawn != 4 || g.Recalling {
 			t.Errorf("%+v, %v", g, err)
+		}
+	})
+}
+
+// narrowPhones take no notification that is not what was pushed, if it has the collapse ID "offer".
+type narrowPhones struct{ *transporttest.Phones }
+
+func (narrowPhones) Check(c *transport.Content) error {
+	if c.Collapse == "offer" && c.Data[transport.WithdrawnKey] != "" && !c.Withdrawn {
+		return errors.New("too narrow")
+	}
+	return nil
+}
+
+// TestReplaceRefused: what one of the forms of a plan would not take is refused before anything is done.
+func TestReplaceRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		phones := transporttest.NewPhones("apns")
+		p := testPusher(t, t.TempDir(), Options{Mobile: []transport.Mobile{narrowPhones{phones}}, Grace: -1})
+		importPhones(t, p, "apns", "ann", "ben")
+		m := hello(All())
+		planned := mustPlan(t, p, Plan{Message: m, Pace: 1, Variants: []Variant{{Name: "A"}, {Name: "B", Notification: &Notification{Title: "old", Collapse: "offer"}}}})
+		synctest.Wait()
+		var refused *NotificationError
+		if err := planned.Replace(t.Context(), Notification{Title: "new"}); !errors.As(err, &refused) {
+			t.Errorf("%v", err)
+		}
+		if i := info(t, planned); !i.Ended.IsZero() || i.Held == 0 {
+			t.Errorf("%+v", i)
+		}
+		must(t, planned.Withdraw(t.Context()))
+		if i := info(t, planned); i.Outcome != PlanCancelled {
+			t.Errorf("%+v", i)
 		}
 	})
 }

@@ -446,7 +446,7 @@ func (h *handler) test(v *view) error {
 	variants := h.variants(v, d, &message, &m)
 	if d.TestTo == "" {
 		m.add("testto", v.T("Say which user gets the test."))
-	} else if _, err := h.p.User(v.ctx, d.TestTo); errors.Is(err, fanfare.ErrUnknownUser) {
+	} else if _, err := h.p.User(v.ctx, d.TestTo); isUnknown(err) {
 		m.add("testto", v.T("There is no such user."))
 	} else if err != nil {
 		return err
@@ -496,13 +496,13 @@ func (h *handler) test(v *view) error {
 // refused says what the library found wrong with a push that can be helped in the form; empty: it is something else.
 func (h *handler) refused(v *view, err error) string {
 	if l, is := errors.AsType[*fanfare.LimitError](err); is {
-		return v.T("Too large: %s may be at most %s, and this is %s.", l.What, v.N(l.Limit), v.N(l.Got))
+		return beyond(v, l)
 	}
 	if n, is := errors.AsType[*fanfare.NotificationError](err); is {
 		return v.T("The service of %s would not take this notification: %s", n.Platform, n.Err.Error())
 	}
 	if u, is := errors.AsType[*fanfare.UnresolvedError](err); is {
-		return v.T("%s have no attribute %s for the placeholder, and it has no default.", v.People(u.Users), u.Name)
+		return v.T("The placeholder of the attribute %s has no default, and this many have no such attribute: %s.", u.Name, v.People(u.Users))
 	}
 	switch {
 	case errors.Is(err, fanfare.ErrPlanStarted):

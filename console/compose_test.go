@@ -383,7 +383,7 @@ func TestFormMistakes(t *testing.T) {
 		t.Errorf("a long body is answered with %d: %s", w.Code, w.Body)
 	}
 	w = b.post("oscar", "/compose/send", with(draftFields("all"), "text", "for {{attr.tier}}", "fill", "yes", "confirm", "3", "counted", "3"))
-	if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "2 people have no attribute tier") {
+	if w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "The placeholder of the attribute tier has no default, and this many have no such attribute: 2 people.") {
 		t.Errorf("an open placeholder is answered with %d: %s", w.Code, w.Body)
 	}
 }
@@ -407,7 +407,9 @@ func TestEdit(t *testing.T) {
 // TestTestSend pushes to one user, each time anew.
 func TestTestSend(t *testing.T) {
 	b := newBench(t)
-	for who, text := range map[string]string{"": "Say which user gets the test.", "nobody": "There is no such user."} {
+	for who, text := range map[string]string{
+		"": "Say which user gets the test.", "nobody": "There is no such user.", "\xff": "There is no such user.", strings.Repeat("a", 256): "There is no such user.",
+	} {
 		if w := b.post("oscar", "/compose/test", with(draftFields("all"), "testto", who)); w.Code != 422 || !strings.Contains(w.Body.String(), text) {
 			t.Errorf("%q is answered with %d: %s", who, w.Code, w.Body)
 		}

@@ -25,6 +25,7 @@ type handler struct {
 	// counting bounds the audiences that are counted, or looked into, at a time: who types fast queues for a place, and gives it up with the request.
 	counting chan struct{}
 	streams  chan struct{}
+	charting time.Duration // how long the tasks of a plan are read for its chart
 	refusals refusals
 
 	recentMu sync.Mutex
@@ -41,6 +42,7 @@ func Handler(p *fanfare.Pusher, o Options) http.Handler {
 	h := &handler{
 		p: p, o: o, origins: http.NewCrossOriginProtection(), key: make([]byte, 32),
 		counting: make(chan struct{}, 4), streams: make(chan struct{}, o.Streams),
+		charting: historyWithin,
 	}
 	_, _ = rand.Read(h.key) // does not fail
 	for _, origin := range o.TrustedOrigins {
@@ -81,9 +83,11 @@ func init() { // what they serve looks for routes itself
 		{method: http.MethodGet, path: "/tasks/{task}/events", role: Viewer, stream: true, serve: (*handler).events},
 		{method: http.MethodGet, path: "/tasks/{task}/withdraw", role: Operator, serve: (*handler).askWithdraw},
 		{method: http.MethodPost, path: "/tasks/{task}/withdraw", role: Operator, action: "withdraw", serve: (*handler).withdraw},
+		{method: http.MethodPost, path: "/recall/preview", role: Operator, serve: (*handler).previewRecall},
 		{method: http.MethodGet, path: "/plans", role: Viewer, serve: (*handler).plans},
 		{method: http.MethodGet, path: "/plans/{plan}", role: Viewer, serve: (*handler).planPage},
 		{method: http.MethodGet, path: "/plans/{plan}/figures", role: Viewer, serve: (*handler).planFigures},
+		{method: http.MethodGet, path: "/plans/{plan}/history", role: Viewer, serve: (*handler).planHistory},
 		{method: http.MethodGet, path: "/plans/{plan}/change", role: Operator, serve: (*handler).askChangePlan},
 		{method: http.MethodPost, path: "/plans/{plan}/change", role: Operator, action: "change", serve: (*handler).changePlan},
 		{method: http.MethodPost, path: "/plans/{plan}/pause", role: Operator, action: "pause", serve: (*handler).pausePlan},

@@ -32,7 +32,8 @@ type Options struct {
 	TrustedOrigins []string
 	// SecureCookies marks the cookies as for TLS only, also where TLS ends in front of the server. Default: as the request came.
 	SecureCookies bool
-	// Location is the time zone of the times that are shown, of "today", and of a form that names none. A plan that repeats needs one with a name. Default: time.Local.
+	// Location is the time zone of the times that are shown, of "today", and of a form that names none. A plan that repeats, or goes by the clock on each person's wall, needs one with an IANA name, which
+	// time.Local does not have: its form asks for one. Default: time.Local.
 	Location *time.Location
 	// Streams is how many tasks may be watched live at a time, by all who watch; others look again every few seconds. Default: 64.
 	Streams int

@@ -413,6 +413,15 @@ func TestLongAudience(t *testing.T) {
 			t.Errorf("%s is answered with %d, %d bytes: %.3000s", path, w.Code, n, w.Body)
 		}
 	}
+	plan, err := b.p.Plan(t.Context(), fanfare.Plan{Message: fanfare.Message{Body: []byte("x"), To: task.Info().To, Lifetime: time.Hour}, At: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/plans", "/plans/" + plan.ID, "/plans/" + plan.ID + "/end"} {
+		if w := b.get("oscar", path); w.Code != http.StatusOK || w.Body.Len() > 50_000 {
+			t.Errorf("%s is answered with %d, %d bytes", path, w.Code, w.Body.Len())
+		}
+	}
 	if w := b.post("oscar", "/tasks/"+task.ID+"/withdraw", nil); w.Code != http.StatusSeeOther {
 		t.Error(w.Code)
 	}
@@ -479,7 +488,7 @@ func TestWhileItCloses(t *testing.T) {
 		t.Fatal(err)
 	}
 	// These ask the Pusher for nothing, or for nothing that is needed.
-	without := []string{"POST /compose/complete", "POST /compose/preview", "GET /users", "GET /audit", "POST /language"}
+	without := []string{"POST /compose/complete", "POST /compose/preview", "POST /recall/preview", "GET /users", "GET /audit", "POST /language"}
 	round := func(ended bool) (refused int) {
 		for i := range routes {
 			path := strings.NewReplacer("{task}", task.ID, "{plan}", plan.ID).Replace(routes[i].path)

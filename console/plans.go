@@ -80,7 +80,14 @@ type planData struct {
 	Firing   []string // when it fires, in words
 	Preview  *previewData
 	Variants variantsData
+	Recall   *recall // of the page that ends it
 }
+
+// Over says that nothing goes on of the plan, nor of what it released.
+func (d *planData) Over() bool { return !d.Progress.Ended.IsZero() && !d.Progress.Recalling }
+
+// Told are what each platform did to tell phones that the message was withdrawn.
+func (d *planData) Told() []platformRow { return platformRows(d.Progress.Recalls) }
 
 // Changeable says that the plan has not fired, so that it may be replaced.
 func (d *planData) Changeable() bool { return d.Fired == 0 && d.Ended.IsZero() }
@@ -137,6 +144,29 @@ var planNotices = map[string]string{
 	"paced":     "The pace holds from the next second on.",
 	"cancelled": "The plan is cancelled: nothing more is released. What was released goes on.",
 	"withdrawn": "The plan is cancelled and what it released is withdrawn. Those who have the message keep it.",
+	"recalled":  "What the plan released is withdrawn. Those who have the message keep it.",
+}
+
+// holds says whether a notice is so: a link may say anything.
+func (d *planData) holds(notice string) bool {
+	withdrawn := !d.Progress.Ended.IsZero() && (d.Progress.Withdrawn > 0 || d.Progress.Recalls != nil)
+	switch notice {
+	case "changed":
+		return d.Fired == 0 && d.Ended.IsZero()
+	case "paused":
+		return d.Paused && d.Ended.IsZero()
+	case "resumed":
+		return !d.Paused && d.Outcome != fanfare.PlanCancelled
+	case "paced":
+		return d.Outcome != fanfare.PlanCancelled
+	case "cancelled":
+		return d.Outcome == fanfare.PlanCancelled
+	case "withdrawn":
+		return d.Outcome == fanfare.PlanCancelled && (withdrawn || d.Progress.Total == 0)
+	case "recalled":
+		return withdrawn
+	}
+	return true
 }
 
 func (h *handler) planPage(v *view) error {
@@ -144,7 +174,9 @@ func (h *handler) planPage(v *view) error {
 	if err != nil {
 		return err
 	}
-	data.Notice = planNotices[v.r.URL.Query().Get("notice")]
+	if what := v.r.URL.Query().Get("notice"); data.holds(what) {
+		data.Notice = planNotices[what]
+	}
 	data.Preview = h.previewPlanned(v, &data.Plan)
 	return v.render(http.StatusOK, "plan", page{Title: "Plan", Section: "plans", Data: data})
 }
@@ -154,16 +186,16 @@ func (h *handler) planFigures(v *view) error {
 	if err != nil {
 		return err
 	}
-	return v.fragment("plan", "plan-figures", data)
+	return v.fragment("plan", "plan-anew", data)
 }
 
 // steer does something with a plan that is told in the audit log.
-func (h *handler) steer(v *view, notice string, do func(context.Context, *fanfare.Planned) error) error {
+func (h *handler) steer(v *view, notice, detail string, do func(context.Context, *fanfare.Planned) error) error {
 	planned, err := h.p.Planned(v.ctx, v.arg)
 	if err != nil {
 		return err
 	}
-	err = h.act(v, planned.ID, v.r.PostFormValue("pace"), func(ctx context.Context) (string, error) { return "", do(ctx, planned) })
+	err = h.act(v, planned.ID, detail, func(ctx context.Context) (string, error) { return "", do(ctx, planned) })
 	switch {
 	case errors.Is(err, fanfare.ErrPlanEnded):
 		return &statusError{http.StatusConflict, "The plan has ended already. Nothing was done."}
@@ -174,11 +206,11 @@ func (h *handler) steer(v *view, notice string, do func(context.Context, *fanfar
 }
 
 func (h *handler) pausePlan(v *view) error {
-	return h.steer(v, "paused", func(ctx context.Context, p *fanfare.Planned) error { return p.Pause(ctx) })
+	return h.steer(v, "paused", "", func(ctx context.Context, p *fanfare.Planned) error { return p.Pause(ctx) })
 }
 
 func (h *handler) resumePlan(v *view) error {
-	return h.steer(v, "resumed", func(ctx context.Context, p *fanfare.Planned) error { return p.Resume(ctx) })
+	return h.steer(v, "resumed", "", func(ctx context.Context, p *fanfare.Planned) error { return p.Resume(ctx) })
 }
 
 func (h *handler) pacePlan(v *view) error {
@@ -190,22 +222,72 @@ func (h *handler) pacePlan(v *view) error {
 		}
 		pace = n
 	}
-	return h.steer(v, "paced", func(ctx context.Context, p *fanfare.Planned) error { return p.SetPace(ctx, int(pace)) })
+	return h.steer(v, "paced", v.r.PostFormValue("pace"), func(ctx context.Context, p *fanfare.Planned) error { return p.SetPace(ctx, int(pace)) })
+}
+
+// shownBy is what phones show of a plan, of the first of its forms of which they do; nil: nothing.
+func shownBy(plan *fanfare.Plan) *fanfare.Notification {
+	of := []*fanfare.Notification{plan.Message.Notification}
+	for i := range plan.Variants {
+		of = append(of, plan.Variants[i].Notification)
+	}
+	for _, n := range of {
+		if n != nil && !n.Silent && plan.Message.Lifetime > 0 {
+			return n
+		}
+	}
+	return nil
+}
+
+func (h *handler) endData(v *view) (*fanfare.Planned, *planData, error) {
+	planned, data, err := h.planData(v)
+	if err == nil {
+		data.Recall = recallOf(shownBy(&data.Plan), &data.Progress.Progress, v.r.PostForm)
+	}
+	return planned, data, err
+}
+
+func (h *handler) renderEnd(v *view, status int, data *planData) error {
+	title := "End this plan?"
+	if !data.Ended.IsZero() && data.Progress.Ended.IsZero() {
+		title = "Withdraw what this plan released?"
+	}
+	return v.render(status, "planend", page{Title: title, Section: "plans", Data: data})
 }
 
 func (h *handler) askCancelPlan(v *view) error {
-	_, data, err := h.planData(v)
+	_, data, err := h.endData(v)
 	if err != nil {
 		return err
 	}
-	return v.render(http.StatusOK, "planend", page{Title: "End this plan?", Section: "plans", Data: data})
+	return h.renderEnd(v, http.StatusOK, data)
 }
 
 func (h *handler) cancelPlan(v *view) error {
-	if v.r.PostFormValue("withdraw") != "" {
-		return h.steer(v, "withdrawn", func(ctx context.Context, p *fanfare.Planned) error { return p.Withdraw(ctx) })
+	if v.r.PostFormValue("withdraw") == "" {
+		return h.steer(v, "cancelled", "cancelled", func(ctx context.Context, p *fanfare.Planned) error { return p.Cancel(ctx) })
 	}
-	return h.steer(v, "cancelled", func(ctx context.Context, p *fanfare.Planned) error { return p.Cancel(ctx) })
+	planned, data, err := h.endData(v)
+	if err != nil {
+		return err
+	}
+	r, notice, detail := data.Recall, "withdrawn", "cancelled and "
+	switch {
+	case !data.Progress.Ended.IsZero():
+		return &statusError{http.StatusConflict, "The plan has ended already. Nothing was done."}
+	case !r.check(v):
+		return h.renderEnd(v, http.StatusUnprocessableEntity, data)
+	case !data.Ended.IsZero():
+		notice, detail = "recalled", ""
+	}
+	refused, err := h.recall(v, planned.ID, detail+r.detail()+" → "+data.Message.To.String(), r, planned.Withdraw, planned.Replace)
+	if refused {
+		return h.renderEnd(v, http.StatusUnprocessableEntity, data)
+	}
+	if err != nil {
+		return err
+	}
+	return v.redirect("plans/" + planned.ID + "?notice=" + notice)
 }
 
 // askChangePlan shows the form filled in with a plan that has not fired.

@@ -28,6 +28,9 @@ func TestPlan(t *testing.T) {
 		fields := func() []string {
 			return []string{"when", "at", "at", at.Format(clock), "pace", "1", "confirm", "3", "counted", "3"}
 		}
+		if text := b.post("oscar", "/compose/confirm", with(draftFields("all"), "when", "now", "pace", "1,000")).Body.String(); !strings.Contains(text, "at most 1,000 people a second") {
+			t.Error(text)
+		}
 		w := b.post("oscar", "/compose/confirm", with(draftFields("all"), fields()...))
 		if text := w.Body.String(); w.Code != 200 || !strings.Contains(text, "On Saturday, 1 January 2000, 02:00, in the zone UTC.") || !strings.Contains(text, "at most 1 person a second") {
 			t.Fatalf("%d: %s", w.Code, text)
@@ -135,7 +138,8 @@ func TestPlanEnds(t *testing.T) {
 			if text := b.get("vera", "/plans/"+planned.ID).Body.String(); !strings.Contains(text, "Cancelled") {
 				t.Error(text)
 			}
-			if text := b.get("oscar", "/plans/"+planned.ID+"/end").Body.String(); !strings.Contains(text, "ended already") {
+			want := map[bool]string{true: "ended already", false: "Withdraw what this plan released?"}[withdraw]
+			if text := b.get("oscar", "/plans/"+planned.ID+"/end").Body.String(); !strings.Contains(text, want) {
 				t.Error(text)
 			}
 		})

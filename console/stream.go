@@ -30,10 +30,11 @@ const (
 type progressEvent struct {
 	HTML    string     `json:"html"` // the figures, as the page shows them
 	Samples [][4]int64 `json:"samples"`
-	Over    bool       `json:"over"` // nothing comes after it
+	Ended   bool       `json:"ended"` // the task has
+	Over    bool       `json:"over"`  // nothing comes after it: no phone is to be told of a withdrawal either
 }
 
-// events streams how far a task is, until it ends. An event's ID is the time of its last sample, in milliseconds: the next one, and who comes back with it, is told
+// events streams how far a task is, until it ends, or phones are told that it was withdrawn. An event's ID is the time of its last sample, in milliseconds: the next one, and who comes back with it, is told
 // what has come since, that sample included, which may have changed within its millisecond.
 func (h *handler) events(v *view) error {
 	task, data, err := h.taskData(v)
@@ -84,7 +85,8 @@ func (h *handler) events(v *view) error {
 			return nil // the browser comes back, and is told what is wrong
 		}
 		data.Progress, data.State, data.Now = progress, stateOf(&progress), time.Now()
-		event := progressEvent{Samples: [][4]int64{}, Over: !progress.Ended.IsZero()}
+		event := progressEvent{Samples: [][4]int64{}, Ended: !progress.Ended.IsZero()}
+		event.Over = event.Ended && !progress.Recalling
 		for i := range moments {
 			if m := &moments[i]; !m.At.Before(after) {
 				event.Samples = append(event.Samples, [4]int64{m.At.UnixMilli(), m.Delivered, notifiedOf(m), m.Pending})
@@ -126,7 +128,16 @@ func (h *handler) events(v *view) error {
 // same says whether two moments of a task differ in nothing that is shown at once.
 func same(a, b *fanfare.Progress) bool {
 	return a.Delivered == b.Delivered && a.Failed == b.Failed && a.Pending == b.Pending && a.Expired == b.Expired && a.Withdrawn == b.Withdrawn &&
-		a.Gone == b.Gone && a.Opened == b.Opened && notified(a) == notified(b) && a.Ended.Equal(b.Ended)
+		a.Gone == b.Gone && a.Opened == b.Opened && tries(a.Phones) == tries(b.Phones) && tries(a.Recalls) == tries(b.Recalls) &&
+		a.Ended.Equal(b.Ended) && a.Recalling == b.Recalling
+}
+
+// tries is how many notifications were tried, whatever came of it.
+func tries(of map[string]fanfare.PhoneStats) (n int64) {
+	for _, phones := range of {
+		n += phones.Sent
+	}
+	return n
 }
 
 func notifiedOf(m *fanfare.Moment) (n int64) {

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -46,7 +47,7 @@ func stateOf(g *fanfare.Progress) string {
 	switch {
 	case g.Ended.IsZero():
 		return "Running"
-	case g.Withdrawn > 0:
+	case g.Withdrawn > 0 || g.Recalls != nil:
 		return "Withdrawn"
 	case g.Expired > 0:
 		return "Expired"
@@ -74,14 +75,18 @@ func (h *handler) tasks(v *view) error {
 	return v.render(http.StatusOK, "tasks", page{Title: "Tasks", Section: "tasks", Data: data})
 }
 
-// taskRows returns the tasks that were accepted before one, newest first, and the last of them if there are more. IDs sort by acceptance.
+// taskRows returns the tasks that were accepted before one, newest first, and the last of them if there are more.
 func (h *handler) taskRows(ctx context.Context, before string, most int) (rows []taskRow, next string, err error) {
-	for task, err := range h.p.Tasks(ctx) {
+	of := h.p.Tasks(ctx)
+	if before != "" {
+		of = h.p.TasksBefore(ctx, before)
+	}
+	for task, err := range of {
+		if errors.Is(err, fanfare.ErrUnknownTask) {
+			break // no task is before what is none
+		}
 		if err != nil {
 			return nil, "", err
-		}
-		if before != "" && task.ID >= before {
-			continue
 		}
 		if len(rows) == most {
 			return rows, rows[most-1].ID, nil
@@ -104,6 +109,7 @@ type taskData struct {
 	Notice   string // what was just done; a key of the texts
 	Now      time.Time
 	Variants variantsData // of its plan
+	Recall   *recall      // of the page that withdraws it
 }
 
 // platformRow is what a platform did for a task.
@@ -119,29 +125,46 @@ type reasonRow struct {
 	Count  int64
 }
 
-// Platforms are the platforms of the task, by name, with the reasons of failures, most frequent first.
-func (t *taskData) Platforms() []platformRow {
+// Notifications are what each platform did to notify, by name.
+func (t *taskData) Notifications() []platformRow { return platformRows(t.Phones) }
+
+// Told are what each platform did to tell phones that the message was withdrawn.
+func (t *taskData) Told() []platformRow { return platformRows(t.Recalls) }
+
+// platformRows are platforms by name, with the reasons of failures, most frequent first.
+func platformRows(of map[string]fanfare.PhoneStats) []platformRow {
 	var out []platformRow
-	for _, name := range slices.Sorted(maps.Keys(t.Phones)) {
-		row := platformRow{Platform: name, PhoneStats: t.Phones[name]}
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		row := platformRow{Platform: name, PhoneStats: of[name]}
 		for reason, n := range row.Reasons {
 			row.Why = append(row.Why, reasonRow{reason, n})
 		}
 		slices.SortFunc(row.Why, func(a, b reasonRow) int {
-			if a.Count != b.Count {
-				return int(min(max(b.Count-a.Count, -1), 1))
-			}
-			if a.Reason < b.Reason {
-				return -1
-			}
-			return 1
+			return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
 		})
 		out = append(out, row)
 	}
 	return out
 }
 
-// Waiting says that the task is for those online now only, and still goes out, so that nothing but its total is known.
+// platformsData is a table of what platforms did.
+type platformsData struct {
+	Rows          []platformRow
+	Name, Caption string
+	On            bool // there is more to come
+}
+
+// Notifications is the table of those who were notified.
+func (v *view) Notifications(rows []platformRow) platformsData {
+	return platformsData{Rows: rows, Name: v.T("Phones"), Caption: v.T("Notifications by platform")}
+}
+
+// Recalls is the table of those who were told of a withdrawal.
+func (v *view) Recalls(rows []platformRow, on bool) platformsData {
+	return platformsData{Rows: rows, Name: v.T("Phones told of the withdrawal"), Caption: v.T("Phones told of the withdrawal, by platform"), On: on}
+}
+
+// Fleeting says that the task is for those online now only.
 func (t *taskData) Fleeting() bool { return t.Expires.Equal(t.Accepted) }
 
 func (h *handler) taskData(v *view) (*fanfare.Task, *taskData, error) {
@@ -195,7 +218,7 @@ func (h *handler) task(v *view) error {
 	if err != nil {
 		return err
 	}
-	if what := v.r.URL.Query().Get("notice"); what != "withdrawn" || !data.Ended.IsZero() { // a link may say anything
+	if what := v.r.URL.Query().Get("notice"); what != "withdrawn" || data.State == "Withdrawn" { // a link may say anything
 		data.Notice = notices[what]
 	}
 	if data.Variants, err = h.variantsOfTask(v, task); err != nil {
@@ -205,21 +228,47 @@ func (h *handler) task(v *view) error {
 }
 
 func (h *handler) askWithdraw(v *view) error {
-	_, data, err := h.taskData(v)
+	_, data, err := h.withdrawData(v)
 	if err != nil {
 		return err
 	}
-	return v.render(http.StatusOK, "withdraw", page{Title: "Withdraw this task?", Section: "tasks", Data: data})
+	return h.renderWithdraw(v, http.StatusOK, data)
+}
+
+func (h *handler) withdrawData(v *view) (*fanfare.Task, *taskData, error) {
+	task, data, err := h.taskData(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	shown, err := task.Notification(v.ctx)
+	data.Recall = recallOf(shown, &data.Progress, v.r.PostForm)
+	return task, data, err
+}
+
+func (h *handler) renderWithdraw(v *view, status int, data *taskData) error {
+	return v.render(status, "withdraw", page{Title: "Withdraw this task?", Section: "tasks", Data: data})
 }
 
 func (h *handler) withdraw(v *view) error {
-	_, data, err := h.taskData(v)
+	task, data, err := h.withdrawData(v)
 	if err != nil {
 		return err
 	}
-	err = h.act(v, data.ID, data.To.String(), func(ctx context.Context) (string, error) { return "", h.p.Withdraw(ctx, data.ID) })
+	r, place := data.Recall, "tasks/"+task.ID+"?notice=withdrawn"
+	if !data.Ended.IsZero() { // a click that comes twice, or too late
+		return v.redirect(place)
+	}
+	if !r.check(v) {
+		return h.renderWithdraw(v, http.StatusUnprocessableEntity, data)
+	}
+	refused, err := h.recall(v, task.ID, r.detail()+" → "+data.To.String(), r,
+		func(ctx context.Context) error { return h.p.Withdraw(ctx, task.ID) },
+		func(ctx context.Context, n fanfare.Notification) error { return h.p.Replace(ctx, task.ID, n) })
+	if refused {
+		return h.renderWithdraw(v, http.StatusUnprocessableEntity, data)
+	}
 	if err != nil {
 		return err
 	}
-	return v.redirect("tasks/" + data.ID + "?notice=withdrawn")
+	return v.redirect(place)
 }

@@ -12,7 +12,7 @@ import (
 const (
 	// maxVariants is how many forms a message has on the page.
 	maxVariants = 20
-	// maxWeight keeps sums of weights far from where numbers end.
+	// maxWeight is the library's bound of a weight.
 	maxWeight = 1_000_000
 	// maxVariantName is the library's bound of a name, in bytes.
 	maxVariantName = 50
@@ -137,15 +137,15 @@ func (x *draftVariant) notification(of *fanfare.Notification) *fanfare.Notificat
 
 // shares is how much each of the variants has of the users of its language.
 func shares(of []fanfare.Variant) []string {
-	total := make(map[string]int)
-	weight := func(x *fanfare.Variant) int { return max(x.Weight, 1) }
+	total := make(map[string]float64) // a plan that a program made has any number of them
+	weight := func(x *fanfare.Variant) float64 { return float64(max(x.Weight, 1)) }
 	language := func(x *fanfare.Variant) string { return strings.ToLower(strings.ReplaceAll(x.Language, "_", "-")) }
 	for i := range of {
 		total[language(&of[i])] += weight(&of[i])
 	}
 	out := make([]string, len(of))
 	for i := range of {
-		percent := float64(weight(&of[i])) / float64(total[language(&of[i])]) * 100
+		percent := weight(&of[i]) / total[language(&of[i])] * 100
 		if percent == math.Trunc(percent) {
 			out[i] = strconv.Itoa(int(percent)) + " %"
 		} else {

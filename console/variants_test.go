@@ -1,6 +1,7 @@
 package console
 
 import (
+	"math"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -293,6 +294,9 @@ func TestShares(t *testing.T) {
 	got := shares([]fanfare.Variant{{Weight: 2}, {Language: "zh"}, {}, {Language: "ZH", Weight: 3}, {Weight: 3}})
 	if want := []string{"33.3 %", "25 %", "16.7 %", "75 %", "50 %"}; !slices.Equal(got, want) {
 		t.Errorf("%q, not %q", got, want)
+	}
+	if got := shares([]fanfare.Variant{{Weight: math.MaxInt}, {Weight: math.MaxInt}}); !slices.Equal(got, []string{"50 %", "50 %"}) {
+		t.Errorf("of the largest weights that there are: %q", got)
 	}
 	if r := (&variantRow{Progress: fanfare.Progress{Delivered: 8, Opened: 1}}); r.OpenedShare() != "12.5 %" {
 		t.Error(r.OpenedShare())

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"strconv"
 	"strings"
 	"time"
 
@@ -163,10 +162,10 @@ func (h *handler) planTime(v *view, d *draft, plan *fanfare.Plan, m *mistakes) {
 	}
 }
 
-// sameZone says whether a name leads to a time zone.
+// sameZone says whether a name leads to a time zone, wherever it is looked up.
 func sameZone(name string, zone *time.Location) bool {
 	named, err := time.LoadLocation(name)
-	if err != nil || name == "" {
+	if err != nil || name == "" || name == "Local" {
 		return false
 	}
 	now := time.Now()
@@ -188,7 +187,7 @@ func (v *view) zoneOf(plan *fanfare.Plan) (zone *time.Location, name string) {
 	if plan.Zone == "" && (plan.Every != "" || plan.Local) {
 		return time.UTC, "UTC"
 	}
-	if plan.Zone == "Local" { // which is no name to show
+	if plan.Zone == "Local" { // as plans once could be; it is no name to show
 		return v.h.o.Location, ""
 	}
 	return v.h.o.Location, plan.Zone
@@ -283,7 +282,7 @@ func zoneText(t time.Time) string {
 
 // PaceText is how fast a form is sent.
 func (d *draft) PaceText(v page) string {
-	n, _ := strconv.ParseInt(d.Pace, 10, 64)
+	n, _ := counted(d.Pace)
 	if d.Pace == "" {
 		return v.T("to all at once")
 	}

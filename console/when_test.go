@@ -95,6 +95,13 @@ func TestTimeMistakes(t *testing.T) {
 			t.Errorf("%q: %d", name, w.Code)
 		}
 	}
+	here := newBenchWith(t, open(t, fanfare.Options{Cron: schedule.Cron}), Options{Location: time.Local}) // whose name is another zone's elsewhere
+	for when, code := range map[string]int{"every": http.StatusUnprocessableEntity, "local": http.StatusUnprocessableEntity, "at": http.StatusOK} {
+		w := here.post("oscar", "/compose/confirm", with(draftFields("all"), "when", when, "every", "@daily", "at", "2100-01-01T10:00"))
+		if w.Code != code || strings.Contains(w.Body.String(), "has no name") != (code != http.StatusOK) {
+			t.Errorf("%s in the zone of the machine: %d: %s", when, w.Code, w.Body)
+		}
+	}
 	nameless := newBenchWith(t, open(t, fanfare.Options{Cron: schedule.Cron}), Options{Location: time.FixedZone("here", 3600)})
 	for when, code := range map[string]int{"every": http.StatusUnprocessableEntity, "at": http.StatusOK} {
 		if w := nameless.post("oscar", "/compose/confirm", with(draftFields("all"), "when", when, "every", "@daily", "at", "2100-01-01T10:00")); w.Code != code {

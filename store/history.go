@@ -14,6 +14,12 @@ const (
 	sampleShare = 32
 )
 
+// NextSample is when a task takes its next sample, if it changes then or later: what changes before is in no sample. All are in milliseconds since 1970, and the last
+// sample is the acceptance where there is none.
+func NextSample(accepted, last int64) int64 {
+	return last + max(sampleEvery, (last-accepted)/sampleShare)
+}
+
 func (s *Sample) encode(w *writer) {
 	w.uvarint(uint64(s.At))
 	for _, n := range []int64{s.Delivered, s.Failed, s.Pending, s.Opened} {
@@ -51,7 +57,7 @@ func (a *applier) sample(seq uint64, p *Progress) {
 	if t == nil {
 		return
 	}
-	p.sampleAt = now + max(sampleEvery, (now-t.Accepted)/sampleShare)
+	p.sampleAt = NextSample(t.Accepted, now)
 	s := Sample{At: now, Delivered: p.Delivered, Failed: p.Failed, Pending: p.Pending, Opened: p.Opened, Notified: make([]int64, len(t.Platforms))}
 	for i, platform := range t.Platforms {
 		if rec, known := a.v.phone(seq, platform); known {

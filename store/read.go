@@ -362,9 +362,12 @@ func (v *view) taskState(seq uint64) (*TaskState, error) {
 }
 
 // Tasks yields the tasks, newest first.
-func (s *Store) Tasks() iter.Seq2[*TaskState, error] {
+func (s *Store) Tasks() iter.Seq2[*TaskState, error] { return s.TasksBefore(1<<64 - 1) }
+
+// TasksBefore yields the tasks whose messages come before a sequence, newest first.
+func (s *Store) TasksBefore(seq uint64) iter.Seq2[*TaskState, error] {
 	return func(yield func(*TaskState, error) bool) {
-		to := key64(1<<64 - 1)
+		to := key64(seq)
 		for {
 			var some []*TaskState
 			err := s.withView(func(v *view) error {

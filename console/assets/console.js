@@ -1,4 +1,4 @@
-// What the pages do beyond forms and htmx: completion of the audience, live progress with its chart, and forms that are sent once. Everything works without it but
+// What the pages do beyond forms and htmx: completion of the audience, live progress, charts, and forms that are sent once. Everything works without it but
 // these.
 (() => {
   'use strict';
@@ -119,9 +119,9 @@
   if (progress) watch(progress);
 
   function watch(progress) {
-    const chart = makeChart(document.getElementById('chart'));
+    const place = document.getElementById('chart'), chart = makeChart(place, progressLines(place));
     const spoken = document.getElementById('spoken');
-    let shown = '', again = 0, over = false, source = null;
+    let shown = '', again = 0, ended = false, over = false, source = null;
     const close = () => {
       clearTimeout(again);
       source?.close();
@@ -136,12 +136,15 @@
         if (news.html !== shown) replace(progress, shown = news.html);
         chart.add(news.samples);
         progress.dataset.live = 'yes';
+        if (news.ended && !ended) {
+          ended = true;
+          document.getElementById('withdraw')?.remove();
+          spoken.textContent = progress.dataset.over;
+        }
         if (!news.over) return;
         over = true;
         close();
         progress.dataset.live = 'over';
-        document.getElementById('withdraw')?.remove();
-        spoken.textContent = progress.dataset.over;
       });
       mine.onerror = () => {
         if (mine.readyState !== EventSource.CLOSED) return; // it comes back by itself
@@ -171,31 +174,89 @@
     }
   }
 
-  function makeChart(place) {
-    const data = [[], [], [], []];
-    let plot = null;
+  // The chart of a plan, which is asked for whenever the figures of the page have come anew, as often as the server lets it.
+  const history = document.querySelector('[data-history]');
+  if (history) follow(history);
+
+  function follow(section) {
+    const place = document.getElementById('chart'), variants = document.getElementById('variants-chart');
+    let all = null, lines = null, measure = '', next = 0, asking = false;
+    const draw = answer => {
+      section.hidden = false;
+      const title = document.getElementById('variants-chart-title');
+      document.getElementById('left-out').hidden = !answer.leftOut;
+      for (const part of [place, title, variants]) if (part) part.hidden = answer.leftOut;
+      if (answer.leftOut) return;
+      all ??= makeChart(place, progressLines(place));
+      all.set([0, 1, 2, 3].map(i => answer.samples.map(s => i ? s[i] : s[0] / 1000)));
+      if (!answer.variants.length) return;
+      const now = answer.opened ? 'opened' : 'delivered';
+      if (now !== measure) {
+        measure = now;
+        lines?.remove();
+        title.textContent = title.dataset[now];
+        lines = makeChart(variants, answer.variants.map((x, i) => ({label: x.name, colour: '--line-' + (i % 5 + 1), dash: [[], [8, 4], [2, 3], [12, 3, 2, 3]][i % 4]})), answer.opened ? ' %' : '');
+      }
+      lines.set([answer.samples.map(s => s[0] / 1000), ...answer.variants.map(x => x.values)]);
+    };
+    const ask = async () => {
+      if (asking || document.hidden || Date.now() < next) return;
+      asking = true;
+      try {
+        const answer = await fetch(section.dataset.history, {headers: {'HX-Request': 'true'}});
+        if (answer.ok) {
+          const news = await answer.json();
+          next = news.again ? Date.now() + news.again : Infinity;
+          if (news.leftOut || news.samples.length) draw(news);
+        }
+      } catch { /* the next figures ask again */ }
+      asking = false;
+    };
+    document.addEventListener('htmx:after:swap', ask);
+    document.addEventListener('visibilitychange', ask);
+    ask();
+  }
+
+  // The lines of a task, and of a plan, named by the place that they are drawn at.
+  function progressLines(place) {
+    return [
+      {label: place.dataset.delivered, colour: '--delivered'}, {label: place.dataset.notified, colour: '--notified', dash: [8, 4]},
+      {label: place.dataset.pending, colour: '--pending', dash: [2, 3]},
+    ];
+  }
+
+  function makeChart(place, lines, unit = '') {
+    let data = [[], ...lines.map(() => [])], plot = null;
     const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
     const size = () => ({width: Math.max(place.clientWidth - 24, 200), height: 240});
-    const short = new Intl.NumberFormat(document.documentElement.lang, {notation: 'compact', maximumFractionDigits: 1});
+    const language = document.documentElement.lang;
+    const short = new Intl.NumberFormat(language, {notation: 'compact', maximumFractionDigits: 1});
     const full = new Intl.NumberFormat('en');
+    const moment = t => {
+      const at = new Date(t * 1000);
+      return data[0].at(-1) - data[0][0] < 86400 ? at.toLocaleTimeString(language) : at.toLocaleString(language);
+    };
     const draw = () => {
       plot?.destroy();
       const axis = {stroke: colour('--soft'), grid: {stroke: colour('--line'), width: 1}, ticks: {stroke: colour('--line'), width: 1}, font: '12px system-ui, sans-serif'};
-      const line = (label, name, dash) => ({label, stroke: colour(name), width: 2, dash, points: {show: data[0].length < 3}, value: (_, v) => v == null ? '—' : full.format(v)});
       plot = new uPlot({
         ...size(),
         series: [
-          {label: place.dataset.time, value: (_, t) => t == null ? '—' : new Date(t * 1000).toLocaleTimeString(document.documentElement.lang)},
-          line(place.dataset.delivered, '--delivered'), line(place.dataset.notified, '--notified', [8, 4]), line(place.dataset.pending, '--pending', [2, 3]),
+          {label: place.dataset.time, value: (_, t) => t == null ? '—' : moment(t)},
+          ...lines.map(l => ({label: l.label, stroke: colour(l.colour), width: 2, dash: l.dash, points: {show: (u, i) => u.data[i].filter(v => v != null).length < 3}, value: (_, v) => v == null ? '—' : full.format(v) + unit})),
         ],
         scales: {y: {range: (_, min, max) => [0, Math.max(max * 1.05, 1)]}},
-        axes: [{...axis, space: 70, values: [
+        axes: [{...axis, space: 70, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800, 2592000], values: [
           [86400, '{YYYY}-{MM}-{DD}', null, null, null, null, null, null, 1],
           [60, '{HH}:{mm}', null, null, null, null, null, null, 1],
           [1, '{HH}:{mm}:{ss}', null, null, null, null, null, null, 1],
-        ]}, {...axis, size: 56, values: (_, ticks) => ticks.map(v => Number.isInteger(v) ? short.format(v) : '')}],
+        ]}, {...axis, size: 56, values: (_, ticks) => ticks.map(v => Number.isInteger(v) ? short.format(v) + unit : '')}],
         cursor: {y: false},
       }, data, place);
+    };
+    const show = () => {
+      if (!plot || data[0].length < 4) draw();
+      else plot.setData(data);
     };
     addEventListener('resize', () => plot?.setSize(size()));
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => { if (plot) draw(); });
@@ -207,9 +268,15 @@
           if (t !== last) data.forEach(column => column.push(t));
           values.forEach((v, i) => { data[i + 1][data[0].length - 1] = v; });
         }
-        if (data[0].length === 0) return;
-        if (!plot || data[0].length < 4) draw();
-        else plot.setData(data);
+        if (data[0].length > 0) show();
+      },
+      set(columns) {
+        data = columns;
+        show();
+      },
+      remove() {
+        plot?.destroy();
+        plot = null;
       },
     };
   }

@@ -413,8 +413,11 @@ func (w *world) places(t *testing.T) map[string]string {
 		}
 		w.later = later.ID
 		plan, err := w.p.Plan(ctx, fanfare.Plan{
-			Message: fanfare.Message{From: "news", Category: "offers", Body: []byte(`{"text":"Until Sunday."}`), Lifetime: time.Hour, To: fanfare.Tag("vip")},
-			Pace:    20, Variants: []fanfare.Variant{{Name: "A"}, {Name: "B", Body: []byte(`{"text":"Only until Sunday!"}`)}},
+			Message: fanfare.Message{
+				From: "news", Category: "offers", Body: []byte(`{"text":"Until Sunday."}`), Lifetime: time.Hour, To: fanfare.Tag("vip"),
+				Notification: &fanfare.Notification{Title: "Until Sunday", Body: "Two for one, in all shops.", Sound: "default"},
+			},
+			Pace: 20, Variants: []fanfare.Variant{{Name: "A"}, {Name: "B", Body: []byte(`{"text":"Only until Sunday!"}`)}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -434,6 +437,7 @@ func (w *world) places(t *testing.T) map[string]string {
 		}
 		w.paused = plan.ID
 		w.compare(t)
+		w.recall(t)
 	}
 	plan, err := w.p.Planned(ctx, w.paused)
 	if err != nil {
@@ -452,7 +456,7 @@ func (w *world) places(t *testing.T) map[string]string {
 		"users": "users?id=" + away + "&message=" + task.ID, "audit": "audit", "missing": "nowhere",
 		"plans": "plans", "plan": "plans/" + plan.ID, "planend": "plans/" + plan.ID + "/end", "part": "tasks/" + part.ID,
 		"later": "plans/" + w.later, "change": "plans/" + w.later + "/change", "again": "compose?plan=" + plan.ID,
-		"compared": "plans/" + w.compared, "first": "../empty/", "firstform": "../empty/compose",
+		"compared": "plans/" + w.compared, "recalled": "tasks/" + w.recalled, "first": "../empty/", "firstform": "../empty/compose",
 	}
 }
 
@@ -462,33 +466,137 @@ func (w *world) compare(t *testing.T) {
 	ctx := context.Background()
 	plan, err := w.p.Plan(ctx, fanfare.Plan{
 		Message:  fanfare.Message{From: "news", Body: []byte(`{"text":"A letter for you."}`), Lifetime: time.Hour, To: fanfare.Attr("tier", "gold").And(fanfare.Sample(4, "letters"))},
+		Pace:     max(*people/400, 1), // so that it takes a few seconds
 		Variants: []fanfare.Variant{{Name: "calm"}, {Name: "loud", Body: []byte(`{"text":"Your letter is HERE!"}`)}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.compared = plan.ID
+	looked, read := make(map[string]int), make(map[string]int) // letters, by message and by variant
+	for over := false; !over; time.Sleep(200 * time.Millisecond) {
+		info, err := plan.Info(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if over = !info.Ended.IsZero(); over {
+			if err := plan.Wait(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for task, err := range plan.Tasks(ctx) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			variant, every := task.Info().Variant, 3
+			if variant == "loud" {
+				every = 5
+			}
+			w.mu.Lock()
+			letters := w.letters[task.ID][looked[task.ID]:]
+			w.mu.Unlock()
+			looked[task.ID] += len(letters)
+			for _, user := range letters {
+				if read[variant]++; read[variant]%every != 0 {
+					continue
+				}
+				if err := w.p.Opened(ctx, user, task.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}
+
+// recall withdraws a task, and has something else shown on the phones.
+func (w *world) recall(t *testing.T) {
+	t.Helper()
+	ctx := context.Background()
+	task := w.push(t, fanfare.Tag("vip"), `{"text":"We open at noon."}`, &fanfare.Notification{Title: "We open at noon"})
+	for _, step := range []func() error{
+		func() error { return task.Wait(ctx) },
+		func() error { return w.p.Replace(ctx, task.ID, fanfare.Notification{Title: "We open at ten"}) },
+		func() error { return task.Wait(ctx) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.recalled = task.ID
+}
+
+// replace chooses, on a page that withdraws, that another notification is shown.
+func (t *tab) replace() {
+	t.Helper()
+	t.click("input[name=phones][value=replace]")
+	t.fill("#title", "Not until Monday")
+	t.fill("#body", "We are sorry: the offer begins on Monday.")
+	t.shows("#then", "begins on Monday")
+}
+
+// TestReplace takes a push back and has another notification in its place, typed with a mistake first, and sees phones being told.
+func TestReplace(t *testing.T) {
+	b := open(t, desktop)
+	task := b.w.push(t, fanfare.Tag("vip"), "Two for one.", &fanfare.Notification{Title: "Two for one", Sound: "default"})
+	if err := task.Wait(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	b.visit("tasks/" + task.ID)
+	b.click("#withdraw")
+	b.shows(".phone", "Two for one")
+	b.shows("main", "Notified so far:")
+	if value[bool](b, "document.querySelector('#title').checkVisibility()") {
+		t.Error("what is shown instead is asked for where nothing is")
+	}
+	b.click("input[name=phones][value=replace]")
+	b.click("form button.danger")
+	b.shows("#title-mistake", "A notification needs a title or a text.")
+	b.until("the field has the focus", "document.activeElement.id === 'title'")
+	b.replace()
+	b.click("form button.danger")
+	b.shows(".banner.good", "The task was withdrawn")
+	b.shows("#progress .state", "Withdrawn")
+	b.shows("#progress", "Phones told of the withdrawal")
+	b.shows("#progress", "No phone is left to be told.")
+	b.until("the end of the stream", "document.querySelector('#progress').dataset.live === 'over'")
+	g, err := task.Progress()
+	if err != nil || g.Recalls["apns"].Accepted == 0 || g.Recalling {
+		t.Errorf("the task is %+v, %v", g, err)
+	}
+	b.visit("audit")
+	b.shows("main", `withdrawn, on phones replaced by "Not until Monday"`)
+}
+
+// TestPlanChart: the chart of a plan is drawn, with the lines of its variants, and comes anew with the figures.
+func TestPlanChart(t *testing.T) {
+	b := open(t, desktop)
+	ctx := context.Background()
+	plan, err := b.w.p.Plan(ctx, fanfare.Plan{
+		Message: fanfare.Message{Body: []byte(`{"text":"a letter"}`), Lifetime: time.Hour, To: fanfare.Users("bob", "user-000003", "user-000004", "user-000005")}, Pace: 1, Variants: []fanfare.Variant{{Name: "first"}, {Name: "second"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.visit("plans/" + plan.ID)
+	b.until("a chart", "document.querySelector('#chart canvas') && document.querySelector('#variants-chart canvas')")
+	b.shows("#variants-chart-title", "Delivered, by variant")
+	b.shows("#variants-chart .u-legend", "first")
+	b.shows("#chart .u-legend", "Pending")
+	b.until("the tasks of later seconds", "document.querySelectorAll('#plan-tasks tbody tr').length === 4")
 	if err := plan.Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
-	w.compared = plan.ID
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	for task, err := range plan.Tasks(ctx) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		every := 3
-		if task.Info().Variant == "loud" {
-			every = 5
+		for _, user := range []string{"bob", "user-000003", "user-000004", "user-000005"} {
+			_ = b.w.p.Opened(ctx, user, task.ID) // of each of them one has it
 		}
-		for i, user := range w.letters[task.ID] {
-			if i%every != 0 {
-				continue
-			}
-			if err := w.p.Opened(ctx, user, task.ID); err != nil {
-				t.Fatal(err)
-			}
-		}
+	}
+	b.shows("#variants-chart-title", "Opened, of delivered, by variant")
+	if n := value[int](b, "document.querySelectorAll('#variants-chart canvas').length"); n != 1 {
+		t.Errorf("there are %d charts of the variants", n)
 	}
 }
 
@@ -528,8 +636,15 @@ func (t *tab) each(look func(name string)) {
 	t.Helper()
 	for name, path := range t.w.places(t.T) {
 		t.visit(path)
-		if name == "task" || name == "part" {
+		switch name {
+		case "task", "part", "plan", "recalled":
 			t.until("a chart", "document.querySelector('#chart canvas')")
+		case "compared":
+			t.until("the chart of the variants", "document.querySelector('#variants-chart canvas')")
+		case "withdraw", "planend":
+			look(name)
+			t.replace()
+			name += "-replace"
 		}
 		if name == "later" {
 			t.click(".says summary")

@@ -38,6 +38,8 @@ type world struct {
 	open atomic.Int64 // live streams
 	// The IDs of a plan that has not fired, and of one that is being released and has been paused.
 	later, paused string
+	// recalled is a task that was withdrawn, with another notification in the place of the first.
+	recalled string
 	// compared is that of one with two variants that is over, and letters are those who got it, by message.
 	compared string
 	mu       sync.Mutex
