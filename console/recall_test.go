@@ -144,7 +144,7 @@ func TestRecallMistakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, phones := phoneBench(t)
 		task := b.notify(fanfare.Notification{Title: "Old"})
-		plan, err := b.p.Plan(t.Context(), fanfare.Plan{Message: fanfare.Message{Body: []byte("x"), To: fanfare.Users("carol"), Lifetime: time.Hour}, Pace: 1, Variants: []fanfare.Variant{
+		plan, err := b.p.Plan(t.Context(), fanfare.Plan{Message: fanfare.Message{Body: []byte("x"), To: fanfare.Users("alice", "bob", "carol"), Lifetime: time.Hour}, Pace: 1, Variants: []fanfare.Variant{
 			{Name: "A"}, {Name: "B", Notification: &fanfare.Notification{Title: "Of B"}},
 		}})
 		if err != nil {
