@@ -164,14 +164,7 @@ func explain(v *view, e *evidence) *answer {
 	default:
 		say("The audience does not fit the user now: %s", clip(e.info.To.String(), 2000))
 	}
-	if g.Capped > 0 {
-		say("Left out of the push, for having had as many of the category %q as one may: %s.", e.info.Category, v.People(g.Capped))
-	}
-	if e.optedOut {
-		say("The user wants no messages of the category %q now, and who does not want them is left out.", e.info.Category)
-	} else if g.OptedOut > 0 {
-		say("Left out of the push, for wanting no messages of the category %q: %s.", e.info.Category, v.People(g.OptedOut))
-	}
+	explainLeftOut(v, e, say)
 	switch {
 	case g.Total == 0:
 		a.Verdict = verdictNo
@@ -225,7 +218,6 @@ func explain(v *view, e *evidence) *answer {
 
 // explainOutside says why somebody may have been outside of the audience.
 func explainOutside(v *view, e *evidence, say func(string, ...any)) {
-	g := &e.progress
 	switch {
 	case e.registered.After(e.info.Accepted):
 		say("The user was registered at %s, after the push was accepted, at %s. An audience is frozen then.", v.Time(e.registered), v.Time(e.info.Accepted))
@@ -237,6 +229,12 @@ func explainOutside(v *view, e *evidence, say func(string, ...any)) {
 	case e.fitsKnown:
 		say("The audience does not fit the user now: %s", clip(e.info.To.String(), 2000))
 	}
+	explainLeftOut(v, e, say)
+}
+
+// explainLeftOut says who was left out of the audience, whoever fitted it.
+func explainLeftOut(v *view, e *evidence, say func(string, ...any)) {
+	g := &e.progress
 	if g.Capped > 0 {
 		say("Left out of the push, for having had as many of the category %q as one may: %s.", e.info.Category, v.People(g.Capped))
 	}

@@ -601,35 +601,6 @@ func (c *checker) tasks() error {
 	return c.histories()
 }
 
-// histories checks that samples are of tasks, in order, and of what these can have come to.
-func (c *checker) histories() error {
-	return c.bucket(bucketHistory).ForEach(func(k, v []byte) error {
-		if len(k) != 8 || c.bucket(bucketTasks).Get(k) == nil {
-			return broken("samples of task %x, which does not exist", k)
-		}
-		t, err := decodeTask(be64(k), c.bucket(bucketTasks).Get(k))
-		if err != nil {
-			return err
-		}
-		p, err := decodeProgress(c.bucket(bucketProgress).Get(k))
-		if err != nil {
-			return err
-		}
-		samples, err := decodeHistory(v)
-		if err != nil || len(samples) == 0 {
-			return broken("samples of task %d: %d, %v", t.Seq, len(samples), err)
-		}
-		last := t.Accepted
-		for _, s := range samples {
-			if s.At < last || s.At > c.st.now || len(s.Notified) != len(t.Platforms) || s.Delivered+s.Failed+s.Pending > p.Total || s.Opened > p.Opened {
-				return broken("task %d: the sample %+v", t.Seq, s)
-			}
-			last = s.At
-		}
-		return nil
-	})
-}
-
 // task checks one task; live says that it has a message to deliver.
 func (c *checker) task(seq uint64, v []byte) (live bool, err error) {
 	t, err := decodeTask(seq, v)

@@ -166,14 +166,7 @@ func (c *checker) sets(b bucket) (map[uint64]int64, error) {
 // recalls checks that what phones are told is of a task that was withdrawn, and that some are still to be told, until the message would have expired.
 func (c *checker) recalls() error {
 	return c.bucket(bucketRecalls).ForEach(func(k, v []byte) error {
-		if len(k) != 8 || c.bucket(bucketTasks).Get(k) == nil {
-			return broken("recall of task %x, which does not exist", k)
-		}
-		t, err := decodeTask(be64(k), c.bucket(bucketTasks).Get(k))
-		if err != nil {
-			return err
-		}
-		p, err := decodeProgress(c.bucket(bucketProgress).Get(k))
+		t, p, err := c.of("recall", k)
 		if err != nil {
 			return err
 		}
