@@ -3,6 +3,7 @@ package fanfaretest
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -42,6 +43,7 @@ type Pusher struct {
 
 	t        testing.TB // of New
 	o        Options
+	home     string // for what is temporary
 	dir      string
 	services map[string]*transporttest.Phones
 	news     news
@@ -69,9 +71,9 @@ func New(t testing.TB, o ...Options) *Pusher {
 	default:
 		t.Fatalf("fanfaretest: New was given %d Options, of which it takes one", len(o))
 	}
-	p.dir = t.TempDir() // also where another is used: what a crash leaves must outlive the cleanup below
-	if p.o.Dir != "" {
-		p.dir = p.o.Dir
+	p.home = t.TempDir() // which goes after what the cleanup below does
+	if p.dir = p.o.Dir; p.dir == "" {
+		p.dir = filepath.Join(p.home, "fanfare")
 	}
 	if p.o.Platforms == nil {
 		for _, platform := range []string{"apns", "fcm"} {

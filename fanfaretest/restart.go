@@ -3,6 +3,7 @@ package fanfaretest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -43,7 +44,7 @@ func (p *Pusher) Crash(t testing.TB, o ...fanfare.Options) {
 	t.Helper()
 	p.Disk.under.Kill()
 	p.life.crash()
-	left := p.t.TempDir()
+	left := filepath.Join(p.home, fmt.Sprint("crash-", len(p.past)+1))
 	if err := copyFiles(left, p.dir); err != nil {
 		t.Fatalf("fanfaretest: copy what the crash leaves: %v", err)
 	}
@@ -87,6 +88,9 @@ func (p *Pusher) close(l *life) error {
 
 // copyFiles copies the files of a directory. One that goes meanwhile is one that nobody needs any more.
 func copyFiles(to, from string) error {
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(from)
 	if err != nil {
 		return err
@@ -124,7 +128,7 @@ func (p *Pusher) end() {
 	if s, err := p.Stats(context.Background()); err == nil && s.Stuck > 0 {
 		t.Errorf("fanfaretest: at the test's end %s left behind, past the DeliverTimeout, and not returned%s", count(int(s.Stuck), "Deliver"), held(p.life))
 	}
-	if err := p.close(p.life); err != nil {
+	if err := p.close(p.life); err != nil && !(errors.Is(err, context.Canceled) && held(p.life) != "") { // what held it up is told below
 		t.Errorf("fanfaretest: close: %v", err)
 	}
 	for _, l := range append(slices.Clone(p.past), p.life) {
