@@ -105,7 +105,7 @@ func TestHostsTransport(t *testing.T) {
 func TestHostsAcks(t *testing.T) {
 	t.Parallel()
 	h := &ackHub{hub{got: make(chan string, 10)}}
-	p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Online: h}})
+	p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Online: h, Grace: -1}})
 	p.Login(t, "alice")
 	one := p.MustPush(t, hello(fanfare.All(), "One"))
 	p.WaitDelivered(t, one.ID, "alice")

@@ -19,7 +19,7 @@ import (
 // Options adjust what [New] makes. The zero value works.
 type Options struct {
 	// Fanfare are the options of the Pusher. Where Online is set, that is the host's own transport: it gets every delivery that the Recorder is not
-	// told to spoil, as does DeliverBatch, for one user at a time, if it is a [transport.Batcher]; what it returns nil for is recorded, and whether its clients acknowledge is its own word. It
+	// told to spoil (by its OnDeliver, which the test then leaves alone), as does DeliverBatch, for one user at a time, if it is a [transport.Batcher]; what it returns nil for is recorded, and whether its clients acknowledge is its own word. It
 	// must work after Close where the test goes on with [Pusher.Reopen]. To Mobile the phones of Platforms are added.
 	Fanfare fanfare.Options
 	// Dir is the directory, which stays when the test ends. Default: a temporary one.

@@ -32,7 +32,7 @@ func (p *Pusher) RequireNotDelivered(t testing.TB, messageID string, users ...st
 	var text string
 	for _, user := range users {
 		if p.has(user, messageID) {
-			text += fmt.Sprintf("\n%s has been delivered to %s%s", p.name(messageID), user, p.story(user))
+			text += fmt.Sprintf("\n%s has been delivered to %s%s", p.name(messageID), user, p.received(user))
 		}
 	}
 	if text != "" {
@@ -84,7 +84,7 @@ func (p *Pusher) require(t testing.TB, users []string, look func([]*transport.Me
 	var text string
 	for _, user := range users {
 		if wrong := look(p.Received(user)); wrong != "" {
-			text += fmt.Sprintf("\n%s %s%s", user, wrong, p.story(user))
+			text += fmt.Sprintf("\n%s %s%s", user, wrong, p.received(user))
 		}
 	}
 	if text != "" {
@@ -121,9 +121,14 @@ func (p *Pusher) undelivered(messageID string, users []string) (text string) {
 	return strings.TrimPrefix(text, "\n")
 }
 
+// received tells, in a further line, what a user has received.
+func (p *Pusher) received(user string) string {
+	return "\n\t" + user + " received " + labels(p.Received(user))
+}
+
 // story tells, in further lines, what there is to know of a user who has not received what was expected.
 func (p *Pusher) story(user string) string {
-	text := "\n\t" + user + " received " + labels(p.Received(user))
+	text := p.received(user)
 	waits, err := p.pending(user)
 	switch {
 	case errors.Is(err, fanfare.ErrUnknownUser):

@@ -58,6 +58,9 @@ func (p *Pusher) restart(t testing.TB, o []fanfare.Options) {
 	if len(o) > 1 {
 		t.Fatalf("fanfaretest: a restart was given %d options, of which it takes one", len(o))
 	}
+	if p.o.Fanfare.Online != nil {
+		p.Online.OnDeliver(nil) // which was the host's, and may be another's now
+	}
 	if len(o) == 1 {
 		p.o.Fanfare = o[0]
 	}
@@ -65,7 +68,6 @@ func (p *Pusher) restart(t testing.TB, o []fanfare.Options) {
 	p.mu.Lock()
 	clear(p.sessions)
 	p.mu.Unlock()
-	p.Online.OnDeliver(nil) // of the host's old transport
 	p.open(t)
 }
 

@@ -148,6 +148,7 @@ func TestCrashBetweenDeliveryAndCommit(t *testing.T) {
 		p.WaitDelivered(t, offer.ID, "alice")
 		synctest.Wait()
 		p.Crash(t)
+		p.Online.OnDeliver(nil)
 		p.Login(t, "alice")
 		p.WaitEnded(t, offer.ID)
 		p.RequireInOrder(t)
