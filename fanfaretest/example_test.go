@@ -72,11 +72,11 @@ func ExampleOptions() {
 			return nil
 		})
 		p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Online: gateway}})
-		p.Online.FailNext("alice", 1, nil)
+		p.Recorder.FailNext("alice", 1, nil)
 		p.Login(t, "alice")
 		offer := p.MustPush(t, fanfare.Message{Body: []byte("Half price"), To: fanfare.All(), Lifetime: time.Hour})
 		p.WaitEnded(t, offer.ID)
-		fmt.Println(p.Online.Attempts("alice"), "tries")
+		fmt.Println(p.Recorder.Attempts("alice"), "tries")
 	})
 	// Output:
 	// to the connections of alice: Half price
@@ -106,14 +106,14 @@ func ExamplePusher() {
 		p := fanfaretest.New(t)
 		p.Login(t, "bob")
 		p.MustRegister(t, "alice")
-		p.Online.FailNext("bob", 2, errors.New("connection reset"))
+		p.Recorder.FailNext("bob", 2, errors.New("connection reset"))
 		offer := p.MustPush(t, fanfare.Message{Body: []byte("Half price"), To: fanfare.All(), Lifetime: time.Hour})
 		p.WaitDelivered(t, offer.ID, "bob")
-		fmt.Println(p.Online.Attempts("bob"), "tries for bob")
+		fmt.Println(p.Recorder.Attempts("bob"), "tries for bob")
 
-		release := p.Online.Block("alice")
+		release := p.Recorder.Block("alice")
 		p.Login(t, "alice")
-		if err := p.Online.WaitAttempts(t.Context(), "alice", 1); err != nil {
+		if err := p.Recorder.WaitAttempts(t.Context(), "alice", 1); err != nil {
 			t.Fatal(err)
 		}
 		p.RequireNotDelivered(t, offer.ID, "alice")
@@ -236,7 +236,7 @@ func ExamplePusher_RequireInOrder() {
 		p.Login(t, "alice")
 		for _, sequence := range []uint64{2, 1} {
 			m := &transport.Message{ID: fmt.Sprint(sequence), Sequence: sequence, Body: []byte("News")}
-			if err := p.Online.Deliver(t.Context(), "alice", m); err != nil {
+			if err := p.Recorder.Deliver(t.Context(), "alice", m); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -349,7 +349,7 @@ func ExamplePusher_Crash() {
 	example(func(t testing.TB) {
 		p := fanfaretest.New(t)
 		p.Login(t, "alice")
-		release := p.Online.Block("alice")
+		release := p.Recorder.Block("alice")
 		offer := p.MustPush(t, fanfare.Message{Body: []byte("Half price"), To: fanfare.All(), Lifetime: time.Hour})
 
 		p.Crash(t)

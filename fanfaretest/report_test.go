@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -212,7 +213,7 @@ func TestReports(t *testing.T) {
 func again(t testing.TB, p *fanfaretest.Pusher, user string, messages ...*transport.Message) {
 	t.Helper()
 	for _, m := range messages {
-		if err := p.Online.Deliver(context.Background(), user, m); err != nil {
+		if err := p.Recorder.Deliver(context.Background(), user, m); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -289,13 +290,13 @@ func TestLeftBehind(t *testing.T) {
 		want []string
 	}{
 		{"nothing", func(t testing.TB, p *fanfaretest.Pusher) func() {
-			release := p.Online.Block("alice") // which the end of the context frees
+			release := p.Recorder.Block("alice") // which the end of the context frees
 			p.MustPush(t, hello(fanfare.Users("alice"), "One"))
 			synctest.Wait()
 			return release
 		}, []string{"PASS"}},
 		{"a Deliver", func(t testing.TB, p *fanfaretest.Pusher) func() {
-			release := p.Online.Hang("alice")
+			release := p.Recorder.Hang("alice")
 			p.MustPush(t, hello(fanfare.Users("alice"), "One"))
 			synctest.Wait()
 			return release
@@ -304,7 +305,7 @@ func TestLeftBehind(t *testing.T) {
 			"FAIL",
 		}},
 		{"a Deliver for long", func(t testing.TB, p *fanfaretest.Pusher) func() {
-			release := p.Online.Hang("alice")
+			release := p.Recorder.Hang("alice")
 			p.MustPush(t, hello(fanfare.Users("alice"), "One"))
 			time.Sleep(time.Minute)
 			return release
@@ -314,7 +315,7 @@ func TestLeftBehind(t *testing.T) {
 			"FAIL",
 		}},
 		{"a Deliver of before a crash", func(t testing.TB, p *fanfaretest.Pusher) func() {
-			release := p.Online.Hang("alice")
+			release := p.Recorder.Hang("alice")
 			p.MustPush(t, hello(fanfare.Users("alice"), "One"))
 			synctest.Wait()
 			p.Crash(t)
@@ -370,12 +371,47 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
+// TestPatienceInABubble: a test in a bubble cannot be asked for its deadline, and a wait ends all the same, in the bubble's time.
+func TestPatienceInABubble(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(bubble *testing.T) {
+		began := time.Now()
+		var took time.Duration
+		got := run(func(t testing.TB) {
+			p := fanfaretest.New(t)
+			defer func() { took = time.Since(began) }()
+			p.WaitReceived(deadlineOf{t, bubble}, "alice", 1)
+		})
+		if len(got) != 2 || took != 8*24*time.Hour {
+			t.Errorf("after %v %q", took, got)
+		}
+	})
+}
+
+type deadlineOf struct {
+	testing.TB
+	of *testing.T
+}
+
+func (t deadlineOf) Deadline() (time.Time, bool) { return t.of.Deadline() }
+
 type withDeadline struct {
 	testing.TB
 	at time.Time
 }
 
 func (t withDeadline) Deadline() (time.Time, bool) { return t.at, true }
+
+// TestNothingIsHidden: what the Pusher of a test adds hides nothing of the Pusher that is tested.
+func TestNothingIsHidden(t *testing.T) {
+	t.Parallel()
+	own, tested := reflect.TypeFor[*fanfaretest.Pusher](), reflect.TypeFor[*fanfare.Pusher]()
+	for m := range tested.Methods() {
+		if of, is := own.MethodByName(m.Name); !is || of.Type.NumIn() != m.Type.NumIn() || of.Type.NumOut() != m.Type.NumOut() {
+			t.Errorf("%s is hidden", m.Name)
+		}
+	}
+}
 
 // TestWaitEndsWithItsTest: it ends with the context of the test that waits.
 func TestWaitEndsWithItsTest(t *testing.T) {

@@ -59,7 +59,7 @@ func (p *Pusher) restart(t testing.TB, o []fanfare.Options) {
 		t.Fatalf("fanfaretest: a restart was given %d options, of which it takes one", len(o))
 	}
 	if p.o.Fanfare.Online != nil {
-		p.Online.OnDeliver(nil) // which was the host's, and may be another's now
+		p.Recorder.OnDeliver(nil) // which was the host's, and may be another's now
 	}
 	if len(o) == 1 {
 		p.o.Fanfare = o[0]
