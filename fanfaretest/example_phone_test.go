@@ -171,6 +171,21 @@ func ExamplePusher_WaitNotified() {
 	// PASS
 }
 
+// The fan-out is finished when whoever was connected has been tried, and each phone notified: those of alice, while bob has none.
+func ExamplePusher_WaitTask() {
+	example(func(t testing.TB) {
+		p := withPhone(t)
+		p.MustRegister(t, "bob")
+		offer := p.MustPush(t, notify("Half price"))
+		p.WaitTask(t, offer.ID)
+		progress, err := offer.Progress()
+		fmt.Println(progress.Pending, "pending,", progress.Phones["apns"].Accepted, "notified", err)
+	})
+	// Output:
+	// 2 pending, 1 notified <nil>
+	// PASS
+}
+
 func ExamplePusher_RequireNotified() {
 	example(func(t testing.TB) {
 		p := withPhone(t)

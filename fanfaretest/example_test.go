@@ -293,25 +293,6 @@ func ExamplePusher_WaitDelivered() {
 	// PASS
 }
 
-// The fan-out is finished when whoever is connected has been tried, and each phone notified.
-func ExamplePusher_WaitTask() {
-	example(func(t testing.TB) {
-		p := fanfaretest.New(t)
-		p.Login(t, "alice")
-		p.MustRegister(t, "bob")
-		first := p.MustPush(t, fanfare.Message{Body: []byte("Welcome"), To: fanfare.All(), Lifetime: time.Hour})
-		p.WaitDelivered(t, first.ID, "alice")
-
-		offer := p.MustPush(t, fanfare.Message{Body: []byte("Half price"), To: fanfare.All(), Lifetime: time.Hour})
-		p.WaitTask(t, offer.ID)
-		progress, err := offer.Progress()
-		fmt.Println(progress.Pending, "pending of", progress.Total, err)
-	})
-	// Output:
-	// 1 pending of 2 <nil>
-	// PASS
-}
-
 func ExamplePusher_WaitEnded() {
 	example(func(t testing.TB) {
 		p := fanfaretest.New(t)

@@ -108,7 +108,7 @@ func (p *Pusher) WaitNotified(t testing.TB, user string, n int) {
 	})
 }
 
-// WaitTask returns when the fan-out of a task is finished, as [fanfare.Task.Wait] says: who is connected has been tried, and phones have been notified. Who comes later is not waited for.
+// WaitTask returns when the fan-out of a task is finished, as [fanfare.Task.Wait] says: who is connected has been tried, and phones have been notified. Who comes later is not waited for, nor is who has just connected and is still catching up: see [Pusher.WaitDelivered].
 func (p *Pusher) WaitTask(t testing.TB, taskID string) {
 	t.Helper()
 	ctx, cancel := p.patience(t)
