@@ -15,6 +15,7 @@ type compacted struct {
 	Name   string `json:"name"`
 	Before int64  `json:"before"`
 	After  int64  `json:"after"`
+	Free   int64  `json:"free"` // of After
 }
 
 func (cmd *compactCommand) Run(c *call) error {
@@ -38,7 +39,7 @@ func (cmd *compactCommand) Run(c *call) error {
 			of := compacted{Name: f.Name, Before: f.Bytes}
 			for _, now := range after {
 				if now.Name == f.Name {
-					of.After = now.Bytes
+					of.After, of.Free = now.Bytes, now.Free
 				}
 			}
 			files = append(files, of)
@@ -48,10 +49,10 @@ func (cmd *compactCommand) Run(c *call) error {
 				Files []compacted `json:"files"`
 			}{files})
 		}
-		t := table{right: 0b110}
-		t.row("file", "before", "after")
+		t := table{right: 0b1110}
+		t.row("file", "before", "after", "of that free")
 		for _, f := range files {
-			t.row(f.Name, size(f.Before), size(f.After))
+			t.row(f.Name, size(f.Before), size(f.After), size(f.Free))
 		}
 		return t.print(c.out)
 	})

@@ -200,7 +200,7 @@ func TestPipeClosed(t *testing.T) {
 	}
 }
 
-// TestInterrupted: an import ends between two lines that have not come, and what it had said to be there is.
+// TestInterrupted: an import that waits for more lines ends, and what it says to be there is.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -220,8 +220,12 @@ func TestInterrupted(t *testing.T) {
 		t.Fatalf("it exits with %d, %v:\n%s", code, err, errs.String())
 	}
 	said, _, _ := strings.Cut(strings.TrimPrefix(out.String(), dir+": "), " ")
-	if n := wantOut(t, "count", dir); n != strings.ReplaceAll(said, ",", "")+"\n" {
-		t.Errorf("%s users, and it said %s", n, out.String())
+	least, err := strconv.Atoi(strings.ReplaceAll(said, ",", ""))
+	must(t, err)
+	there, err := strconv.Atoi(strings.TrimSpace(wantOut(t, "count", dir)))
+	must(t, err)
+	if there < least || there > least+2000 { // two steps are under way
+		t.Errorf("%d users, and it said %s", there, out.String())
 	}
 	wantOut(t, "check", dir)
 }

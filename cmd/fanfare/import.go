@@ -36,12 +36,16 @@ func (cmd *importCommand) Run(c *call) error {
 		}
 		attributes = append(attributes, a)
 	}
+	source := plain(cmd.File)
+	if cmd.File == "-" {
+		source = "standard input"
+	}
 	return c.readFile(cmd.File, func(r io.Reader, size int64) error {
 		b := c.bar("import", size, true)
 		defer b.end()
 		l := newLines(barReader{r, b})
 		if err := l.begin(); err != nil {
-			return named(cmd.File, err)
+			return named(source, err)
 		}
 		o := fanfare.Options{Maintenance: true, Limits: largestLimits()}
 		if !isThere(cmd.Dir) {
@@ -52,11 +56,8 @@ func (cmd *importCommand) Run(c *call) error {
 				return err
 			}
 			stats, err := p.Import(c.ctx, l.users(), nil)
-			if err != nil {
-				err = fmt.Errorf("%w (%s before it imported)", named(cmd.File, l.at(err)), counted(stats.Users, "user"))
-			}
 			b.end()
-			return errors.Join(err, cmd.print(c, stats))
+			return errors.Join(named(source, l.at(err)), cmd.print(c, stats))
 		})
 	})
 }

@@ -241,7 +241,7 @@ func (i *inspection) print(c *call) error {
 	}
 	t.row("pushes", number(i.Pushes))
 	t.row("tasks", fmt.Sprintf("%s, %s not ended", number(i.Tasks.Known), number(i.Tasks.Unended)))
-	t.row("pending", fmt.Sprintf("%s, %s", counted(i.Pending.Messages, "message"), counted(i.Pending.Deliveries, "delivery")))
+	t.row("pending", fmt.Sprintf("%s, to be received %s", counted(i.Pending.Messages, "message"), counted(i.Pending.Deliveries, "time")))
 	t.row("plans", fmt.Sprintf("%s, %s not ended", number(i.Plans.Known), number(i.Plans.Unended)))
 	t.row("saved", counted(i.SavedAudiences, "audience"))
 	files := table{right: 0b1110}

@@ -112,14 +112,11 @@ func wantCode(t testing.TB, code int, why string, args ...string) {
 // Wei alone still waits for.
 func town(t testing.TB, dir string) []string {
 	t.Helper()
-	ctx := context.Background()
-	phones := transporttest.NewPhones("apns")
-	phones.Reject("BadTopic", "token-bob")
-	p, err := fanfare.Open(dir, fanfare.Options{KeepAudiences: true, Mobile: []transport.Mobile{phones}, Grace: -1})
-	must(t, err)
-	must(t, p.SetAttributeTypes(ctx, map[int]fanfare.AttributeType{1: fanfare.Number(2), 4: fanfare.Date}))
-	must(t, p.SetAttributeNames(ctx, map[int]string{0: "city", 1: "spend", 4: "birthday"}))
-	users := []fanfare.User{
+	return townOf(t, dir, append(people(), fanfare.User{ID: "line\nbreak \"quoted\" \u2028"}))
+}
+
+func people() []fanfare.User {
+	return []fanfare.User{
 		{
 			ID: "alice", Tags: []string{"vip", "stock A"}, Attributes: map[string]string{"city": "Shenzhen", "spend": "1200.5", "birthday": "1990-02-28"},
 			Devices: []fanfare.Device{{Platform: "apns", Token: "token-alice", Topic: "im.example", Locale: "zh-Hans-CN", TimeZone: "Asia/Shanghai"}},
@@ -127,8 +124,18 @@ func town(t testing.TB, dir string) []string {
 		{ID: "bob", OptOuts: []string{"news"}, Attributes: map[string]string{"city": "Shenzhen"}, Devices: []fanfare.Device{{Platform: "apns", Token: "token-bob"}, {Platform: "fcm", Token: "b2"}}},
 		{ID: "carol", Tags: []string{"vip"}, Attributes: map[string]string{"city": "München <&>", "spend": "-3"}},
 		{ID: "张伟", Tags: []string{"深圳"}},
-		{ID: "line\nbreak \"quoted\" \u2028"},
 	}
+}
+
+func townOf(t testing.TB, dir string, users []fanfare.User) []string {
+	t.Helper()
+	ctx := context.Background()
+	phones := transporttest.NewPhones("apns")
+	phones.Reject("BadTopic", "token-bob")
+	p, err := fanfare.Open(dir, fanfare.Options{KeepAudiences: true, Mobile: []transport.Mobile{phones}, Grace: -1})
+	must(t, err)
+	must(t, p.SetAttributeTypes(ctx, map[int]fanfare.AttributeType{1: fanfare.Number(2), 4: fanfare.Date}))
+	must(t, p.SetAttributeNames(ctx, map[int]string{0: "city", 1: "spend", 4: "birthday"}))
 	_, err = p.Import(ctx, func(yield func(fanfare.User, error) bool) {
 		for _, u := range users {
 			if !yield(u, nil) {
