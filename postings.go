@@ -38,8 +38,8 @@ type Posting struct {
 	Kind  PostingKind
 	Slot  int    // of an attribute; else 0
 	Value string // the tag, value, platform, language, time zone, or category; the number of the bit, where 63 is the sign; the day, like "2026-11-28", by UTC
-	Users int64  // it is true of, as far as its changes are known
-	Bytes int64  // that the set takes in blocks.db, in which what was changed lately may be missing
+	Users int64  // of whom it is true
+	Bytes int64  // that the set takes in blocks.db, without the changes that are not in the blocks yet
 }
 
 // Postings yields what is kept of users as sets of them: first who they are, then the kinds one after the other, and what is of one kind in the order of the bytes of its values. It

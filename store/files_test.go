@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"testing"
 )
 
@@ -49,5 +50,25 @@ func TestFound(t *testing.T) {
 				t.Errorf("%d users, not %d", users, r.Users)
 			}
 		})
+	}
+}
+
+// TestPostingOf: each kind of fact is read as it is written, and what is none is damage.
+func TestPostingOf(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]Posting{
+		tagFactKey("vip"): {Kind: FactTag, Value: "vip"}, string(appendOutFact(nil, "news")): {Kind: FactOut, Value: "news"},
+		attrFactKey(3, "gold"): {Kind: FactAttr, Slot: 3, Value: "gold"}, string(appendHasFact(nil, 4)): {Kind: FactHas, Slot: 4}, string(appendBitFact(nil, 5, 63)): {Kind: FactBit, Slot: 5, Bit: 63},
+		platformFactKey("fcm"): {Kind: FactPlatform, Value: "fcm"}, languageFactKey("zh"): {Kind: FactLanguage, Value: "zh"}, timeZoneFactKey("UTC"): {Kind: FactTimeZone, Value: "UTC"},
+		string(appendDayFact(nil, factRegistered, 7)): {Kind: FactRegistered, Day: 7}, string(appendDayFact(nil, factSeen, 1<<31)): {Kind: FactSeen, Day: 1 << 31},
+	} {
+		if got, err := postingOf([]byte(key)); got != want || err != nil {
+			t.Errorf("%q: %+v, %v", key, got, err)
+		}
+	}
+	for _, key := range []string{"", "x", "a", "h", "b", "b\x01", "b\x01\x02\x03", "r\x00\x00\x00", "s\x00\x00\x00\x00\x00"} {
+		if got, err := postingOf([]byte(key)); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%q is %+v, %v", key, got, err)
+		}
 	}
 }

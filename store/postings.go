@@ -55,8 +55,12 @@ func (s *Store) Postings(ctx context.Context) iter.Seq2[Posting, error] {
 				return
 			}
 			p, err := postingOf(f.key)
+			if err != nil {
+				yield(Posting{}, err)
+				return
+			}
 			p.Users, p.Bytes = f.users, sizes[f.number]
-			if !yield(p, err) || err != nil {
+			if !yield(p, nil) {
 				return
 			}
 		}
@@ -88,31 +92,29 @@ func (s *Store) postingSizes(ctx context.Context) (map[uint32]int64, error) {
 
 // postingOf reads the key of a fact.
 func postingOf(key []byte) (Posting, error) {
-	if len(key) == 0 {
-		return Posting{}, broken("a fact without a key")
+	r := reader{b: key}
+	rest := func() string {
+		s := string(r.b)
+		r.b = nil
+		return s
 	}
-	p := Posting{Kind: FactKind(key[0])}
-	rest, least := key[1:], 0
-	switch key[0] {
-	case factAttr, factHas:
-		least = 1
-	case factBit:
-		least = 2
-	case factRegistered, factSeen:
-		least = 4
-	}
-	if len(rest) < least {
-		return p, broken("fact %x", key)
-	}
-	switch key[0] {
-	case factAttr, factHas:
-		p.Slot, p.Value = rest[0], string(rest[1:])
-	case factBit:
-		p.Slot, p.Bit = rest[0], rest[1]
-	case factRegistered, factSeen:
-		p.Day = be32(rest)
+	p := Posting{Kind: FactKind(r.byte())}
+	switch p.Kind {
+	case FactTag, FactOut, FactPlatform, FactLanguage, FactTimeZone:
+		p.Value = rest()
+	case FactAttr, FactHas:
+		p.Slot, p.Value = r.byte(), rest()
+	case FactBit:
+		p.Slot, p.Bit = r.byte(), r.byte()
+	case FactRegistered, FactSeen:
+		if len(r.b) != 4 {
+			r.fail("not a day")
+			break
+		}
+		p.Day = be32(r.b)
+		r.b = nil
 	default:
-		p.Value = string(rest)
+		r.fail("kind of a fact")
 	}
-	return p, nil
+	return p, r.done()
 }

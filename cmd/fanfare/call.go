@@ -21,6 +21,8 @@ type call struct {
 	out  *bufio.Writer   // standard output
 	json bool
 	bars bool
+
+	terminal bool // standard output is one
 }
 
 // object writes a line of JSON.

@@ -29,6 +29,7 @@ func (cmd *exportCommand) Run(c *call) error {
 	}
 	return c.look(cmd.Dir, func(p *fanfare.Pusher) error {
 		if cmd.Output == "" {
+			c.bars = c.bars && !c.terminal // where the lines can be seen
 			_, err := export(c, p, to, c.out)
 			return err
 		}

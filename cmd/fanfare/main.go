@@ -56,6 +56,7 @@ func run(args []string) int {
 		return exitUsage
 	}
 	c := &call{ctx: ctx, out: bufio.NewWriterSize(os.Stdout, 64<<10), json: g.JSON, bars: term.IsTerminal(int(os.Stderr.Fd()))}
+	c.terminal = term.IsTerminal(int(os.Stdout.Fd()))
 	if g.Progress != nil {
 		c.bars = *g.Progress
 	}

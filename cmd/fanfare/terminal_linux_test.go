@@ -30,17 +30,30 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
+// TestTerminalLines: an export that is seen on a terminal has no bar between its lines.
+func TestTerminalLines(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	crowd(t, dir)
+	if _, terminal := onTerminal(t, "export", dir); !strings.Contains(terminal, "export") {
+		t.Errorf("%q", terminal)
+	}
+	terminal, slave := openTerminal(t)
+	cmd := exec.Command(program(t), "export", dir, "--to", `user:"user-7"`)
+	cmd.Stdout, cmd.Stderr = slave, slave
+	must(t, cmd.Start())
+	must(t, slave.Close())
+	seen, _ := io.ReadAll(terminal)
+	must(t, cmd.Wait())
+	if n := strings.Count(string(seen), "\n"); n != 2 || strings.Contains(string(seen), "export") {
+		t.Errorf("%q", seen)
+	}
+}
+
 // onTerminal runs the binary with a terminal as standard error.
 func onTerminal(t *testing.T, args ...string) (out, terminal string) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
-	defer master.Close()
-	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	must(t, err)
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
+	master, slave := openTerminal(t)
 	var b bytes.Buffer
 	cmd := exec.Command(program(t), args...)
 	cmd.Stdout, cmd.Stderr = &b, slave
@@ -49,4 +62,18 @@ func onTerminal(t *testing.T, args ...string) (out, terminal string) {
 	seen, _ := io.ReadAll(master) // ends with EIO, when nobody has the other end
 	must(t, cmd.Wait())
 	return b.String(), string(seen)
+}
+
+// openTerminal returns both ends of one: what is shown, and what a process writes to.
+func openTerminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	t.Cleanup(func() { master.Close() })
+	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	must(t, err)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	return master, slave
 }
