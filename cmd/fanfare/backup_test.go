@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,6 +50,28 @@ func TestBackup(t *testing.T) {
 			}
 		}
 		wantCode(t, exitFailed, "is not empty", "restore", file, restored)
+	}
+}
+
+// TestBackupWithoutRoom: where the file cannot grow to its size, the one before stays, and nothing is left behind.
+func TestBackupWithoutRoom(t *testing.T) {
+	t.Parallel()
+	dir, to := t.TempDir(), t.TempDir()
+	crowd(t, dir)
+	file := filepath.Join(to, "backup.tar")
+	must(t, os.WriteFile(file, []byte("the one before"), 0o600))
+	for _, command := range []string{`backup "$1" "$2"`, `export "$1" -o "$2"`} {
+		out, err := exec.Command("sh", "-c", `ulimit -f 100; exec "$0" `+command, program(t), dir, file).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != exitFailed || !strings.Contains(string(out), "file too large") {
+			t.Errorf("%s: %v\n%s", command, err, out)
+		}
+		if b, err := os.ReadFile(file); string(b) != "the one before" || err != nil {
+			t.Errorf("%d bytes, %v", len(b), err)
+		}
+		if got := entries(t, to); !slices.Equal(got, []string{"backup.tar"}) {
+			t.Errorf("%s: %q", command, got)
+		}
 	}
 }
 

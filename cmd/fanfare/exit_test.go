@@ -200,34 +200,42 @@ func TestPipeClosed(t *testing.T) {
 	}
 }
 
-// TestInterrupted: an import that waits for more lines ends, and what it says to be there is.
+// TestInterrupted: an import ends in the middle of its work, and where it waits for more lines. What it says to be there is.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "data")
-	cmd := exec.Command(program(t), "import", dir)
-	var out, errs strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	for i := range 20_000 { // more than a pipe holds: it reads
-		_, err := io.WriteString(in, `{"id":"user-`+strconv.Itoa(i)+`","tags":["one","two","three"]}`+"\n")
-		must(t, err)
+	for name, c := range map[string]struct {
+		lines int // more than a pipe holds, so that it reads
+		tag   string
+	}{"in the middle": {20_000, "short"}, "waiting": {500, strings.Repeat("long", 100)}} { // less than a step has
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "data")
+			cmd := exec.Command(program(t), "import", dir)
+			var out, errs strings.Builder
+			cmd.Stdout, cmd.Stderr = &out, &errs
+			in, err := cmd.StdinPipe()
+			must(t, err)
+			must(t, cmd.Start())
+			for i := range c.lines {
+				_, err := io.WriteString(in, `{"id":"user-`+strconv.Itoa(i)+`","tags":["one","two","`+c.tag+`"]}`+"\n")
+				must(t, err)
+			}
+			must(t, cmd.Process.Signal(os.Interrupt))
+			err = cmd.Wait()
+			if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || errs.String() != "fanfare: interrupted\n" {
+				t.Fatalf("it exits with %d, %v:\n%s", code, err, errs.String())
+			}
+			said, _, _ := strings.Cut(strings.TrimPrefix(out.String(), dir+": "), " ")
+			least, err := strconv.Atoi(strings.ReplaceAll(said, ",", ""))
+			must(t, err)
+			there, err := strconv.Atoi(strings.TrimSpace(wantOut(t, "count", dir)))
+			must(t, err)
+			if there < least || there > least+2000 { // two steps are under way
+				t.Errorf("%d users, and it said %s", there, out.String())
+			}
+			wantOut(t, "check", dir)
+		})
 	}
-	must(t, cmd.Process.Signal(os.Interrupt))
-	err = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted || errs.String() != "fanfare: interrupted\n" {
-		t.Fatalf("it exits with %d, %v:\n%s", code, err, errs.String())
-	}
-	said, _, _ := strings.Cut(strings.TrimPrefix(out.String(), dir+": "), " ")
-	least, err := strconv.Atoi(strings.ReplaceAll(said, ",", ""))
-	must(t, err)
-	there, err := strconv.Atoi(strings.TrimSpace(wantOut(t, "count", dir)))
-	must(t, err)
-	if there < least || there > least+2000 { // two steps are under way
-		t.Errorf("%d users, and it said %s", there, out.String())
-	}
-	wantOut(t, "check", dir)
 }
 
 // TestInterruptedTwice: a process that cannot end, because nobody reads what it writes, is ended by another signal.

@@ -7,7 +7,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -65,11 +64,9 @@ func run(args []string) int {
 		err = e
 	}
 	code := exitCode(ctx, err)
-	switch {
-	case err == nil, errors.Is(err, syscall.EPIPE): // who reads has had enough
-	case code == exitInterrupted:
+	if code == exitInterrupted {
 		fmt.Fprintln(os.Stderr, "fanfare: interrupted")
-	default:
+	} else if err != nil {
 		fmt.Fprintln(os.Stderr, message(err))
 	}
 	return code
