@@ -277,7 +277,7 @@ func ExamplePusher_WaitReceived() {
 		p.WaitReceived(t, "alice", 2)
 	})
 	// Output:
-	// fanfaretest: waited in vain (context deadline exceeded): alice has not received 2 messages
+	// fanfaretest: waited in vain, for 100ms: alice has not received 2 messages
 	// 	alice received 1 message: #1 "Half price"
 	// FAIL
 }

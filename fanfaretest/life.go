@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -44,15 +43,15 @@ func (l *life) enter(call string) (leave func(), err error) {
 	}, nil
 }
 
-// under returns the calls under way, in words and sorted.
-func (l *life) under() (calls []string) {
+// calls returns those under way, in words and sorted.
+func (l *life) calls() (list []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for call := range maps.Keys(l.inside) {
-		calls = append(calls, *call)
+	for call := range l.inside {
+		list = append(list, *call)
 	}
-	slices.Sort(calls)
-	return calls
+	slices.Sort(list)
+	return list
 }
 
 func (l *life) crash() {

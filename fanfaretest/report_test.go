@@ -100,17 +100,17 @@ func TestReports(t *testing.T) {
 			`	alice received 3 messages: #1 "One", #2 "Two", #1 "One"`,
 		}},
 		{"not so many", func(t testing.TB, p *fanfaretest.Pusher, one, two string) { p.WaitReceived(t, "alice", 3) }, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): alice has not received 3 messages`,
+			`fanfaretest: waited in vain, for 20s: alice has not received 3 messages`,
 			`	alice received 2 messages: #1 "One", #2 "Two"`,
 		}},
 		{"not in time", func(t testing.TB, p *fanfaretest.Pusher, one, two string) { p.WaitDelivered(t, two, "alice", "bob") }, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): #2 "Two" has not been delivered to bob`,
+			`fanfaretest: waited in vain, for 20s: #2 "Two" has not been delivered to bob`,
 			`	bob received 1 message: #1 "One"`,
 			`	bob waits for 1 message: #2 "Two"`,
 			`	bob is not connected`,
 		}},
 		{"not ended", func(t testing.TB, p *fanfaretest.Pusher, one, two string) { p.WaitEnded(t, two) }, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): #2 "Two" has not ended`,
+			`fanfaretest: waited in vain, for 20s: #2 "Two" has not ended`,
 			`	of 2 users: 1 delivered, 1 pending`,
 			`	apns: 1 accepted of 1 sent`,
 			`	fcm: 0 accepted of 0 sent`,
@@ -119,7 +119,7 @@ func TestReports(t *testing.T) {
 			p.Outage("apns")
 			p.WaitTask(t, p.MustPush(t, hello(fanfare.Users("bob"), "Three")).ID)
 		}, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): the fan-out of message ID is not finished`,
+			`fanfaretest: waited in vain, for 20s: the fan-out of message ID is not finished`,
 			`	of 1 user: 1 pending`,
 			`	apns: 0 accepted of 0 sent`,
 			`	fcm: 0 accepted of 0 sent`,
@@ -148,7 +148,7 @@ func TestReports(t *testing.T) {
 			p.MustPush(t, hello(fanfare.Users("bob"), "Three"))
 			p.WaitNotified(t, "bob", 2)
 		}, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): the phones of bob have not shown 2 notifications`,
+			`fanfaretest: waited in vain, for 20s: the phones of bob have not shown 2 notifications`,
 			`	shown: apns b: To all: Two`,
 			`	apns b: 2 notifications sent, 1 shown`,
 		}},
@@ -365,7 +365,7 @@ func TestDeadline(t *testing.T) {
 			defer func() { took = time.Since(began) }()
 			p.WaitReceived(withDeadline{t, began.Add(10 * time.Minute)}, "alice", 1)
 		})
-		if len(got) != 2 || took != 10*time.Minute-10*time.Second {
+		if len(got) != 2 || took != 10*time.Minute-10*time.Second || !strings.HasPrefix(got[0], "fanfaretest: waited in vain, until the test's deadline: ") {
 			t.Errorf("after %v %q", took, got)
 		}
 	})
@@ -382,7 +382,7 @@ func TestPatienceInABubble(t *testing.T) {
 			defer func() { took = time.Since(began) }()
 			p.WaitReceived(deadlineOf{t, bubble}, "alice", 1)
 		})
-		if len(got) != 2 || took != 8*24*time.Hour {
+		if len(got) != 2 || took != 8*24*time.Hour || !strings.HasPrefix(got[0], "fanfaretest: waited in vain, for 8 days of the bubble's time: ") {
 			t.Errorf("after %v %q", took, got)
 		}
 	})
@@ -422,7 +422,7 @@ func TestWaitEndsWithItsTest(t *testing.T) {
 		time.AfterFunc(time.Millisecond, cancel)
 		p.WaitReceived(withContext{t, ctx}, "alice", 1)
 	})
-	if len(got) != 2 || !strings.Contains(got[0], "waited in vain (context canceled): alice has not received 1 message") {
+	if len(got) != 2 || !strings.Contains(got[0], "waited in vain, context canceled: alice has not received 1 message") {
 		t.Errorf("%q", got)
 	}
 }

@@ -76,7 +76,7 @@ func (p *Pusher) close(l *life) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
 	hurry := time.AfterFunc(callPatience, func() {
-		if len(l.under()) > 0 {
+		if len(l.calls()) > 0 {
 			cancel()
 		}
 	})
@@ -154,7 +154,7 @@ func check(dir string) error {
 
 // held tells, in further lines, which calls of transports are under way.
 func held(l *life) (text string) {
-	for _, call := range l.under() {
+	for _, call := range l.calls() {
 		text += "\n\tunder way: " + call
 	}
 	return text
