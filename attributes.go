@@ -10,7 +10,7 @@ import (
 )
 
 // SetAttributeNames gives attribute slots names, in one durable step. There are ten slots, 0 to
-// 9; those not mentioned keep their names. A slot that is renamed keeps the values
+// 9, or as many as [Limits].Attributes says; those not mentioned keep their names. A slot that is renamed keeps the values
 // of all users; an empty name makes its values invisible until it has a name again. A
 // name of two slots is a [*DuplicateNameError], a slot or a name beyond its limit a [*LimitError].
 func (p *Pusher) SetAttributeNames(ctx context.Context, names map[int]string) error {
@@ -31,7 +31,7 @@ func (p *Pusher) SetAttributeNames(ctx context.Context, names map[int]string) er
 	return err
 }
 
-// AttributeNames returns the names by slot.
+// AttributeNames returns the names by slot, without the slots that have none. The map is the caller's.
 func (p *Pusher) AttributeNames(ctx context.Context) (map[int]string, error) {
 	if err := p.open(); err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (p *Pusher) SetAttributeTypes(ctx context.Context, types map[int]AttributeT
 	return err
 }
 
-// AttributeTypes returns the types of slots that are not [Text].
+// AttributeTypes returns the types by slot, without those that are [Text], as all are at first. The map is the caller's.
 func (p *Pusher) AttributeTypes(ctx context.Context) (map[int]AttributeType, error) {
 	if err := p.open(); err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ type DuplicateNameError struct {
 	Slots [2]int
 }
 
+// Error says which name it is, and which slots.
 func (e *DuplicateNameError) Error() string {
 	return fmt.Sprintf("fanfare: attribute name %q in slots %d and %d", e.Name, e.Slots[0], e.Slots[1])
 }
@@ -28,6 +29,7 @@ type OpError struct {
 	Err   error
 }
 
+// Error says which user it was about, and the cause.
 func (e *OpError) Error() string { return fmt.Sprintf("user %q: %v", e.ID, e.Err) }
 
 // Unwrap returns the cause.

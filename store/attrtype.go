@@ -28,6 +28,7 @@ const (
 // Known says whether there is such a type.
 func (t AttrType) Known() bool { return t <= NumberType+MaxDecimals }
 
+// String returns "text", "date", or, with its decimals, "number(2)".
 func (t AttrType) String() string {
 	switch {
 	case t == TextType:
@@ -58,6 +59,7 @@ type ValueError struct {
 	Type  AttrType
 }
 
+// Error says which attribute and value they are, and what was wanted.
 func (e *ValueError) Error() string {
 	if e.Type == TextType {
 		return fmt.Sprintf("fanfare: attribute %q is text, which cannot be compared with %q", e.Name, e.Value)

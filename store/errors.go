@@ -34,6 +34,7 @@ type LimitError struct {
 	Got   int64
 }
 
+// Error says what was limited, to what, and what was given.
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("fanfare: %s: limit %d, got %d", e.What, e.Limit, e.Got)
 }
@@ -45,6 +46,7 @@ type FormatError struct {
 	Detail string
 }
 
+// Error says what was read, and what is wrong with it.
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("fanfare: %s is malformed: %s", e.What, e.Detail)
 }
