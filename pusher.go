@@ -316,7 +316,8 @@ func (p *Pusher) Backup(ctx context.Context, w io.Writer) error {
 }
 
 // Restore makes a directory from what [Pusher.Backup] wrote. The directory must be
-// empty or not exist; after an error it is as it was.
+// empty or not exist; after an error it is as it was. A backup that was cut short or changed is [ErrDamaged],
+// [ErrMissingFile] or [ErrForeignFile], where that can be seen without reading all that is in the files: [Pusher.Check] does that.
 func Restore(ctx context.Context, dir string, r io.Reader) error {
 	return store.Restore(ctx, dir, r)
 }
