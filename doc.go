@@ -95,7 +95,7 @@
 // # Errors
 //
 // Errors are sentinels for errors.Is, such as [ErrUnknownUser], and types for errors.As, such as a [*LimitError]
-// for what is too large; nothing of a call that is refused was applied. [ErrOutcomeUnknown] alone leaves it open: the call may be made again. After its Close
+// for what is too large. What is refused changed nothing, but for what an [Pusher.Import] had made durable before. [ErrOutcomeUnknown] leaves it open, and the call may be made again. After its Close
 // every call of a Pusher returns [ErrClosed].
 //
 // # More

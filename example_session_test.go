@@ -2,7 +2,9 @@ package fanfare_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/fanfare-im/fanfare"
@@ -229,4 +231,26 @@ func ExampleOptions() {
 	fmt.Println(p.Online(), "users connected")
 	// Output:
 	// 0 users connected
+}
+
+// What is in a directory is looked at without changing a byte of it: on another day, by another program.
+func ExampleOptions_readOnly() {
+	dir, err := os.MkdirTemp("", "fanfare-example-")
+	check(err)
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	p, err := fanfare.Open(dir, fanfare.Options{})
+	check(err)
+	check(p.Register(ctx, "alice", "bob"))
+	check(p.Close(ctx))
+
+	p, err = fanfare.Open(dir, fanfare.Options{ReadOnly: true})
+	check(err)
+	n, err := p.Count(ctx, fanfare.All())
+	fmt.Println(n, "users", err)
+	fmt.Println(errors.Is(p.Register(ctx, "carol"), fanfare.ErrReadOnly))
+	check(p.Close(ctx))
+	// Output:
+	// 2 users <nil>
+	// true
 }

@@ -97,7 +97,7 @@ func (s *Moment) add(o, since *Moment) {
 // PlanHistory is how far a plan was over time: all of its tasks that are still known, and those of each variant.
 type PlanHistory struct {
 	Moments  []Moment            // oldest first
-	Variants map[string][]Moment // by the name of the variant; nil without any
+	Variants map[string][]Moment // by the name of the variant, without those who got the message as it is; nil without any
 }
 
 // maxPlanMoments is how many moments a [PlanHistory] has of each.

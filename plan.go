@@ -101,9 +101,10 @@ type PlanInfo struct {
 type PlanProgress struct {
 	// Progress is the sum. Ended is zero as long as the plan or one of the tasks has not ended.
 	Progress
-	Held     int64               // see PlanInfo
-	Gone     int64               // see PlanInfo; those who were unregistered while waiting count in the tasks
-	Variants map[string]Progress // by the name of the variant; nil without any
+	Held int64 // see PlanInfo
+	Gone int64 // see PlanInfo; those who were unregistered while waiting count in the tasks
+	// Variants are how far those are of which there are tasks, by name; "" is the message as it is. Nil for a plan without variants.
+	Variants map[string]Progress
 }
 
 const (

@@ -98,7 +98,7 @@ func (p *Pusher) Connected(ctx context.Context, user string) (bool, error) {
 	return p.delivery.connected(ord), nil
 }
 
-// Close ends the session. It waits for nothing, so a Deliver for the user may still be under way
+// Close ends the session. It may be called from any goroutine, and waits for nothing, so a Deliver for the user may still be under way
 // when it returns. Closing again does nothing. It always returns nil.
 func (s *Session) Close() error {
 	if s.p != nil {

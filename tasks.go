@@ -30,7 +30,7 @@ type TaskInfo struct {
 	Accepted time.Time // to the millisecond
 	Expires  time.Time // equals Accepted for lifetime 0
 	Plan     string    // the ID of the plan that released it; empty: none
-	Variant  string    // of the plan's variants, which one
+	Variant  string    // of the plan's variants, which one; empty: none
 }
 
 // Info returns what does not change of the task.

@@ -81,7 +81,7 @@ func (p *Pusher) Count(ctx context.Context, a Audience) (int64, error) {
 
 // Members yields the users of an audience in the order in which they were
 // registered. Nothing is held open between two of them, so the caller may take its time and call the Pusher;
-// users who come to the audience or leave it meanwhile may be seen or not. An error ends the iteration.
+// users who come to the audience or leave it meanwhile may be seen or not. An error, one of [Pusher.Count], ends the iteration.
 func (p *Pusher) Members(ctx context.Context, a Audience) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := p.open()
