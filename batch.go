@@ -11,7 +11,7 @@ import (
 
 // Batch collects changes that are made in one durable step, all or none, in the order in
 // which they were added. The zero Batch is empty and ready. It is not safe for
-// concurrent use, and may be applied more than once.
+// concurrent use, and may be applied more than once. What is given to it is copied.
 //
 // A batch is at most 512 KiB as encoded, which is some thousands of changes;
 // for more there is [Pusher.Import].

@@ -33,7 +33,7 @@ func TestContracts(t *testing.T) {
 	}
 	for _, pg := range own {
 		pg.check(l, demands{
-			// Those who look into store come from the root package, which is what people use.
+			// Those who look into store work on the library itself: docs/format.md has the fields of its commands and records.
 			example: pg.doc.ImportPath != modulePath+"/store",
 			fields:  pg.doc.ImportPath != modulePath+"/store",
 			types:   pg.doc.ImportPath == modulePath,

@@ -76,7 +76,7 @@
 //
 // [Pusher.Plan] makes a push later, again and again, bit by bit, or in several forms, as a [Plan] says: at a time, which may be one on the
 // clock of each user's wall (Local); repeated by a cron expression (Every, read by package schedule); at so many users a second
-// (Pace); as one [Variant] or another, by language or at random. Its audience is that of the moment when it fires. The [Planned] can be changed,
+// (Pace); as one [Variant] or another, by language or at random. Its audience is that of the moment when it fires. The [Planned] can be changed until it fires,
 // paused, cancelled and withdrawn, and has the progress and the history of all its tasks together, by variant too. [Pusher.Times] tells when a
 // plan would fire.
 //

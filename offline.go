@@ -12,7 +12,7 @@ import (
 // Ack says that a user has a message, or several of them: they are not delivered to the user again.
 // Acks of one user may come in any order, twice, and for messages that have
 // ended; each counts once. It is one step, durable when it returns. An ID that is none, or is
-// of no task, is [ErrUnknownTask], and then none of them counts.
+// of no task, is [ErrUnknownTask], and then none of them counts; a user who is not known is [ErrUnknownUser].
 func (p *Pusher) Ack(ctx context.Context, user, messageID string, more ...string) error {
 	ord, seq, err := p.acked(user, messageID)
 	if err != nil {

@@ -113,7 +113,7 @@ func (a *applier) setNames(c *SetNames) error {
 
 // TypeInUseError says that a slot whose type is to change has values.
 type TypeInUseError struct {
-	Slot     int
+	Slot     int      // of the attribute
 	Name     string   // of the attribute; may be empty
 	Have     AttrType // of the values that there are
 	Declared AttrType // which was refused

@@ -13,8 +13,8 @@ var errUnknownOp = errors.New("fanfare: unknown operation")
 
 // DuplicateNameError says that a name would stand for two attribute slots.
 type DuplicateNameError struct {
-	Name  string
-	Slots [2]int
+	Name  string // that was given twice
+	Slots [2]int // the lower one first
 }
 
 // Error says which name it is, and which slots.
@@ -26,7 +26,7 @@ func (e *DuplicateNameError) Error() string {
 type OpError struct {
 	Index int    // of the operation in the batch
 	ID    string // the user
-	Err   error
+	Err   error  // why
 }
 
 // Error says which user it was about, and the cause.

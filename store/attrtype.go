@@ -54,9 +54,9 @@ func (t AttrType) wants() string {
 
 // ValueError says that a value is not of its attribute's type, or that an attribute of text is to be compared as if it had an order.
 type ValueError struct {
-	Name  string // of the attribute
-	Value string
-	Type  AttrType
+	Name  string   // of the attribute
+	Value string   // as it was given
+	Type  AttrType // of the attribute
 }
 
 // Error says which attribute and value they are, and what was wanted.

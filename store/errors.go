@@ -31,8 +31,8 @@ var (
 // the call was applied.
 type LimitError struct {
 	What  string // what is limited, such as "tag in bytes"
-	Limit int64
-	Got   int64
+	Limit int64  // the most of it that is accepted, or the least, as What says
+	Got   int64  // what was given
 }
 
 // Error says what was limited, to what, and what was given.
