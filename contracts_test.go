@@ -27,7 +27,7 @@ func TestContracts(t *testing.T) {
 	l := make(library)
 	var own []*page
 	for _, importPath := range goList(t, "-f", `{{if ne .Name "main"}}{{.ImportPath}}{{end}}`, "./...") {
-		if !strings.Contains(importPath, "/internal/") {
+		if !strings.Contains(importPath+"/", "/internal/") {
 			own = append(own, l.read(t, importPath))
 		}
 	}
@@ -83,11 +83,10 @@ func (l library) add(t *testing.T, importPath string, sources map[string]string)
 			pg.files = append(pg.files, f)
 		}
 	}
-	doc, err := doc.NewFromFiles(pg.fset, slices.Concat(pg.files, tests), importPath, doc.PreserveAST)
-	if err != nil {
+	var err error
+	if pg.doc, err = doc.NewFromFiles(pg.fset, slices.Concat(pg.files, tests), importPath, doc.PreserveAST); err != nil {
 		t.Fatal(err)
 	}
-	pg.doc = doc
 	l[importPath] = pg
 	return pg
 }

@@ -60,7 +60,7 @@ var (
 	ErrNoRoom = store.ErrNoRoom
 )
 
-// LimitError says that something given is larger than its limit: What, such as "tag in bytes", the
+// LimitError says that something given is beyond its limit: What, such as "tag in bytes", the
 // Limit, and what it Got. Nothing of the call was applied.
 type LimitError = store.LimitError
 

@@ -26,7 +26,7 @@ type Entry struct {
 	Who     string    `json:"who"`              // by the name that Identify gave
 	Role    Role      `json:"role"`             // that they had then
 	Action  string    `json:"action"`           // such as "push", "test", "withdraw"
-	Target  string    `json:"target,omitempty"` // the ID or name of what was acted on; empty: it has none yet
+	Target  string    `json:"target,omitempty"` // the ID or name of what was acted on; empty: it had none
 	Detail  string    `json:"detail,omitempty"` // for people
 	Outcome Outcome   `json:"outcome"`
 	Error   string    `json:"error,omitempty"` // why it failed or was refused
