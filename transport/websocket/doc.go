@@ -56,7 +56,7 @@
 //   - 1008 for what the reason says: "too slow" ([Options].Queue), "too many connections" ([Options].MaxConnections), "kicked" ([Hub.Kick]), "the account was
 //     deleted", "ack: no such message", or that a frame is none of these;
 //   - 1009 for a frame larger than [Options].ReadLimit;
-//   - 1013 when an acknowledgement could not be written to the disk.
+//   - 1013 when an acknowledgement, or a login of the user, could not be written to the disk.
 //
 // A connection whose client does not answer a ping is cut off ([Options].PingEvery). A login is looked at when the client connects, and not later: who may not
 // be connected any more is kicked.
@@ -65,9 +65,9 @@
 //
 // Each step needs the next, so a host stops in this order:
 //
-//	hub.Stop()          // nobody new comes in
+//	hub.Stop()           // nobody new comes in
 //	server.Shutdown(ctx) // requests end, and with them what they push
-//	p.Drain(ctx)        // pushes to those online now get to them
-//	hub.Shutdown(ctx)   // queues are written, acks applied, and connections closed with 1001
+//	p.Drain(ctx)         // pushes to those online now get to them
+//	hub.Shutdown(ctx)    // queues are written, acks applied, and connections closed with 1001
 //	p.Close(ctx)
 package websocket

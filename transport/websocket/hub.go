@@ -17,10 +17,7 @@ import (
 
 const stoppingReason = "the server is stopping"
 
-var (
-	errNotConnected = errors.New("websocket: no connection of the user took it")
-	errStopping     = errors.New(stoppingReason)
-)
+var errNotConnected = errors.New("websocket: no connection of the user took it")
 
 // pusher is the part of a *fanfare.Pusher that connections need.
 type pusher interface {
