@@ -17,7 +17,7 @@
 //
 // id is the message's ID, of 32 characters, the same when the message comes again; from is its sender, which may be empty; time is when it was pushed, in
 // milliseconds since 1970; body is the body of the push: where that is JSON, as it is, else a string. One that is not UTF-8 is no text, and
-// comes as "bytes", in base64, in the place of "body". [Options].Encode replaces all of this.
+// comes as "raw", in base64, in the place of "body". [Options].Encode replaces all of this.
 //
 // From the client comes a text frame once it has kept a message:
 //

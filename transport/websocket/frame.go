@@ -18,15 +18,15 @@ type frame struct {
 // encode makes the frame that the package's comment describes.
 func encode(m *transport.Message) ([]byte, error) {
 	out := struct {
-		ID    string          `json:"id"`
-		From  string          `json:"from"`
-		Time  int64           `json:"time"`
-		Body  json.RawMessage `json:"body,omitempty"`
-		Bytes []byte          `json:"bytes,omitempty"`
+		ID   string          `json:"id"`
+		From string          `json:"from"`
+		Time int64           `json:"time"`
+		Body json.RawMessage `json:"body,omitempty"`
+		Raw  []byte          `json:"raw,omitempty"`
 	}{ID: m.ID, From: m.From, Time: m.Accepted.UnixMilli()}
 	switch {
 	case !utf8.Valid(m.Body): // inside a text frame a browser would end the connection over it, again and again
-		out.Bytes = m.Body
+		out.Raw = m.Body
 	case json.Valid(m.Body):
 		out.Body = m.Body
 	default:

@@ -21,8 +21,8 @@ func TestEncode(t *testing.T) {
 		`null`:                 `"body":null`,
 		`<b>plain</b>`:         `"body":"<b>plain</b>"`,
 		``:                     `"body":""`,
-		"\xff\x00":             `"bytes":"/wA="`,
-		"\"\xff\"":             `"bytes":"Iv8i"`, // which encoding/json takes for JSON
+		"\xff\x00":             `"raw":"/wA="`,
+		"\"\xff\"":             `"raw":"Iv8i"`, // which encoding/json takes for JSON
 	} {
 		got, err := encode(&transport.Message{ID: "1", From: "a\xffb", Body: []byte(body), Accepted: time.UnixMilli(5)})
 		if want := `{"id":"1","from":"a\ufffdb","time":5,` + want + `}`; err != nil || string(got) != want {
@@ -39,7 +39,7 @@ func TestNotUTF8(t *testing.T) {
 	if _, err := h.p.Push(t.Context(), fanfare.Message{Body: []byte("\"\xff\""), To: fanfare.All(), Lifetime: week}); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := c.read(); err != nil || !utf8.Valid(text) || !strings.HasSuffix(string(text), `"bytes":"Iv8i"}`) {
+	if text, err := c.read(); err != nil || !utf8.Valid(text) || !strings.HasSuffix(string(text), `"raw":"Iv8i"}`) {
 		t.Errorf("%q, %v", text, err)
 	}
 }
