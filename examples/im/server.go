@@ -140,7 +140,7 @@ func (s *server) handler() http.Handler {
 		},
 	})))
 	mux.HandleFunc("POST /push", s.push)
-	mux.Handle("GET /", page())
+	mux.Handle("/", page())
 	own := http.NewCrossOriginProtection().Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
