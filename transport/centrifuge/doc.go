@@ -1,0 +1,2 @@
+// Package centrifuge brings messages to the users of a centrifuge node (github.com/centrifugal/centrifuge).
+package centrifuge
