@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/centrifugal/centrifuge v0.40.1
+	github.com/coder/websocket v1.8.15
 	github.com/fanfare-im/fanfare v0.0.0
 	github.com/fanfare-im/fanfare/transport/centrifuge v0.0.0
 )
