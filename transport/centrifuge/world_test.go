@@ -92,8 +92,13 @@ func (w *world) stop() {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := errors.Join(w.node.Shutdown(ctx), w.p.Close(ctx)); err != nil {
-		w.Error(err)
+	shutdown := w.node.Shutdown(ctx)
+	err := w.p.Close(ctx)
+	if errors.Is(err, fanfare.ErrClosed) { // the test has done so
+		err = nil
+	}
+	if err != nil || shutdown != nil {
+		w.Error(err, shutdown)
 	}
 }
 
