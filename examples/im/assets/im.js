@@ -117,8 +117,8 @@ async function tell() {
   if (telling || !connected()) return
   telling = true
   try {
-    for (const id of store.ids('r')) {
-      if (store.get('r', id) !== 'untold') continue
+    const untold = id => store.get('r', id) === 'untold'
+    for (let id; (id = store.ids('r').find(untold));) { // looked for anew, as more may be read meanwhile
       await client.rpc('opened', {id})
       store.put('r', id, 'told')
     }
