@@ -89,7 +89,6 @@ func (b *browser) tab(address string, width int64, beside *tab) *tab {
 	}
 	call(t, network.Enable, network.EnableParams{})
 	call(t, log.Enable, cdp.Empty{})
-	call(t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-reduced-motion", Value: "reduce"}}})
 	call(t, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}) // several tabs are looked at
 	t.size(width)
 	t.do(chromedp.Navigate(address))
@@ -236,9 +235,32 @@ func (t *tab) openChat(name string) {
 	t.shows("#with", name)
 }
 
-// shot takes a picture, and checks that nothing is wider than the page.
+// shot takes a picture, in light and dark, and checks that nothing is wider than the page, and that axe finds nothing serious in it.
 func (t *tab) shot(name string) {
 	t.Helper()
+	axe, err := os.ReadFile(filepath.Join("..", "..", "console", "browsertest", "axe", "axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	value[bool](t, string(axe)+"; true")
+	for _, scheme := range []string{"dark", "light"} {
+		call(t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+		}})
+		t.look(name + "-" + scheme)
+	}
+}
+
+func (t *tab) look(name string) {
+	t.Helper()
+	found, err := chromedp.Run(t.ctx, chromedp.Evaluate[[]string](`axe.run(document, {resultTypes: ['violations']}).then(r => r.violations.filter(v => v.impact === 'serious' || v.impact === 'critical')
+		.map(v => v.id + ': ' + v.help + ' at ' + v.nodes.map(n => n.target.join(' ') + ' (' + (n.any[0]?.message ?? n.all[0]?.message ?? '') + ')').join(', ')))`, chromedp.EvalAwaitPromise))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, violation := range found {
+		t.Errorf("%s: %s", name, violation)
+	}
 	if wide := value[int](t, "document.documentElement.scrollWidth - innerWidth"); wide > 0 {
 		t.Errorf("%s: the page is %d px wider than the window", name, wide)
 	}
@@ -252,4 +274,10 @@ func (t *tab) shot(name string) {
 	if err := os.WriteFile(filepath.Join(*screens, name+".png"), png, 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// leave closes the page, as who closes the tab does.
+func (t *tab) leave() {
+	t.Helper()
+	value[bool](t, "sessionStorage.clear(), setTimeout(() => location = 'about:blank'), true")
 }

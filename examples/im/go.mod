@@ -6,6 +6,7 @@ require (
 	github.com/centrifugal/centrifuge v0.40.1
 	github.com/fanfare-im/fanfare v0.0.0
 	github.com/fanfare-im/fanfare/transport/centrifuge v0.0.0
+	go.uber.org/goleak v1.3.0
 )
 
 require github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect

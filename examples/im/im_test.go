@@ -1,15 +1,25 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/fanfare-im/fanfare"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // running is a server that is being served.
 type running struct {
@@ -88,168 +98,6 @@ func (r *running) acknowledged(users ...string) {
 	}
 }
 
-// TestTwoPeople is the page with two people, who write to each other and get announcements; the connection of one is cut meanwhile.
-func TestTwoPeople(t *testing.T) {
-	b := openBrowser(t)
-	r := start(t, t.TempDir())
-	w := newWire(t, r.listener.Addr().String())
-	alice, bob := b.tab("http://"+w.Addr().String()+"/", 1280, nil), b.tab(r.address, 390, nil)
-	alice.shot("login")
-	alice.login("alice")
-	bob.login("bob")
-
-	alice.say("bob", "Hello, Bob!")
-	bob.shows("[data-count=chats]", "1")
-	bob.click("#to-chats")
-	bob.say("alice", "Hello yourself.")
-	alice.shows("#lines", "Hello yourself.")
-	bob.shot("chat-390")
-
-	// An announcement from the page, to all, and its being read.
-	bob.click("#to-announcements")
-	bob.click("#sending summary")
-	bob.fill("#push-text", "The lounge is open tonight.")
-	bob.click("#push-form button")
-	bob.shows("#push-outcome", "Sent.")
-	alice.has(1)
-	bob.has(1)
-	bob.click("#sending summary")
-	alice.click("#feed li button")
-	want := []shown{{"bob", "The lounge is open tonight.", false}}
-	if got := alice.feed(); !slices.Equal(got, want) {
-		t.Errorf("Alice's page has %v", got)
-	}
-	r.acknowledged("alice", "bob")
-
-	// The line is cut, and nobody knows it.
-	w.cut(true, true)
-	var texts []string
-	for i := range 30 {
-		texts = append(texts, fmt.Sprintf("Number %d of thirty.", i+1))
-		want = append(want, shown{"operator", texts[i], true})
-	}
-	ids := r.announce(fanfare.All(), texts...)
-	bob.has(31)
-	bob.shot("announcements-390")
-	bob.click("#to-chats")
-	bob.say("alice", "Are you there?")
-	bob.click("#to-announcements")
-	r.acknowledged("bob")
-	if n := r.waiting("alice"); n != 30 {
-		t.Errorf("Alice, who is cut off, waits for %d announcements", n)
-	}
-	if got := alice.feed(); len(got) != 1 {
-		t.Errorf("Alice, who is cut off, has %d announcements", len(got))
-	}
-	w.mend()
-	alice.has(31)
-	if got := alice.feed(); !slices.Equal(got, want) {
-		t.Errorf("Alice's page has %v, want %v", got, want)
-	}
-	alice.shows("#unread", "30 unread")
-	alice.shows("#lines", "Are you there?")
-	r.acknowledged("alice")
-
-	// The acknowledgements are lost: what comes again is there once.
-	w.cut(true, false)
-	more := r.announce(fanfare.All(), "Said twice.", "And this.")
-	want = append(want, shown{"operator", "Said twice.", true}, shown{"operator", "And this.", true})
-	alice.has(33)
-	if n := r.waiting("alice"); n != 2 {
-		t.Errorf("Alice, whose acknowledgements are lost, waits for %d announcements", n)
-	}
-	w.mend()
-	r.acknowledged("alice")
-	if got := alice.feed(); !slices.Equal(got, want) {
-		t.Errorf("Alice's page has %v, want %v", got, want)
-	}
-
-	// Another tab of hers has what this one had, and what is read in one is read in both, and counted once.
-	second := b.tab("http://"+w.Addr().String()+"/", 1280, alice)
-	second.login("alice")
-	second.has(33)
-	second.click(fmt.Sprintf("#feed li[data-id='%s'] button", ids[0]))
-	want[1].Unread = false
-	alice.shows("#unread", "31 unread")
-	r.announce(fanfare.All(), "For both tabs.")
-	want = append(want, shown{"operator", "For both tabs.", true})
-	alice.has(34)
-	second.has(34)
-	for _, page := range []*tab{alice, second} {
-		if got := page.feed(); !slices.Equal(got, want) {
-			t.Errorf("a page of Alice's has %v, want %v", got, want)
-		}
-	}
-	second.openChat("bob")
-	second.shows("#lines", "Are you there?")
-	r.opened(ids[0], 1)
-	r.opened(more[0], 0)
-	alice.shot("page")
-	alice.size(390)
-	alice.shot("page-390")
-	alice.size(1280)
-
-	// Alice closes both, comes back, and has what was said meanwhile, once, behind what she had.
-	for _, page := range []*tab{alice, second} {
-		page.leave()
-	}
-	r.gone("alice")
-	r.announce(fanfare.All(), "While you were away.")
-	want = append(want, shown{"operator", "While you were away.", true})
-	alice = b.tab("http://"+w.Addr().String()+"/", 1280, alice)
-	alice.login("alice")
-	alice.has(35)
-	r.acknowledged("alice")
-	if got := alice.feed(); !slices.Equal(got, want) {
-		t.Errorf("Alice's page has %v, want %v", got, want)
-	}
-	alice.click("#read-all")
-	alice.until("everything is read", "document.querySelectorAll('#feed li.unread').length === 0")
-	r.opened(more[0], 1)
-}
-
-// TestAudience: what people tell of themselves is whom an announcement can be for.
-func TestAudience(t *testing.T) {
-	b := openBrowser(t)
-	r := start(t, t.TempDir())
-	alice, bob := b.tab(r.address, 1280, nil), b.tab(r.address, 390, nil)
-	alice.login("alice")
-	bob.login("bob")
-	alice.click("#about summary")
-	alice.choose("#tier", "gold")
-	alice.shows("#about-outcome", "Noted.")
-	bob.click("#about summary")
-	bob.click("#about input[value=news]")
-	bob.shows("#about-outcome", "Noted.")
-	bob.shot("about-390")
-	alice.click("#sending summary")
-	send := func(to, text string) {
-		alice.choose("#push-to", to)
-		alice.fill("#push-text", text)
-		value[bool](alice, "document.querySelector('#push-outcome').textContent = '', true")
-		alice.click("#push-form button")
-		alice.shows("#push-outcome", "Sent.")
-	}
-	send(`attr.tier = "gold"`, "For gold.")
-	send(`tag:"news"`, "For who follows the news.")
-	send("all", "For all.")
-	alice.shot("sending")
-	alice.has(2)
-	bob.has(2)
-	if got, want := alice.feed(), []shown{{"alice", "For gold.", true}, {"alice", "For all.", true}}; !slices.Equal(got, want) {
-		t.Errorf("Alice's page has %v", got)
-	}
-	if got, want := bob.feed(), []shown{{"alice", "For who follows the news.", true}, {"alice", "For all.", true}}; !slices.Equal(got, want) {
-		t.Errorf("Bob's page has %v", got)
-	}
-}
-
-// leave closes the page, as who closes the tab does.
-func (t *tab) leave() {
-	t.Helper()
-	value[bool](t, "sessionStorage.clear(), setTimeout(() => location = 'about:blank'), true")
-}
-
 // gone waits until a user is not connected.
 func (r *running) gone(user string) {
 	r.Helper()
@@ -285,5 +133,192 @@ func (r *running) opened(id string, want int64) {
 		if time.Now().After(end) {
 			r.Fatalf("%d have opened it, want %d", is.Opened, want)
 		}
+	}
+}
+
+// TestPush: what is posted is pushed, and what is wrong with it is said.
+func TestPush(t *testing.T) {
+	t.Parallel()
+	r := start(t, t.TempDir())
+	if err := r.p.Register(t.Context(), "alice", "bob"); err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []struct {
+		body, says string
+		status     int
+	}{
+		{`{"text":"one"}`, `{"id":"`, 200},
+		{`{"text":"two","from":"news","to":"user in (\"bob\")","lifetime":60,"key":"k"}`, `{"id":"`, 200},
+		{`{"text":"two","from":"news","to":"user in (\"bob\")","lifetime":60,"key":"k"}`, `{"id":"`, 200},
+		{`{"text":"another","from":"news","key":"k"}`, "key", 400},
+		{`{"text":"now","lifetime":0}`, `{"id":"`, 200},
+		{`{}`, "text is needed", 400},
+		{`{"text":"x","lifetime":-1}`, "lifetime", 400},
+		{`{"text":"x","lifetime":604801}`, "lifetime", 400},
+		{`{"text":"x","lifetime":null}`, "lifetime", 400},
+		{`{"text":"x","to":"everybody"}`, "to: ", 400},
+		{`{"text":"` + strings.Repeat("x", 13<<10) + `"}`, "body", 400},
+		{`{"text":"` + strings.Repeat("x", maxPush) + `"}`, "large", 400},
+		{`no JSON`, "invalid", 400},
+	} {
+		status, said := r.ask("POST", "push", of.body, nil)
+		if status != of.status || !strings.Contains(said, of.says) {
+			t.Errorf("%.60s is answered with %d %s", of.body, status, said)
+		}
+	}
+	if alice, bob := r.waiting("alice"), r.waiting("bob"); alice != 1 || bob != 2 {
+		t.Errorf("Alice waits for %d announcements, Bob for %d", alice, bob)
+	}
+}
+
+func (r *running) ask(method, path, body string, change func(*http.Request)) (status int, said string) {
+	r.Helper()
+	q, err := http.NewRequestWithContext(r.Context(), method, r.address+path, strings.NewReader(body))
+	if err != nil {
+		r.Fatal(err)
+	}
+	q.Close = true
+	if change != nil {
+		change(q)
+	}
+	a, err := http.DefaultClient.Do(q)
+	if err != nil {
+		r.Fatal(err)
+	}
+	defer a.Body.Close()
+	text, err := io.ReadAll(a.Body)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return a.StatusCode, string(text)
+}
+
+// TestFromElsewhere: a page of another site has no business here, neither by its origin nor by a name that leads to this machine.
+func TestFromElsewhere(t *testing.T) {
+	t.Parallel()
+	r := start(t, t.TempDir())
+	for what, change := range map[string]func(*http.Request){
+		"another name":   func(q *http.Request) { q.Host = "example.com" },
+		"another origin": func(q *http.Request) { q.Header.Set("Origin", "http://example.com") },
+	} {
+		if status, said := r.ask("POST", "push", `{"text":"x"}`, change); status != http.StatusForbidden {
+			t.Errorf("%s: a push is answered with %d %s", what, status, said)
+		}
+		status, said := r.ask("GET", "connection/websocket", "", func(q *http.Request) {
+			for name, value := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} {
+				q.Header.Set(name, value)
+			}
+			change(q)
+		})
+		if status != http.StatusForbidden {
+			t.Errorf("%s: a connection is answered with %d %s", what, status, said)
+		}
+	}
+	for _, name := range []string{"", "im.js", "centrifuge.js", "console/"} {
+		if status, _ := r.ask("GET", name, "", nil); status != http.StatusOK {
+			t.Errorf("/%s is answered with %d", name, status)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"alice": true, "王 小明": true, strings.Repeat("x", maxName): true,
+		"": false, " alice": false, "alice\n": false, "a\x00b": false, "\xff": false, strings.Repeat("x", maxName+1): false,
+	} {
+		if isName(name) != want {
+			t.Errorf("%q is a name: %v", name, !want)
+		}
+	}
+}
+
+// TestRun: without arguments everything is in a directory that is gone afterwards, and the address is said.
+func TestRun(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, said := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"-listen", "127.0.0.1:0"}, said, io.Discard)
+		_ = said.Close()
+	}()
+	address := ""
+	lines := bufio.NewScanner(out)
+	for address == "" && lines.Scan() {
+		if line := strings.TrimSpace(lines.Text()); strings.HasPrefix(line, "http://") {
+			address = line
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	a, err := http.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Body.Close()
+	if left, err := os.ReadDir(temporary); err != nil || len(left) != 1 {
+		t.Errorf("while it runs there is %v (%v)", left, err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) != 0 {
+		t.Errorf("it leaves %v (%v)", left, err)
+	}
+	for _, args := range [][]string{{"-listen", ":0"}, {"-listen", "0.0.0.0:0"}, {"-listen", "example.com:0"}, {"-listen", "7"}, {"-unknown"}, {"more"}} {
+		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil {
+			t.Errorf("%v is taken", args)
+		}
+	}
+}
+
+// TestStartedAgain: what was announced is there on the next start with the same directory, and the page is told that it is the same server.
+func TestStartedAgain(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "new")
+	r := start(t, data)
+	id := r.id
+	if err := r.p.Register(t.Context(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	r.announce(fanfare.All(), "kept")
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	r = start(t, data)
+	if r.id != id || id == "" {
+		t.Errorf("the server was %q and is %q", id, r.id)
+	}
+	if n := r.waiting("alice"); n != 1 {
+		t.Errorf("Alice waits for %d announcements", n)
+	}
+}
+
+// TestChats: the last lines of the last few pairs are kept, and no more than so many.
+func TestChats(t *testing.T) {
+	t.Parallel()
+	var c chats
+	for i := range maxLines + 5 {
+		c.add(line{From: "alice", To: "bob", Text: fmt.Sprint(i)})
+	}
+	lines := c.lines("bob")
+	if len(lines) != maxLines || lines[0].Text != "5" || !slices.Equal(lines, c.lines("alice")) {
+		t.Errorf("Bob has %d lines, the first is %q", len(lines), lines[0].Text)
+	}
+	for i := range maxPartners {
+		c.add(line{From: fmt.Sprint(i), To: "alice"})
+	}
+	if lines := c.lines("alice"); len(lines) != maxPartners || lines[0].From != "0" {
+		t.Errorf("Alice has %d lines, the first is from %q", len(lines), lines[0].From)
+	}
+	for i := range maxPairs {
+		c.add(line{From: fmt.Sprint(i), To: "carol"})
+	}
+	if len(c.pairs) != maxPairs || len(c.lines("bob")) != 0 || len(c.of["bob"]) != 0 || len(c.lines("7")) != 1 {
+		t.Errorf("of %d pairs Bob has %d lines", len(c.pairs), len(c.lines("bob")))
 	}
 }

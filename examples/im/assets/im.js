@@ -78,7 +78,7 @@ function show(id) {
   const feed = $('feed')
   const end = feed.scrollHeight - feed.scrollTop - feed.clientHeight < 40
   const next = [...shown.keys()].filter(other => other > id).sort()[0]
-  feed.insertBefore(item, next ? shown.get(next) : null)
+  feed.firstElementChild.insertBefore(item, next ? shown.get(next) : null)
   shown.set(id, item)
   mark(id)
   if (end) feed.scrollTop = feed.scrollHeight
@@ -97,7 +97,7 @@ function mark(id) {
     const button = make('button', 'quiet', 'Mark as read')
     button.setAttribute('aria-label', `Mark as read: ${item.querySelector('.text').textContent.slice(0, 80)}`)
     button.addEventListener('click', () => {
-      read1(id)
+      readNow(id)
       $('feed').focus()
     })
     tools.append(button)
@@ -105,8 +105,8 @@ function mark(id) {
   counts()
 }
 
-// read1 notes that an announcement was read, here and, when there is a connection, at the server.
-function read1(id) {
+// readNow notes that an announcement was read, here and, when there is a connection, at the server.
+function readNow(id) {
   if (store.get('r', id) === null) store.put('r', id, 'untold')
   mark(id)
   tell()
@@ -204,7 +204,7 @@ function showChats() {
   if (partner) {
     $('with').textContent = partner
     $('with-state').textContent = online.get(partner) ? 'here' : 'away'
-    const list = $('lines')
+    const list = $('lines').firstElementChild
     const want = lines.get(partner) ?? []
     if (list.dataset.with !== partner) {
       list.replaceChildren()
@@ -218,7 +218,7 @@ function showChats() {
       item.prepend(make('span', 'hidden', `${l.from}: `))
       item.append(clock(l.time))
       list.append(item)
-      list.scrollTop = list.scrollHeight
+      $('lines').scrollTop = $('lines').scrollHeight
     }
   }
   counts()
@@ -265,7 +265,7 @@ function connect() {
     try {
       const {data} = await client.rpc('lines', null)
       lines.clear()
-      $('lines').replaceChildren()
+      $('lines').firstElementChild.replaceChildren()
       data.forEach(addLine)
       showChats()
       aboutMe((await client.rpc('profile', null)).data)
@@ -286,7 +286,7 @@ function begin(id) {
   store.only(id)
   store.at(id, me)
   shown.clear()
-  $('feed').replaceChildren()
+  $('feed').firstElementChild.replaceChildren()
   store.ids('a').forEach(show)
   counts()
 }
@@ -335,7 +335,7 @@ $('name').addEventListener('input', () => $('name').setCustomValidity(''))
 $('logout').addEventListener('click', leave)
 
 $('read-all').addEventListener('click', () => {
-  for (const [id, item] of shown) if (item.classList.contains('unread')) read1(id)
+  for (const [id, item] of shown) if (item.classList.contains('unread')) readNow(id)
   $('feed').focus()
 })
 
