@@ -157,6 +157,8 @@ func TestPush(t *testing.T) {
 		{`{"text":"x","lifetime":604801}`, "lifetime", 400},
 		{`{"text":"x","lifetime":null}`, "lifetime", 400},
 		{`{"text":"x","to":"everybody"}`, "to: ", 400},
+		{`{"text":"x","to":"attr.shoe = \"44\""}`, "shoe", 400},
+		{`{"text":"x","to":"saved:\"none\""}`, "none", 400},
 		{`{"text":"` + strings.Repeat("x", 13<<10) + `"}`, "body", 400},
 		{`{"text":"` + strings.Repeat("x", maxPush) + `"}`, "large", 400},
 		{`no JSON`, "invalid", 400},

@@ -13,8 +13,14 @@ type wire struct {
 
 	mu       sync.Mutex
 	up, down bool // whether bytes to the server, and from it, pass
-	conns    []net.Conn
+	links    []*link
 	running  sync.WaitGroup
+}
+
+// link is a connection through the wire. What it lost does not come later.
+type link struct {
+	client, server net.Conn
+	up, down       bool // under the wire's mu
 }
 
 func newWire(t *testing.T, to string) *wire {
@@ -27,7 +33,7 @@ func newWire(t *testing.T, to string) *wire {
 	w.running.Go(w.serve)
 	t.Cleanup(func() {
 		_ = l.Close()
-		w.hang()
+		w.mend()
 		w.running.Wait()
 	})
 	return w
@@ -35,24 +41,26 @@ func newWire(t *testing.T, to string) *wire {
 
 func (w *wire) serve() {
 	for {
-		in, err := w.Accept()
+		client, err := w.Accept()
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", w.to)
+		server, err := net.Dial("tcp", w.to)
 		if err != nil {
-			_ = in.Close()
+			_ = client.Close()
 			continue
 		}
+		l := &link{client: client, server: server}
 		w.mu.Lock()
-		w.conns = append(w.conns, in, out)
+		l.up, l.down = w.up, w.down
+		w.links = append(w.links, l)
 		w.mu.Unlock()
-		w.running.Go(func() { w.pass(out, in, &w.up) })
-		w.running.Go(func() { w.pass(in, out, &w.down) })
+		w.running.Go(func() { w.pass(server, client, &l.up) })
+		w.running.Go(func() { w.pass(client, server, &l.down) })
 	}
 }
 
-// pass copies until the connection ends. What comes while the line is cut is lost.
+// pass copies until the connection ends.
 func (w *wire) pass(to, from net.Conn, open *bool) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	b := make([]byte, 32<<10)
@@ -61,10 +69,8 @@ func (w *wire) pass(to, from net.Conn, open *bool) {
 		w.mu.Lock()
 		passes := *open
 		w.mu.Unlock()
-		if n > 0 && passes {
-			if _, err := to.Write(b[:n]); err != nil {
-				return
-			}
+		if passes && n > 0 {
+			_, _ = to.Write(b[:n]) // or the other direction ends, too
 		}
 		if err != nil {
 			return
@@ -72,24 +78,23 @@ func (w *wire) pass(to, from net.Conn, open *bool) {
 	}
 }
 
-// cut lets bytes to the server, and from it, pass, or not.
+// cut lets no more bytes to the server, or from it, pass.
 func (w *wire) cut(up, down bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.up, w.down = !up, !down
+	w.up, w.down = w.up && !up, w.down && !down
+	for _, l := range w.links {
+		l.up, l.down = w.up, w.down
+	}
 }
 
-// mend lets everything pass again. The connections that there were are gone.
+// mend lets new connections pass everything, and ends those that there are.
 func (w *wire) mend() {
-	w.cut(false, false)
-	w.hang()
-}
-
-func (w *wire) hang() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, c := range w.conns {
-		_ = c.Close()
+	w.up, w.down = true, true
+	for _, l := range w.links {
+		_, _ = l.client.Close(), l.server.Close()
 	}
-	w.conns = nil
+	w.links = nil
 }

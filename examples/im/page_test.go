@@ -75,6 +75,7 @@ func TestTwoPeople(t *testing.T) {
 	more := r.announce(fanfare.All(), "Said twice.", "And this.")
 	want = append(want, shown{"operator", "Said twice.", true}, shown{"operator", "And this.", true})
 	alice.has(33)
+	alice.until("the acknowledgements are under way", "acks.length === 0")
 	if n := r.waiting("alice"); n != 2 {
 		t.Errorf("Alice, whose acknowledgements are lost, waits for %d announcements", n)
 	}

@@ -37,6 +37,8 @@
 // time is when it was pushed, in milliseconds since 1970. body is the message's body: the JSON that it is, or else a string. Where that is not what was pushed byte for byte, because there
 // is white space between the parts of the JSON, or because it is no JSON, raw is the body in base64 beside it. So push JSON, without white space: it is sent once.
 //
+// IDs sort in the order of the pushes. Messages come in that order, but for what comes again, and for one that was under way when a connection was lost: a client that shows them sorts by ID.
+//
 // The client acknowledges with the RPC "fanfare.ack" what it has kept, up to 256 messages in a call. A client in JavaScript:
 //
 //	const client = new Centrifuge('wss://example.com/connection/websocket', {token})

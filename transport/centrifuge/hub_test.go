@@ -330,3 +330,35 @@ func TestClosedPusher(t *testing.T) {
 	}
 	w.nobody()
 }
+
+// oneWay is a transport over which a client says nothing.
+type oneWay struct{ centrifuge.Transport }
+
+func (oneWay) Name() string                                { return "one way" }
+func (oneWay) AcceptProtocol() string                      { return "" }
+func (oneWay) Protocol() centrifuge.ProtocolType           { return centrifuge.ProtocolTypeJSON }
+func (oneWay) ProtocolVersion() centrifuge.ProtocolVersion { return centrifuge.ProtocolVersion2 }
+func (oneWay) Unidirectional() bool                        { return true }
+func (oneWay) Emulation() bool                             { return false }
+func (oneWay) DisabledPushFlags() uint64                   { return 0 }
+func (oneWay) PingPongConfig() centrifuge.PingPongConfig   { return centrifuge.PingPongConfig{} }
+func (oneWay) Write([]byte) error                          { return nil }
+func (oneWay) WriteMany(...[]byte) error                   { return nil }
+func (oneWay) Close(centrifuge.Disconnect) error           { return nil }
+
+// TestUnidirectional: a connection that nothing can be acknowledged over is not taken in, and not ended either.
+func TestUnidirectional(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), centrifuge.Config{})
+	c, end, err := centrifuge.NewClient(t.Context(), w.node, oneWay{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.hub.Join(c); !errors.Is(err, ErrUnidirectional) {
+		t.Errorf("it joins with %v", err)
+	}
+	w.nobody()
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+}
