@@ -14,7 +14,7 @@ import (
 // of all users; an empty name makes its values invisible until it has a name again. A
 // name of two slots is a [*DuplicateNameError], a slot or a name beyond its limit a [*LimitError].
 func (p *Pusher) SetAttributeNames(ctx context.Context, names map[int]string) error {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return err
 	}
 	c := new(store.SetNames)
@@ -78,7 +78,7 @@ func (t AttributeType) String() string {
 // A slot of which any user has a value, whatever its name, keeps its type: another one is refused with a [*TypeInUseError], and nothing of
 // the call is applied. Remove the values first, or use another slot. A slot or a number of decimals beyond its limit is a [*LimitError].
 func (p *Pusher) SetAttributeTypes(ctx context.Context, types map[int]AttributeType) error {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return err
 	}
 	c := new(store.SetTypes)

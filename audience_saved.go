@@ -30,7 +30,7 @@ func Saved(name string) Audience {
 // [ErrUnknownAudience], [ErrAudienceCycle] for one that would contain itself, and a [*LimitError] for one
 // that is too large with all that is in it.
 func (p *Pusher) SaveAudience(ctx context.Context, name string, a Audience) error {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return err
 	}
 	if err := checkSavedName(name); err != nil {
@@ -87,7 +87,7 @@ func (p *Pusher) SavedAudiences(ctx context.Context) iter.Seq2[SavedAudience, er
 // DeleteAudience removes what is saved under a name, in one durable step, or returns [ErrUnknownAudience]. Audiences that
 // have it in them are refused from then on, where they are used; pushes are not touched.
 func (p *Pusher) DeleteAudience(ctx context.Context, name string) error {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return err
 	}
 	if err := checkSavedName(name); err != nil {

@@ -94,7 +94,7 @@ func (b *Batch) RemoveDevice(user, platform, token string) {
 // Apply makes the changes of a batch, all or none. What is refused is a
 // [*BatchError] with the index of the change and the cause. An empty batch does nothing.
 func (p *Pusher) Apply(ctx context.Context, b *Batch) error {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return err
 	}
 	if len(b.ops) == 0 {

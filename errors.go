@@ -52,6 +52,8 @@ var (
 	ErrDamaged = store.ErrDamaged
 	// ErrNewerFormat: a file was written by a newer version of the library.
 	ErrNewerFormat = store.ErrNewerFormat
+	// ErrReadOnly: the directory is open for reading only, by [Options].ReadOnly.
+	ErrReadOnly = store.ErrReadOnly
 	// ErrNoRoom: there is no room to write. Nothing of the call was applied;
 	// the Pusher goes on when there is room again.
 	ErrNoRoom = store.ErrNoRoom

@@ -42,7 +42,7 @@ const (
 // or of a user (an [*ImportError] says which), the steps before stay, and the
 // stats say how many users those were. Other calls go on meanwhile.
 func (p *Pusher) Import(ctx context.Context, users iter.Seq2[User, error], o *ImportOptions) (ImportStats, error) {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return ImportStats{}, err
 	}
 	if o == nil {

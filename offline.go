@@ -79,7 +79,7 @@ func (p *Pusher) Opened(ctx context.Context, user, messageID string) error {
 }
 
 func (p *Pusher) acked(user, messageID string) (ord uint32, seq uint64, err error) {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return 0, 0, err
 	}
 	if err := checkID(user); err != nil {

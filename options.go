@@ -1,6 +1,7 @@
 package fanfare
 
 import (
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -33,6 +34,10 @@ type Options struct {
 	// say of each user whether they have it. It costs at most some 9 bits for a user of an audience, of the file: a push to a million of ten million users takes a megabyte, one to all of them nearly nothing. It
 	// is of pushes that are accepted with it, other than those with lifetime 0. Default: they are not kept.
 	KeepAudiences bool
+	// ReadOnly opens the directory to look at it: nothing is written to it, nothing is delivered, and every change fails with [ErrReadOnly].
+	// The directory must be there. Other processes may have it open for reading at the same time, and none for changes. What a process that was killed left in
+	// the journal is read into memory, as at any other Open, and is still there for the next one. It goes with no transports. Default: false.
+	ReadOnly bool
 	// Cron reads the expressions of plans that repeat; package schedule has one. Default: none, and plans cannot repeat.
 	Cron func(expression string) (Recurrence, error)
 
@@ -81,6 +86,9 @@ type Recurrence interface {
 
 // check reports the first thing that would do nothing where it was meant to spare somebody.
 func (o *Options) check() error {
+	if o.ReadOnly && (o.Online != nil || len(o.Mobile) > 0) {
+		return errors.New("fanfare: a directory that is open for reading only has no transports")
+	}
 	if err := o.Quiet.check(); err != nil {
 		return err
 	}

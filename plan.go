@@ -130,7 +130,7 @@ type Planned struct {
 //
 // It returns the errors of [Pusher.Push], [ErrNoCron] for Every without [Options].Cron, and an error that says what is wrong with the zone, the expression or a variant.
 func (p *Pusher) Plan(ctx context.Context, plan Plan) (*Planned, error) {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return nil, err
 	}
 	spec, state, err := p.newPlan(ctx, &plan)
@@ -543,6 +543,9 @@ func (n *PhoneStats) add(o PhoneStats) {
 
 // change makes a step that f describes, in a durable change, over what else the plan does meanwhile.
 func (pl *Planned) change(ctx context.Context, f func(rec *store.Plan, plan *Plan, s *planState, c *store.PlanStep) error) error {
+	if err := pl.p.writable(); err != nil {
+		return err
+	}
 	for {
 		rec, plan, state, err := pl.read()
 		if err != nil {
@@ -679,6 +682,9 @@ func (pl *Planned) checkInstead(instead *Notification) error {
 // Wait returns when the plan has ended, and what it released has gone out as [Task.Wait] says. A plan that is paused, or repeated without end, does not end. It
 // returns the context's error if that ends first, and [ErrClosed] if the Pusher closes.
 func (pl *Planned) Wait(ctx context.Context) error {
+	if err := pl.p.writable(); err != nil {
+		return err
+	}
 	for {
 		changed := pl.p.planner.changes()
 		rec, _, _, err := pl.read()

@@ -49,7 +49,7 @@ type Notification = transport.Content
 // notification that a phone transport would never take. An audience of nobody
 // is no error: the task has a Total of 0 and is over.
 func (p *Pusher) Push(ctx context.Context, m Message) (*Task, error) {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return nil, err
 	}
 	c, err := p.command(&m)

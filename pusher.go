@@ -34,7 +34,7 @@ const sweepEvery = time.Second
 // store yet, or does not exist, gets an empty one. Pushes that were in progress when the last
 // process ended go on.
 //
-// It refuses [Options] that say what cannot be: mobile transports of the same platform, quiet hours in a zone that is not known or at times that no day has, and a [Cap]
+// It refuses [Options] that say what cannot be: mobile transports of the same platform, transports for a directory that is only read, quiet hours in a zone that is not known or at times that no day has, and a [Cap]
 // beyond its bounds (a [*LimitError]).
 //
 // It returns [ErrLocked] if the directory is open elsewhere, [ErrMissingFile],
@@ -51,7 +51,9 @@ func Open(dir string, o Options) (*Pusher, error) {
 	p := &Pusher{o: o, delivery: d, stop: cancel}
 	d.o, d.dueSoon = &p.o, p.dueSoon
 	p.planner = newPlanner(p)
-	d.events = newEvents(p, &p.o.Hooks)
+	if !o.ReadOnly { // in which nothing happens
+		d.events = newEvents(p, &p.o.Hooks)
+	}
 	var err error
 	if d.phones, err = newPhones(d, o.Mobile); err != nil {
 		cancel()
@@ -59,13 +61,16 @@ func Open(dir string, o Options) (*Pusher, error) {
 	}
 	p.store, err = store.Open(dir, store.Options{
 		DeltaEntries: o.DeltaEntries, DeltaBytes: o.DeltaBytes, BlockBits: o.blockBits,
-		Now: o.now, Logger: o.Logger, WrapJournal: o.wrap, Failed: d.storeFailed,
+		ReadOnly: o.ReadOnly, Now: o.now, Logger: o.Logger, WrapJournal: o.wrap, Failed: d.storeFailed,
 	}, d)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
 	d.store, d.lastSeq = p.store, p.store.LastSeq()
+	if o.ReadOnly {
+		return p, nil // with nothing that goes on by itself
+	}
 	if err := p.resume(ctx); err != nil {
 		cancel()
 		return nil, errors.Join(err, p.store.Close(context.Background()))
@@ -139,6 +144,17 @@ func (p *Pusher) resume(ctx context.Context) error {
 func (p *Pusher) open() error {
 	if p.closed.Load() {
 		return ErrClosed
+	}
+	return nil
+}
+
+// writable returns ErrClosed once the Pusher is closing, and ErrReadOnly if it only reads.
+func (p *Pusher) writable() error {
+	if err := p.open(); err != nil {
+		return err
+	}
+	if p.o.ReadOnly {
+		return ErrReadOnly
 	}
 	return nil
 }
@@ -271,6 +287,9 @@ func (p *Pusher) carryOut(ctx context.Context, due store.Due) error {
 // known users and live tasks, indexes agree both ways, and counters count
 // what is there. It returns the first violation, which matches [ErrDamaged]. It
 // reads everything, so it takes seconds for millions of users; other calls go on meanwhile.
+//
+// With [Options].ReadOnly nothing is folded. If the last process left something to fold, Check makes a copy of blocks.db in the system's temporary directory,
+// folds it into that, as the next Open would, and verifies the copy.
 func (p *Pusher) Check(ctx context.Context) error {
 	if err := p.open(); err != nil {
 		return err
@@ -280,7 +299,8 @@ func (p *Pusher) Check(ctx context.Context) error {
 
 // Backup writes a copy of everything at one position to w, as a tar archive, while the
 // Pusher goes on. It first makes a copy in the directory, which needs as
-// much free space as the files take, so that a slow w holds nothing up. [Restore] makes a directory of it.
+// much free space as the files take, so that a slow w holds nothing up; with [Options].ReadOnly there is nothing to hold up, and it makes none.
+// [Restore] makes a directory of it.
 func (p *Pusher) Backup(ctx context.Context, w io.Writer) error {
 	if err := p.open(); err != nil {
 		return err
@@ -305,7 +325,7 @@ func Restore(ctx context.Context, dir string, r io.Reader) error {
 // goes on. It needs room for a second copy of them, and a system that can replace an open
 // file: on Windows it returns an error and changes nothing.
 func (p *Pusher) Compact(ctx context.Context) error {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return err
 	}
 	return p.store.Compact(ctx)

@@ -26,7 +26,7 @@ type Session struct {
 //
 // It may be called from anywhere, also while the host holds a lock that its Deliver takes.
 func (p *Pusher) Connect(ctx context.Context, user string) (*Session, error) {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return nil, err
 	}
 	if err := checkID(user); err != nil {

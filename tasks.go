@@ -148,7 +148,7 @@ func phoneStats(of map[string]store.PhoneStats) map[string]PhoneStats {
 // withdrawal are waited for as those that are notified. What there was no room to record may be counted later. It returns the context's error if that ends first, and
 // [ErrClosed] if the Pusher closes.
 func (t *Task) Wait(ctx context.Context) error {
-	if err := t.p.open(); err != nil {
+	if err := t.p.writable(); err != nil {
 		return err
 	}
 	for f := t.p.delivery.flight(t.seq); f != nil; f = t.p.delivery.flight(t.seq) { // another, where it was withdrawn meanwhile
@@ -174,7 +174,7 @@ func (p *Pusher) landed(ctx context.Context, f *flight) error {
 // last push and before it lets its connections go: such a push does not go on at the next Open, and all others do. It
 // does not wait for pushes that come meanwhile. It returns the context's error if that ends first, and [ErrClosed] if the Pusher closes.
 func (p *Pusher) Drain(ctx context.Context) error {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return err
 	}
 	for _, f := range p.delivery.fleeting() {

@@ -30,7 +30,7 @@ func (p *Pusher) Replace(ctx context.Context, taskID string, n Notification) err
 }
 
 func (p *Pusher) withdraw(ctx context.Context, taskID string, instead *Notification) error {
-	if err := p.open(); err != nil {
+	if err := p.writable(); err != nil {
 		return err
 	}
 	seq, err := p.taskSeq(taskID)

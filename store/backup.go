@@ -24,6 +24,9 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	}
 	ctx, over := s.untilClose(ctx)
 	defer over(&err)
+	if s.o.ReadOnly {
+		return s.backupInPlace(ctx, w)
+	}
 	spool, err := os.MkdirTemp(s.dir, "backup-")
 	if err != nil {
 		return err
@@ -77,11 +80,16 @@ func copyTx(ctx context.Context, tx *bbolt.Tx, to string) error {
 	if err != nil {
 		return err
 	}
-	w := &errorKeeper{w: ctxWriter{ctx, f}}
-	if _, err = tx.WriteTo(w); w.err != nil {
-		err = w.err
+	return errors.Join(writeTx(ctx, tx, f), f.Close())
+}
+
+func writeTx(ctx context.Context, tx *bbolt.Tx, to io.Writer) error {
+	w := &errorKeeper{w: ctxWriter{ctx, to}}
+	_, err := tx.WriteTo(w)
+	if w.err != nil {
+		return w.err
 	}
-	return errors.Join(err, f.Close())
+	return err
 }
 
 // errorKeeper keeps the error of a write, of which bbolt passes on the text alone.
@@ -134,12 +142,15 @@ func addFile(ctx context.Context, tw *tar.Writer, path, name string) error {
 	if err != nil {
 		return err
 	}
-	h := &tar.Header{Name: name, Mode: 0o600, Size: info.Size(), ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
-	if err := tw.WriteHeader(h); err != nil {
+	if err := tw.WriteHeader(tarHeader(name, info.Size())); err != nil {
 		return err
 	}
 	_, err = io.Copy(ctxWriter{ctx, tw}, f)
 	return err
+}
+
+func tarHeader(name string, size int64) *tar.Header {
+	return &tar.Header{Name: name, Mode: 0o600, Size: size, ModTime: time.Unix(0, 0), Format: tar.FormatPAX}
 }
 
 // Restore makes a directory from what [Store.Backup] wrote. The directory must

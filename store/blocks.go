@@ -66,9 +66,9 @@ func createBlocks(dir string, id storeID, g geometry) error {
 	})
 }
 
-func openBlocks(dir string) (db *bbolt.DB, m blocksMeta, err error) {
+func openBlocks(dir string, readOnly bool) (db *bbolt.DB, m blocksMeta, err error) {
 	kind := &fileKind{name: blocksFile, version: blocksVersion, buckets: bucketName[:], walk: walkBranches}
-	db, m.id, err = openFile(dir, kind, blocksOptions())
+	db, m.id, err = openFile(dir, kind, readOnly, blocksOptions())
 	if err != nil {
 		return nil, m, err
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -22,9 +21,9 @@ func (s *Store) Check(ctx context.Context) (err error) {
 	defer guardFaults("check", &err)()
 	ctx, over := s.untilClose(ctx)
 	defer over(&err)
-	return s.withFolded(ctx, func(tx *bbolt.Tx) error {
+	return s.withFolded(ctx, func(tx *bbolt.Tx, path string) error {
 		c := &checker{
-			ctx: ctx, path: filepath.Join(s.dir, blocksFile), geo: s.geo, tx: tx,
+			ctx: ctx, path: path, geo: s.geo, tx: tx,
 			counts: make(map[uint32]int64), numbers: make(map[string]uint32), waiting: make(map[uint64]*waiting), openers: make(map[uint64]int64), asleep: make(map[uint64]*sleepers),
 		}
 		for _, f := range []func() error{c.pages, c.meta, c.state, c.facts, c.blocks, c.totals, c.tasks, c.phones, c.recalls, c.audiences, c.plans, c.caps, c.retries, c.keys, c.due, c.saved} {
@@ -52,8 +51,8 @@ func (s *Store) Digest(ctx context.Context) (sum [32]byte, err error) {
 	ctx, over := s.untilClose(ctx)
 	defer over(&err)
 	h := sha256.New()
-	err = s.withFolded(ctx, func(tx *bbolt.Tx) error {
-		if err := walkBolt(filepath.Join(s.dir, blocksFile)); err != nil { // pages that lead back to themselves would have no end
+	err = s.withFolded(ctx, func(tx *bbolt.Tx, path string) error {
+		if err := walkBolt(path); err != nil { // pages that lead back to themselves would have no end
 			return err
 		}
 		for b := range bucketName {

@@ -103,7 +103,7 @@ func TestFilesReadAfterClose(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	register(t, s, "a")
 	closeStore(t, s)
-	if _, err := s.withWhole(func(*bbolt.Tx) error { return nil }); !errors.Is(err, ErrClosed) {
+	if _, err := s.withWhole(func(*bbolt.Tx, string) error { return nil }); !errors.Is(err, ErrClosed) {
 		t.Error("Check:", err)
 	}
 	if _, err := s.spool(context.Background(), t.TempDir()); !errors.Is(err, ErrClosed) {

@@ -44,8 +44,9 @@ type ackOf struct {
 type queue struct {
 	mu     sync.Mutex
 	items  []*proposal
-	closed bool // takes no more commands
-	ended  bool // takes nothing at all
+	closed bool  // takes no more commands
+	ended  bool  // takes nothing at all
+	refuse error // what it answers instead, where nobody takes anything
 	wake   chan struct{}
 }
 
@@ -54,6 +55,10 @@ func (q *queue) push(p *proposal) error {
 	if q.ended || q.closed && p.control == nil {
 		q.mu.Unlock()
 		return ErrClosed
+	}
+	if q.refuse != nil {
+		q.mu.Unlock()
+		return q.refuse
 	}
 	q.items = append(q.items, p)
 	q.mu.Unlock()

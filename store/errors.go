@@ -23,6 +23,7 @@ var (
 	ErrForeignFile      = errors.New("fanfare: not a file of this store")
 	ErrDamaged          = errors.New("fanfare: a file is damaged")
 	ErrNewerFormat      = errors.New("fanfare: written by a newer version")
+	ErrReadOnly         = errors.New("fanfare: the directory is open for reading only")
 	ErrNoRoom           = errors.New("fanfare: no room to write")
 )
 

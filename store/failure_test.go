@@ -531,6 +531,11 @@ func TestCrashAtEachStepOfAFold(t *testing.T) {
 			t.Fatal("steps:", len(copies))
 		}
 		for step, dir := range copies {
+			looked := open(t, dir, Options{Now: clock, ReadOnly: true})
+			if got, err := looked.Digest(ctx); err != nil || got != want {
+				t.Fatalf("round %d, step %d, for reading only: %x, not %x (%v)", round, step, got, want, err)
+			}
+			closeStore(t, looked)
 			reopened := open(t, dir, Options{Now: clock})
 			got, err := reopened.Digest(ctx)
 			if err != nil || got != want {

@@ -50,7 +50,7 @@ type fileKind struct {
 // openFile opens a bbolt file that must be there. It looks at the file first, under a shared
 // lock and reading only, because bbolt maps what it is given and trusts it: a short file would fault,
 // and a foreign one be written to.
-func openFile(dir string, k *fileKind, o *bbolt.Options) (db *bbolt.DB, id storeID, err error) {
+func openFile(dir string, k *fileKind, readOnly bool, o *bbolt.Options) (db *bbolt.DB, id storeID, err error) {
 	path := filepath.Join(dir, k.name)
 	if err := inspectBolt(path); err != nil {
 		return nil, id, err
@@ -59,6 +59,9 @@ func openFile(dir string, k *fileKind, o *bbolt.Options) (db *bbolt.DB, id store
 		return nil, id, err
 	}
 	id, err = k.identify(db)
+	if err == nil && readOnly {
+		return db, id, nil
+	}
 	if err := errors.Join(err, db.Close()); err != nil {
 		return nil, id, err
 	}

@@ -187,8 +187,12 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 	}
 }
 
-// withFolded folds everything and calls f with a transaction on blocks.db while nothing is written to it.
-func (s *Store) withFolded(ctx context.Context, f func(tx *bbolt.Tx) error) error {
+// withFolded folds everything and calls f with a transaction on blocks.db, and its path, while nothing is written to it. Of a store
+// that is open for reading only it may be a copy.
+func (s *Store) withFolded(ctx context.Context, f func(tx *bbolt.Tx, path string) error) error {
+	if s.o.ReadOnly {
+		return s.withFoldedCopy(ctx, f)
+	}
 	for {
 		if err := s.Checkpoint(ctx); err != nil {
 			return err
@@ -200,14 +204,14 @@ func (s *Store) withFolded(ctx context.Context, f func(tx *bbolt.Tx) error) erro
 }
 
 // withWhole calls f unless the next fold is under way: of that the blocks have a part, and so no moment's state.
-func (s *Store) withWhole(f func(tx *bbolt.Tx) error) (whole bool, err error) {
+func (s *Store) withWhole(f func(tx *bbolt.Tx, path string) error) (whole bool, err error) {
 	s.blocksMu.Lock()
 	defer s.blocksMu.Unlock()
 	err = viewFile(s.blocksDB(), func(tx *bbolt.Tx) error {
 		if whole = tx.Bucket(bucketMeta).Get(metaSegment) == nil; !whole {
 			return nil
 		}
-		return f(tx)
+		return f(tx, filepath.Join(s.dir, blocksFile))
 	})
 	return whole, err
 }

@@ -85,9 +85,9 @@ func createJournal(dir string, id storeID) error {
 	})
 }
 
-func openJournal(dir string) (j *boltJournal, id storeID, err error) {
+func openJournal(dir string, readOnly bool) (j *boltJournal, id storeID, err error) {
 	kind := &fileKind{name: journalFile, version: journalVersion, buckets: [][]byte{bucketRecords}, walk: walkBolt}
-	db, id, err := openFile(dir, kind, journalOptions())
+	db, id, err := openFile(dir, kind, readOnly, journalOptions())
 	if err != nil {
 		return nil, id, err
 	}

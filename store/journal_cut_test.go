@@ -32,7 +32,7 @@ func newJournal(t *testing.T) *boltJournal {
 	if err := createJournal(dir, storeID{1}); err != nil {
 		t.Fatal(err)
 	}
-	j, _, err := openJournal(dir)
+	j, _, err := openJournal(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,6 +42,9 @@ type Options struct {
 	// Failed is told what keeps the store from folding, or from any change until it is opened again, and must not
 	// block. Default: nobody is told.
 	Failed func(error)
+	// ReadOnly opens the directory for reading only: nothing is written to it, changes fail with
+	// [ErrReadOnly], and other processes may read it at the same time. Default: it is opened for changes.
+	ReadOnly bool
 	// WrapJournal, for tests and for a journal elsewhere, gets the local journal and returns
 	// the one to use. Default: the local one.
 	WrapJournal func(Journal) Journal
@@ -116,7 +119,7 @@ type Store struct {
 }
 
 // Open opens the directory, or creates it when it holds none of the store's
-// files, and replays what the last process left in the journal. It returns [ErrLocked]
+// files (for reading only it must be there), and replays what the last process left in the journal. It returns [ErrLocked]
 // when another process has it open, [ErrMissingFile], [ErrForeignFile], [ErrNewerFormat] or
 // [ErrDamaged] when the files are not as they should be, and then has changed nothing.
 // The observer may be nil.
@@ -128,10 +131,12 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 		}
 	}()
 	defer guardFaults("open", &err)()
-	if err := create(dir, geometry{uint8(o.BlockBits)}); err != nil {
-		return nil, err
+	if !o.ReadOnly {
+		if err := create(dir, geometry{uint8(o.BlockBits)}); err != nil {
+			return nil, err
+		}
 	}
-	db, meta, err := openBlocks(dir)
+	db, meta, err := openBlocks(dir, o.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +157,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 			}
 		}
 	}(s)
-	local, id, err := openJournal(dir)
+	local, id, err := openJournal(dir, o.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +180,11 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	s.layers.Store(l)
 	if err := s.replay(meta.position); err != nil {
 		return nil, err
+	}
+	if o.ReadOnly {
+		s.readOnly()
+		ok = true
+		return s, nil
 	}
 	if err := removeStray(dir, meta.segment); err != nil {
 		return nil, err
@@ -227,7 +237,7 @@ func create(dir string, g geometry) error {
 		}
 	}
 	// Under the journal's lock, so that of two processes that create the directory one makes the blocks.
-	j, id, err := openJournal(dir)
+	j, id, err := openJournal(dir, false)
 	if err != nil {
 		return err
 	}
@@ -459,7 +469,7 @@ func (s *Store) close(ctx context.Context) error {
 	s.queue.failAll(ErrClosed)
 	s.copying.Lock() // a compaction ends first, for it reads what is closed here
 	defer s.copying.Unlock()
-	if err == nil && s.refuse.Load() == nil { // else the next Open needs the journal
+	if err == nil && s.refuse.Load() == nil && !s.o.ReadOnly { // else the next Open needs the journal
 		err = s.journal.Cut(s.foldedTo.Load())
 	}
 	return errors.Join(err, s.layers.Load().db.Close(), s.local.db.Load().Close())
@@ -467,7 +477,7 @@ func (s *Store) close(ctx context.Context) error {
 
 // settle brings everything into the blocks.
 func (s *Store) settle(ctx context.Context) error {
-	if s.refuse.Load() != nil {
+	if s.refuse.Load() != nil || s.o.ReadOnly {
 		return nil // the journal decides at the next Open
 	}
 	return s.Checkpoint(ctx)

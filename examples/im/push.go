@@ -35,15 +35,15 @@ func (s *server) push(w http.ResponseWriter, r *http.Request) {
 	}
 	body, _ := json.Marshal(map[string]string{"text": in.Text}) // of strings there is no error
 	task, err := s.p.Push(r.Context(), fanfare.Message{From: in.From, Body: body, To: to, Lifetime: time.Duration(*in.Lifetime) * time.Second, Key: in.Key})
-	switch {
-	case errors.Is(err, fanfare.ErrClosed):
-		http.Error(w, "the server is stopping", http.StatusServiceUnavailable)
-		return
-	case errors.Is(err, fanfare.ErrOutcomeUnknown):
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	case err != nil:
-		http.Error(w, err.Error(), http.StatusBadRequest)
+	if err != nil {
+		status := http.StatusInternalServerError // of the disk, say
+		switch limit := new(fanfare.LimitError); {
+		case errors.As(err, &limit), errors.Is(err, fanfare.ErrKeyReused), errors.Is(err, fanfare.ErrUnnamedAttribute), errors.Is(err, fanfare.ErrUnknownAudience), errors.Is(err, fanfare.ErrInvalidText):
+			status = http.StatusBadRequest
+		case errors.Is(err, fanfare.ErrClosed):
+			status = http.StatusServiceUnavailable
+		}
+		http.Error(w, err.Error(), status)
 		return
 	}
 	answer(w, map[string]any{"id": task.ID})

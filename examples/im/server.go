@@ -132,7 +132,10 @@ func isName(name string) bool {
 // handler answers requests that name this machine. Those by another's name, which may lead here, are refused: by it a page from elsewhere could be let in.
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /connection/websocket", centrifuge.NewWebsocketHandler(s.node, centrifuge.WebsocketConfig{MessageSizeLimit: 32 << 10, WriteTimeout: 10 * time.Second}))
+	mux.Handle("GET /connection/websocket", centrifuge.NewWebsocketHandler(s.node, centrifuge.WebsocketConfig{
+		MessageSizeLimit: 32 << 10, WriteTimeout: 10 * time.Second,
+		PingPongConfig: centrifuge.PingPongConfig{PingInterval: 10 * time.Second, PongTimeout: 5 * time.Second}, // who is cut off is away after this
+	}))
 	mux.Handle("/console/", http.StripPrefix("/console", console.Handler(s.p, console.Options{
 		Logger: s.log, Done: s.stopping, From: "operator", FirstSteps: "Log in as somebody on the page of the chat, http://" + s.listener.Addr().String() + "/.",
 		Identify: func(*http.Request) (console.Identity, error) {

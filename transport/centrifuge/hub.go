@@ -76,12 +76,13 @@ func (h *Hub) Attach(p *fanfare.Pusher) { h.p = p }
 //
 // The session is a new one for all connections of the user: what went to another one of them, perhaps a dead one, may not have been received.
 //
-// If there is an error, the connection, and others of the user, are told to reconnect; a unidirectional one is refused.
+// If the user cannot be connected, the connection, and others of the user, are told to reconnect. A connection over a unidirectional transport is left alone, and
+// gets nothing: it is [ErrUnidirectional].
+//
 // Join may write to the disk. A host that does not want its client wait for that may call it in a goroutine: a connection that was lost
 // before is not taken in.
 func (h *Hub) Join(client *centrifuge.Client) error {
 	if client.Transport().Unidirectional() {
-		client.Disconnect(centrifuge.DisconnectNotAvailable)
 		return ErrUnidirectional
 	}
 	id := client.UserID()
