@@ -36,12 +36,14 @@ type crowd struct {
 	acked   int            // announcements, of each of the people, whose acknowledgement the server has answered
 	frames  int            // that came
 	again   int            // of them, those that the app had already
+	twice   int            // of these, those to people with two apps
 	deafen  func() bool    // while it is true, connections over which something comes are lost with it; nil: it is not
 }
 
 // listener is somebody with one app or two.
 type listener struct {
 	name  string
+	apps  int
 	got   []int           // announcements, as they came first
 	acked map[string]bool // for each of them, by ID, whether an acknowledgement of it was answered
 }
@@ -62,8 +64,13 @@ func gather(ctx context.Context, t *testing.T, url string, connections int) *cro
 		if i%5 != 4 {
 			c.people = append(c.people, &listener{name: fmt.Sprintf("user-%05d", i), acked: make(map[string]bool)})
 		}
-		a := &app{crowd: c, url: url, of: c.people[len(c.people)-1], seen: make(map[string]bool)}
-		c.apps.Go(a.live)
+		c.people[len(c.people)-1].apps++
+	}
+	for _, someone := range c.people {
+		for range someone.apps {
+			a := &app{crowd: c, url: url, of: someone, seen: make(map[string]bool)}
+			c.apps.Go(a.live)
+		}
 	}
 	if err := c.await("all are there", func() bool { return c.there == connections }); err != nil {
 		t.Fatal(err)
@@ -269,7 +276,9 @@ func (c *crowd) heard(a *app, n int, id string) bool {
 		c.t.Errorf("announcement %d has the IDs %s and %s", n, known, id)
 	}
 	if a.seen[id] {
-		c.again++
+		if c.again++; a.of.apps > 1 {
+			c.twice++
+		}
 		return true
 	}
 	a.seen[id] = true

@@ -42,7 +42,7 @@ func TestLoad(t *testing.T) {
 	if need := uint64(*connections) + 200; files.Cur < need { // the Go runtime has raised it to files.Max
 		t.Fatalf("a process may have %d files open, and %d connections need %d: ulimit -n %[3]d", files.Cur, *connections, need)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(max(1, *kills))*90*time.Second)
 	defer cancel()
 	r := &rampage{t: t, ctx: ctx, listen: freeAddress(t), dir: filepath.Join(t.TempDir(), "data")}
 	r.start()
@@ -63,8 +63,8 @@ func TestLoad(t *testing.T) {
 	r.server.stop()
 	r.crowd.leave()
 	r.check()
-	t.Logf("%d announcements, %d kills: %d frames came, %d of them again after a kill, over connections that had them; all is had, and acknowledged, after %v",
-		r.sent, *kills, r.crowd.frames, r.crowd.again, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d announcements, killed %d times: %d frames came, and %d of them, %d to people with two apps, were had already; everything is acknowledged after %v",
+		r.sent, *kills, r.crowd.frames, r.crowd.again, r.crowd.twice, time.Since(began).Round(time.Millisecond))
 	http.DefaultClient.CloseIdleConnections()
 }
 
@@ -111,12 +111,9 @@ func (r *rampage) killAmid() {
 	r.crowd.mu.Lock()
 	r.crowd.deafen = nil
 	had := append(slices.Clone(r.crowd.had[from:]), make([]int, beforeKill)...)[:beforeKill]
-	acked := r.crowd.acked - from*people
+	acked := r.crowd.acked
 	r.crowd.mu.Unlock()
-	r.t.Logf("killed: of %d people so many have announcements %d to %d: %v; %d acknowledgements of them are answered", people, from, from+beforeKill-1, had, acked)
-	if !slices.ContainsFunc(had, func(n int) bool { return n < people }) {
-		r.t.Error("everybody had everything")
-	}
+	r.t.Logf("killed: of %d people so many have announcements %d to %d: %v; %d acknowledgements are answered so far", people, from, from+beforeKill-1, had, acked)
 	began := time.Now()
 	r.start()
 	if err := <-sent; err != nil {
