@@ -62,8 +62,14 @@ func TestHeavyDependencies(t *testing.T) {
 		"github.com/sideshow":    {"./transport/apns"},
 		"github.com/prometheus":  {"./metrics"},
 		"github.com/coder":       {"./transport/websocket"},
+		"github.com/alecthomas":  {"./cmd/fanfare"},
+		"github.com/schollz":     {"./cmd/fanfare"},
+		"github.com/rivo":        {"./cmd/fanfare"},
 	}
-	for _, pkg := range []string{".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest", "./transport/websocket", "./rest", "./schedule", "./console", "./metrics"} {
+	for _, pkg := range []string{
+		"./cmd/fanfare", ".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest",
+		"./transport/websocket", "./rest", "./schedule", "./console", "./metrics",
+	} {
 		deps := goList(t, "-deps", pkg)
 		for tree, may := range heavy {
 			reaches := slices.ContainsFunc(deps, func(dep string) bool { return within(dep, tree) })
@@ -96,6 +102,7 @@ func TestImportsPointDownward(t *testing.T) {
 		"./console":                     {"", "transport"},
 		"./metrics":                     {""},
 		"./rest/usersig":                {},
+		"./cmd/fanfare":                 {""},
 		"./examples/quickstart":         {"", "transport", "internal/cities"},
 		"./examples/phones":             {"", "transport", "transport/apns", "transport/apns/apnstest", "transport/fcm", "transport/fcm/fcmtest"},
 	}

@@ -109,3 +109,38 @@ func ExamplePusher_RemoveAttributes() {
 	// Output:
 	// map[city:Bern] <nil>
 }
+
+// What takes the space of a directory: the files, and the sets of users that are kept in them.
+func ExamplePusher_Postings() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	check(p.AddTags(ctx, "alice", "vip"))
+	check(p.AddTags(ctx, "bob", "stock A", "vip"))
+
+	for posting, err := range p.Postings(ctx) {
+		check(err)
+		if posting.Kind == fanfare.PostingUser || posting.Kind == fanfare.PostingTag {
+			fmt.Printf("%s %q: %d\n", posting.Kind, posting.Value, posting.Users)
+		}
+	}
+	// Output:
+	// user "": 2
+	// tag "stock A": 1
+	// tag "vip": 2
+}
+
+// The files of a directory. What is free in them is used before they grow, or given back by Compact.
+func ExamplePusher_Files() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	files, err := p.Files(context.Background())
+	check(err)
+	for _, f := range files {
+		fmt.Printf("%s, format %d, less free than large: %v\n", f.Name, f.Format, f.Free < f.Bytes)
+	}
+	// Output:
+	// blocks.db, format 1, less free than large: true
+	// journal.db, format 1, less free than large: true
+}
