@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/chromedp/chromedp"
+
 	"github.com/fanfare-im/fanfare"
 )
 
@@ -172,4 +174,27 @@ func TestAudience(t *testing.T) {
 	bob.click("#feed li button")
 	elsewhere.shows("#unread", "1 unread")
 	r.acknowledged("alice", "bob")
+}
+
+// TestConsole: the operator sends from the console, and the page has it at once.
+func TestConsole(t *testing.T) {
+	b := openBrowser(t)
+	r := start(t, t.TempDir())
+	alice, operator := b.tab(r.address, 1280, nil), b.tab(r.address, 1280, nil)
+	alice.login("alice")
+	operator.do(chromedp.Navigate(r.address + "console/"))
+	operator.click(".head .button")
+	operator.do(chromedp.WaitVisible("#to"))
+	operator.fill("#to", "all")
+	operator.shows("#audience-size", "1 p")
+	operator.fill("#text", "From the console.")
+	operator.click(".actions .primary")
+	operator.do(chromedp.WaitVisible("#confirm"))
+	operator.fill("#confirm", "1")
+	operator.click(".actions .primary")
+	alice.has(1)
+	if got, want := alice.feed(), []shown{{"operator", "From the console.", true}}; !slices.Equal(got, want) {
+		t.Errorf("Alice's page has %v", got)
+	}
+	operator.shows("#progress", "have it")
 }

@@ -17,7 +17,7 @@ var (
 	subjects = []string{"news", "offers"}
 )
 
-// about is what a user has told of herself.
+// about is what a user has told.
 type about struct {
 	Tier string   `json:"tier"`
 	Tags []string `json:"tags"`

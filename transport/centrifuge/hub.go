@@ -162,13 +162,13 @@ func (h *Hub) Deliver(_ context.Context, id string, m *transport.Message) error 
 // ClientAcks says that a message is delivered when the client says so.
 func (h *Hub) ClientAcks() bool { return true }
 
-// acquire returns a user, who stays in the map until release. With no one there it returns nil, or makes one.
-func (h *Hub) acquire(id string, make bool) *user {
+// acquire returns a user, who stays in the map until release. One who is not there is created, or nil.
+func (h *Hub) acquire(id string, create bool) *user {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u := h.users[id]
 	if u == nil {
-		if !make {
+		if !create {
 			return nil
 		}
 		u = new(user)

@@ -427,9 +427,9 @@ function clock(ms) {
   return e
 }
 
-const name = sessionStorage.getItem('im-name')
-if (name) {
-  enter(name)
+const before = sessionStorage.getItem('im-name')
+if (before) {
+  enter(before)
 } else {
   $('login').hidden = false
   $('name').focus()
