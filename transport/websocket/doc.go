@@ -25,7 +25,7 @@
 //
 // with the message's id. It counts for everything that came before it on this connection, too. What is not acknowledged in
 // fanfare.Options.AckTimeout, or by the next connection, comes again, in order and with the same id; after 64 such messages the Pusher waits. A
-// client shows what it has shown already not again. A message to users online now, without a lifetime, need not be acknowledged, but may.
+// client does not show again what it has shown. A message to users online now, without a lifetime, need not be acknowledged, but may.
 //
 // A message is for the user: what one connection has acknowledged is not sent to another later. When one more connection of a user opens, all
 // of them get again what is not acknowledged, because what went to another one, perhaps a dead one, may not have been received.

@@ -58,7 +58,7 @@ func New(o Options) *Hub {
 }
 
 // Handler lets in the clients that login knows, and serves each until either side ends the connection. The Pusher is the one whose Options.Online the Hub
-// is; there may be several handlers of it, with a login each. Both are needed.
+// is; there may be several handlers of it, with a login each. Without a Pusher or a login it panics.
 //
 // Beside what a [Login] refuses, it answers 426 and the like to what opens no WebSocket, 403 to a page of another origin ([Options].Origins), 503 once the
 // Hub or the Pusher stops, and 500 to a user whom the Pusher does not take; the log says why.

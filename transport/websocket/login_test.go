@@ -46,7 +46,7 @@ func upgrade() http.Header {
 // TestNoUpgrade: what opens no connection makes nobody known or online, whoever's cookies it has.
 func TestNoUpgrade(t *testing.T) {
 	t.Parallel()
-	h := start(t, t.TempDir(), Options{Origins: []string{"*.example.com"}})
+	h := start(t, t.TempDir(), Options{Origins: []string{"*.example.com", "https://one.test"}})
 	for _, of := range []struct {
 		name, value string
 		status      int
@@ -54,6 +54,7 @@ func TestNoUpgrade(t *testing.T) {
 		{"Upgrade", "", 426},
 		{"Sec-Websocket-Key", "", 400},
 		{"Origin", "https://elsewhere.test", 403},
+		{"Origin", "http://one.test", 403},
 		{"Origin", "null", 403},
 		{"Origin", "https://example.com", 403},
 	} {
@@ -70,12 +71,12 @@ func TestNoUpgrade(t *testing.T) {
 
 func TestOrigins(t *testing.T) {
 	t.Parallel()
-	some := start(t, t.TempDir(), Options{Origins: []string{"*.example.com"}})
+	some := start(t, t.TempDir(), Options{Origins: []string{"*.example.com", "https://one.test"}})
 	any := start(t, t.TempDir(), Options{Origins: []string{"*"}})
 	for _, of := range []struct {
 		h      *host
 		origin string
-	}{{some, some.http.URL}, {some, "https://app.example.com"}, {some, ""}, {any, "https://elsewhere.test"}, {any, "null"}} {
+	}{{some, some.http.URL}, {some, "https://app.example.com"}, {some, "https://one.test"}, {some, ""}, {any, "https://elsewhere.test"}, {any, "null"}} {
 		header := upgrade()
 		if header.Set("Origin", of.origin); of.origin == "" {
 			header.Del("Origin")
@@ -127,10 +128,18 @@ func TestBadUser(t *testing.T) {
 
 func TestHandlerNeeds(t *testing.T) {
 	t.Parallel()
-	defer func() {
-		if recover() == nil {
-			t.Error("without a Pusher there is a handler")
-		}
-	}()
-	New(Options{}).Handler(nil, named)
+	h := start(t, t.TempDir(), Options{})
+	for what, make := range map[string]func() http.Handler{
+		"a Pusher": func() http.Handler { return h.hub.Handler(nil, named) },
+		"a login":  func() http.Handler { return h.hub.Handler(h.p, nil) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("without %s there is a handler", what)
+				}
+			}()
+			make()
+		}()
+	}
 }
