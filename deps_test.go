@@ -61,8 +61,11 @@ func TestHeavyDependencies(t *testing.T) {
 		"google.golang.org/grpc": {"./transport/fcm"},
 		"github.com/sideshow":    {"./transport/apns"},
 		"github.com/prometheus":  {"./metrics"},
+		"github.com/alecthomas":  {"./cmd/fanfare"},
+		"github.com/schollz":     {"./cmd/fanfare"},
+		"github.com/rivo":        {"./cmd/fanfare"},
 	}
-	for _, pkg := range []string{".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest", "./rest", "./metrics"} {
+	for _, pkg := range []string{"./cmd/fanfare", ".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest", "./fanfaretest", "./rest", "./metrics"} {
 		deps := goList(t, "-deps", pkg)
 		for tree, may := range heavy {
 			reaches := slices.ContainsFunc(deps, func(dep string) bool { return within(dep, tree) })
@@ -74,13 +77,15 @@ func TestHeavyDependencies(t *testing.T) {
 }
 
 // TestImportsPointDownward holds the packages to their order: the root package
-// stands on store and transport, and these know nothing of it nor of each other.
+// stands on store, transport and the seam for fanfaretest, and these know nothing of it nor of each other.
 func TestImportsPointDownward(t *testing.T) {
 	t.Parallel()
 	allowed := map[string][]string{
-		".":                             {"store", "transport"},
+		".":                             {"store", "transport", "internal/fault"},
 		"./store":                       {},
 		"./transport":                   {},
+		"./internal/fault":              {},
+		"./fanfaretest":                 {"", "transport", "transport/transporttest", "internal/fault"},
 		"./transport/transporttest":     {"transport"},
 		"./transport/internal/payload":  {"transport"},
 		"./transport/internal/flow":     {"transport"},
@@ -94,6 +99,7 @@ func TestImportsPointDownward(t *testing.T) {
 		"./console":                     {"", "transport"},
 		"./metrics":                     {""},
 		"./rest/usersig":                {},
+		"./cmd/fanfare":                 {""},
 		"./examples/quickstart":         {"", "transport", "internal/cities"},
 		"./examples/phones":             {"", "transport", "transport/apns", "transport/apns/apnstest", "transport/fcm", "transport/fcm/fcmtest"},
 	}
