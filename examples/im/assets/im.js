@@ -42,7 +42,7 @@ const shown = new Map() // ID to list item
 
 function text(body) {
   if (typeof body === 'string') return body
-  return typeof body?.text === 'string' ? body.text : JSON.stringify(body)
+  return typeof body?.text === 'string' ? body.text : JSON.stringify(body ?? null)
 }
 
 function receive(m) {
