@@ -4,9 +4,9 @@ import "context"
 
 // File is a file of the directory.
 type File struct {
-	Name   string
-	Format int   // the version of its format, as docs/format.md has it
-	Bytes  int64 // its size
+	Name   string // within the directory
+	Format int    // the version of its format, as docs/format.md has it
+	Bytes  int64  // its size
 	// Free is what nothing is kept in, of that. It is used before the file grows, and [Pusher.Compact] gives back all but the up to 16 MiB by which files grow.
 	Free int64
 }

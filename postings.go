@@ -35,11 +35,11 @@ var postingKinds = map[store.FactKind]PostingKind{
 
 // Posting is something that is kept of users as a set of them, which audiences are made from.
 type Posting struct {
-	Kind  PostingKind
-	Slot  int    // of an attribute; else 0
-	Value string // the tag, value, platform, language, time zone, or category; the number of the bit, where 63 is the sign; the day, like "2026-11-28", by UTC
-	Users int64  // of whom it is true
-	Bytes int64  // that the set takes in blocks.db, without the changes that are not in the blocks yet
+	Kind  PostingKind // what is true of the users
+	Slot  int         // of an attribute; else 0
+	Value string      // the tag, value, platform, language, time zone, or category; the number of the bit, where 63 is the sign; the day, like "2026-11-28", by UTC
+	Users int64       // of whom it is true
+	Bytes int64       // that the set takes in blocks.db, without the changes that are not in the blocks yet
 }
 
 // Postings yields what is kept of users as sets of them: first who they are, then the kinds one after the other, and what is of one kind in the order of the bytes of its values. It

@@ -61,10 +61,14 @@ func Open(dir string, o Options) (*Pusher, error) {
 		cancel()
 		return nil, err
 	}
-	p.store, err = store.Open(dir, store.Options{
+	so := store.Options{
 		DeltaEntries: o.DeltaEntries, DeltaBytes: o.DeltaBytes, BlockBits: o.blockBits,
 		ReadOnly: o.ReadOnly, Now: o.now, Logger: o.Logger, WrapJournal: o.wrap, Failed: d.storeFailed,
-	}, d)
+	}
+	if o.disk != nil {
+		so = on(o.disk, so)
+	}
+	p.store, err = store.Open(dir, so, d)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -341,7 +345,8 @@ func (p *Pusher) Backup(ctx context.Context, w io.Writer) error {
 }
 
 // Restore makes a directory from what [Pusher.Backup] wrote. The directory must be
-// empty or not exist; after an error it is as it was.
+// empty or not exist; after an error it is as it was. A backup that was cut short or changed is [ErrDamaged],
+// [ErrMissingFile] or [ErrForeignFile], where that can be seen without reading all that is in the files: [Pusher.Check] does that.
 func Restore(ctx context.Context, dir string, r io.Reader) error {
 	return store.Restore(ctx, dir, r)
 }
@@ -389,7 +394,7 @@ type Found struct {
 	Bytes   int64 // of these records
 }
 
-// Stats returns figures about the Pusher.
+// Stats returns figures about the Pusher. It takes microseconds, whatever the number of users, so it may be asked at each scrape.
 func (p *Pusher) Stats(ctx context.Context) (Stats, error) {
 	if err := p.open(); err != nil {
 		return Stats{}, err

@@ -198,3 +198,28 @@ func TestConsole(t *testing.T) {
 	}
 	operator.shows("#progress", "have it")
 }
+
+// TestMany: of very many announcements, all of which are acknowledged, the page has the last.
+func TestMany(t *testing.T) {
+	b := openBrowser(t)
+	r := start(t, t.TempDir())
+	alice := b.tab(r.address, 1280, nil)
+	alice.login("alice")
+	var texts []string
+	for i := range 230 {
+		texts = append(texts, fmt.Sprint("Number ", i))
+	}
+	r.announce(fanfare.All(), texts...)
+	alice.shows("#feed", texts[229])
+	r.acknowledged("alice")
+	var got []string
+	for _, s := range alice.feed() {
+		got = append(got, s.Text)
+	}
+	if !slices.Equal(got, texts[30:]) {
+		t.Errorf("the page has %v", got)
+	}
+	if kept := value[int](alice, "store.ids('a').length"); kept != 200 {
+		t.Errorf("the browser keeps %d", kept)
+	}
+}

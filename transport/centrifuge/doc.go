@@ -34,8 +34,9 @@
 //
 //	{"fanfare":{"id":"…","from":"operator","time":1764288000000,"body":{"text":"Hello"}}}
 //
-// time is when it was pushed, in milliseconds since 1970. body is the message's body: the JSON that it is, or else a string. Where that is not what was pushed byte for byte, because there
-// is white space between the parts of the JSON, or because it is no JSON, raw is the body in base64 beside it. So push JSON, without white space: it is sent once.
+// time is when it was pushed, in milliseconds since 1970. body is the message's body: the JSON that it is, or else a string; what is not UTF-8 has none. Where that is not
+// what was pushed byte for byte, because there is white space between the parts of the JSON, or because it is no JSON, raw is the body in base64 beside it. So push JSON, without
+// white space: it is sent once.
 //
 // IDs sort in the order of the pushes. Messages come in that order, but for what comes again, and for one that was under way when a connection was lost: a client that shows them sorts by ID.
 //

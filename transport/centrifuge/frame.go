@@ -3,6 +3,7 @@ package centrifuge
 import (
 	"bytes"
 	"encoding/json"
+	"unicode/utf8"
 
 	"github.com/fanfare-im/fanfare/transport"
 )
@@ -33,7 +34,7 @@ type payload struct {
 	ID   string          `json:"id"`
 	From string          `json:"from"`
 	Time int64           `json:"time"`
-	Body json.RawMessage `json:"body"`
+	Body json.RawMessage `json:"body,omitempty"` // none: it is no text
 	// Raw is the body byte for byte, where Body is not.
 	Raw *[]byte `json:"raw,omitempty"`
 }
@@ -44,7 +45,7 @@ func encode(m *transport.Message) []byte {
 	var body bytes.Buffer
 	if json.Compact(&body, m.Body) == nil {
 		p.Body = body.Bytes()
-	} else {
+	} else if utf8.Valid(m.Body) {
 		p.Body, _ = json.Marshal(string(m.Body)) // of a string there is no error
 	}
 	if !bytes.Equal(p.Body, m.Body) {

@@ -66,10 +66,6 @@ func (h *Hub) Handler(p *fanfare.Pusher, login Login) http.Handler {
 	if p == nil || login == nil {
 		panic("websocket: Handler needs a Pusher and a Login")
 	}
-	return h.handler(p, login)
-}
-
-func (h *Hub) handler(p pusher, login Login) http.Handler {
 	accept := &websocket.AcceptOptions{OriginPatterns: h.o.Origins, Subprotocols: h.o.Subprotocols}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id, err := login(r)

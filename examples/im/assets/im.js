@@ -18,10 +18,12 @@ const store = {
     return Object.keys(localStorage).filter(k => k.startsWith(start)).map(k => k.slice(start.length)).sort()
   },
   trim() { // the IDs sort in the order in which they were sent
-    for (const id of this.ids('a').slice(0, -keepMost)) {
+    const old = this.ids('a').slice(0, -keepMost)
+    for (const id of old) {
       localStorage.removeItem(this.prefix + 'a' + id)
       localStorage.removeItem(this.prefix + 'r' + id)
     }
+    return old
   },
   only(server) { // what is of a server that is not there any more is nobody's
     for (const k of Object.keys(localStorage)) {
@@ -40,14 +42,14 @@ const shown = new Map() // ID to list item
 
 function text(body) {
   if (typeof body === 'string') return body
-  return typeof body?.text === 'string' ? body.text : JSON.stringify(body)
+  return typeof body?.text === 'string' ? body.text : JSON.stringify(body ?? null)
 }
 
 function receive(m) {
   try {
     if (!store.get('a', m.id)) {
       store.put('a', m.id, JSON.stringify({from: m.from, time: m.time, text: text(m.body)}))
-      store.trim()
+      store.trim().forEach(hide)
     }
   } catch (e) { // not acknowledged: it comes again
     return trouble(`This browser keeps no more: ${e.message}`)
@@ -82,6 +84,12 @@ function show(id) {
   shown.set(id, item)
   mark(id)
   if (end) feed.scrollTop = feed.scrollHeight
+}
+
+function hide(id) {
+  shown.get(id)?.remove()
+  shown.delete(id)
+  counts()
 }
 
 // mark shows whether an announcement was read.
@@ -401,12 +409,12 @@ for (const part of ['announcements', 'chats']) {
 document.addEventListener('visibilitychange', look)
 setInterval(look, 4000)
 
-// Another tab of the same user has kept, or read, something.
-addEventListener('storage', ({key}) => {
+// Another tab of the same user has kept, dropped, or read something.
+addEventListener('storage', ({key, newValue}) => {
   if (!key?.startsWith(store.prefix) || !me) return
   const kind = key[store.prefix.length]
   const id = key.slice(store.prefix.length + 1)
-  if (kind === 'a') show(id)
+  if (kind === 'a') newValue === null ? hide(id) : show(id)
   if (kind === 'r') mark(id)
 })
 
