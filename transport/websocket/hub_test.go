@@ -66,11 +66,15 @@ func TestSecondConnection(t *testing.T) {
 func TestAckOfWhatCameEarly(t *testing.T) {
 	t.Parallel()
 	c := newConnection(New(Options{Queue: 2 * maxUnacked}), nil, "alice")
-	for _, id := range []string{"5", "3", "4", "5", "6"} {
-		if !c.put(id, nil) {
-			t.Fatal("full")
+	write := func(ids ...string) {
+		for _, id := range ids {
+			if !c.put(id, nil) {
+				t.Fatal("full")
+			}
+			c.next()
 		}
 	}
+	write("5", "3", "4", "5", "6")
 	for _, of := range []struct {
 		ack    string
 		before []string
@@ -80,10 +84,71 @@ func TestAckOfWhatCameEarly(t *testing.T) {
 		}
 	}
 	for i := range maxUnacked + 1 { // who acknowledges nothing costs no more than this
-		c.put(strconv.Itoa(i), nil)
+		write(strconv.Itoa(i))
 	}
 	if n := len(c.acked(strconv.Itoa(maxUnacked))); n != maxUnacked-1 {
 		t.Errorf("%d messages are remembered", n+1)
+	}
+}
+
+// TestAckOfWhatIsStillToCome: a client may acknowledge over a new connection what it has from the one before. That counts for nothing that is
+// not even written to the new one.
+func TestAckOfWhatIsStillToCome(t *testing.T) {
+	t.Parallel()
+	c := newConnection(New(Options{}), nil, "alice")
+	for _, id := range []string{"3", "4", "5"} {
+		c.put(id, nil)
+	}
+	c.next()
+	if before := c.acked("5"); len(before) != 0 {
+		t.Errorf("%v count too", before)
+	}
+	c.next()
+	c.next()
+	if before := c.acked("5"); !slices.Equal(before, []string{"3", "4"}) {
+		t.Errorf("when it has come, %v count too", before)
+	}
+}
+
+// fakePusher answers acks.
+type fakePusher struct {
+	ack func(ids []string) error
+}
+
+func (fakePusher) Connect(context.Context, string) (*fanfare.Session, error) {
+	return new(fanfare.Session), nil
+}
+
+func (p fakePusher) Ack(_ context.Context, _, id string, more ...string) error {
+	return p.ack(append(more, id))
+}
+
+// TestAckThatFails: a disk that takes no acks sends nobody away, as those would all come back at once.
+func TestAckThatFails(t *testing.T) {
+	t.Parallel()
+	c := newConnection(New(Options{}), fakePusher{func([]string) error { return fanfare.ErrNoRoom }}, "alice")
+	if !c.ack("1") || c.ending.Err() != nil {
+		t.Errorf("the connection ends with %v", context.Cause(c.ending))
+	}
+}
+
+// TestAckBehindTheForgotten: a message without a lifetime, which nobody has to acknowledge, may be forgotten when a later one is acknowledged.
+func TestAckBehindTheForgotten(t *testing.T) {
+	t.Parallel()
+	var acked []string
+	c := newConnection(New(Options{}), fakePusher{func(ids []string) error {
+		if slices.Contains(ids, "forgotten") {
+			return fanfare.ErrUnknownTask
+		}
+		acked = append(acked, ids...)
+		return nil
+	}}, "alice")
+	for _, id := range []string{"forgotten", "2"} {
+		c.put(id, nil)
+		c.next()
+	}
+	if !c.ack("2") || !slices.Equal(acked, []string{"2"}) {
+		t.Errorf("acknowledged is %v, and the connection ends with %v", acked, context.Cause(c.ending))
 	}
 }
 
@@ -199,6 +264,41 @@ func TestPing(t *testing.T) {
 		t.Errorf("%d users are online", n)
 	}
 	h.dial("alice").expect("one")
+}
+
+// TestPingHoldsUpNothing: what is pushed is written while a pong is waited for.
+func TestPingHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	h := start(t, t.TempDir(), Options{PingEvery: time.Millisecond, PongTimeout: time.Hour})
+	s := h.socket("alice")
+	for s.next() != 0x89 { // a ping, which gets no answer
+	}
+	h.push("one", week)
+	for s.next() != 0x81 { // text
+	}
+}
+
+// TestEndedConnection: a client that has been told that its connection ends is not connected, however long it takes to answer, so that nothing is taken for it
+// that is never written; and it holds up no shutdown.
+func TestEndedConnection(t *testing.T) {
+	t.Parallel()
+	h := start(t, t.TempDir(), Options{})
+	s := h.socket("alice")
+	s.send("no ack")
+	for s.next() != 0x88 { // a close, which gets no answer
+	}
+	if n := h.p.Online(); n != 0 {
+		t.Errorf("%d users are online", n)
+	}
+	if err := h.hub.Deliver(t.Context(), "alice", &transport.Message{ID: "m"}); !errors.Is(err, errNotConnected) {
+		t.Errorf("a message for it: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	began := time.Now()
+	if err := h.hub.Shutdown(ctx); !errors.Is(err, context.Canceled) || time.Since(began) > 4*time.Second { // which is less than what a close waits for
+		t.Errorf("cut off after %v with %v", time.Since(began), err)
+	}
 }
 
 // TestShutdownFinishes: what was pushed without a lifetime to those who are connected gets to them before they are let go.
@@ -318,11 +418,11 @@ func TestOneWaitsForTheDisk(t *testing.T) {
 	came := make(chan error, 1)
 	fresh := newConnection(h, p, "new")
 	h.admit(fresh)
-	go func() { came <- h.join(t.Context(), fresh) }()
+	go func() { came <- h.join(fresh) }()
 	<-p.writing
 	known := newConnection(h, p, "known")
 	h.admit(known)
-	if err := h.join(t.Context(), known); err != nil {
+	if err := h.join(known); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Deliver(t.Context(), "known", &transport.Message{ID: "1"}); err != nil {
@@ -350,7 +450,7 @@ func TestComeAndGo(t *testing.T) {
 				user := fmt.Sprint("u", (i+j)%3)
 				c := newConnection(h.hub, h.p, user)
 				h.hub.admit(c)
-				if err := h.hub.join(t.Context(), c); err != nil {
+				if err := h.hub.join(c); err != nil {
 					t.Error(err)
 				}
 				h.hub.mu.RLock()
