@@ -3,8 +3,10 @@ package websocket
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -469,5 +471,93 @@ func TestComeAndGo(t *testing.T) {
 	running.Wait()
 	if n := h.p.Online(); n != 0 || len(h.hub.users) != 0 || len(h.hub.open) != 0 {
 		t.Errorf("%d users are online; %d users and %d connections are left", n, len(h.hub.users), len(h.hub.open))
+	}
+}
+
+// TestAckedIsKept: clients that come and go, lose connections amid frames, and acknowledge some of what they have: what is acknowledged in the end somebody has kept.
+func TestAckedIsKept(t *testing.T) {
+	t.Parallel()
+	h := start(t, t.TempDir(), Options{MaxConnections: 2, PingEvery: time.Millisecond})
+	users := []string{"alice", "bob", "carol"}
+	if err := h.p.Register(t.Context(), users...); err != nil {
+		t.Fatal(err)
+	}
+	const pushes = 100
+	var mu sync.Mutex
+	kept := make(map[string]map[string]bool) // by user and text
+	keep := func(c *client) (id string, err error) {
+		text, err := c.read()
+		if err != nil {
+			return "", err
+		}
+		var r received
+		if err := json.Unmarshal(text, &r); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if kept[c.user] == nil {
+			kept[c.user] = make(map[string]bool)
+		}
+		kept[c.user][r.Body] = true
+		return r.ID, nil
+	}
+	pushed := make(chan struct{})
+	var apps sync.WaitGroup
+	for _, user := range users {
+		for range 3 {
+			apps.Go(func() {
+				for {
+					select {
+					case <-pushed:
+						return
+					default:
+					}
+					c, err := h.connect(user)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for range rand.N(20) {
+						id, err := keep(c)
+						if err != nil {
+							break
+						}
+						if rand.N(4) == 0 {
+							_ = c.ws.Write(t.Context(), websocket.MessageText, []byte(`{"ack":"`+id+`"}`)) // which may be lost
+						}
+					}
+					_ = c.ws.CloseNow()
+				}
+			})
+		}
+	}
+	for i := range pushes {
+		h.push(strconv.Itoa(i), week)
+	}
+	close(pushed)
+	for _, user := range users { // and who waits for a frame gets one
+		_ = h.hub.Kick(t.Context(), user)
+	}
+	apps.Wait()
+	if err := h.hub.Shutdown(t.Context()); err != nil { // the acks that have come are applied
+		t.Error(err)
+	}
+	for _, user := range users {
+		waits := make(map[string]bool)
+		for m, err := range h.p.Pending(t.Context(), user) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			waits[strings.Trim(string(m.Body), `"`)] = true
+		}
+		for i := range pushes {
+			if text := strconv.Itoa(i); !kept[user][text] && !waits[text] {
+				t.Errorf("%s does not have %s, and does not wait for it", user, text)
+			}
+		}
+		if len(waits) == pushes {
+			t.Errorf("%s has acknowledged nothing", user)
+		}
 	}
 }
