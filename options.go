@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fanfare-im/fanfare/internal/fault"
 	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 )
@@ -69,6 +70,7 @@ type Options struct {
 	wrap       func(store.Journal) store.Journal // for tests: a journal that fails
 	retryPause func(attempt int) time.Duration   // for tests
 	paceEvery  time.Duration                     // for tests: a second of a pace
+	disk       *fault.Disk                       // for package fanfaretest
 }
 
 // Cap bounds the messages of a category that a user is pushed, in days and weeks (from Monday on) by UTC. What counts is that a push was accepted with the user in

@@ -59,10 +59,14 @@ func Open(dir string, o Options) (*Pusher, error) {
 		cancel()
 		return nil, err
 	}
-	p.store, err = store.Open(dir, store.Options{
+	so := store.Options{
 		DeltaEntries: o.DeltaEntries, DeltaBytes: o.DeltaBytes, BlockBits: o.blockBits,
 		ReadOnly: o.ReadOnly, Now: o.now, Logger: o.Logger, WrapJournal: o.wrap, Failed: d.storeFailed,
-	}, d)
+	}
+	if o.disk != nil {
+		so = on(o.disk, so)
+	}
+	p.store, err = store.Open(dir, so, d)
 	if err != nil {
 		cancel()
 		return nil, err

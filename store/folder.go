@@ -121,7 +121,7 @@ func (s *Store) writeBlocks(write func() error) error {
 	if err != nil {
 		return err
 	}
-	err = write()
+	err = s.o.WriteBlocks(write)
 	if s.o.foldDone != nil {
 		err = s.o.foldDone(err)
 	}

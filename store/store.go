@@ -48,6 +48,9 @@ type Options struct {
 	// WrapJournal, for tests and for a journal elsewhere, gets the local journal and returns
 	// the one to use. Default: the local one.
 	WrapJournal func(Journal) Journal
+	// WriteBlocks, for tests, makes a write to blocks.db, or fails it: with an error that is a lack of room, before
+	// anything of it is made. Default: it is made.
+	WriteBlocks func(write func() error) error
 
 	// For tests.
 	foldError  func() error      // asked before each step of a fold
@@ -73,6 +76,9 @@ func (o *Options) fill() {
 	}
 	if o.Failed == nil {
 		o.Failed = func(error) {}
+	}
+	if o.WriteBlocks == nil {
+		o.WriteBlocks = func(write func() error) error { return write() }
 	}
 }
 
