@@ -69,7 +69,7 @@ func TestPage(t *testing.T) {
 	}
 	after := map[string]func(*testing.T){ // by section
 		"The first push": r.firstPush,
-		"Your users":     func(t *testing.T) { r.lateCommit(t); r.rollingRestart(t) },
+		"Your users":     func(t *testing.T) { r.lateCommit(t); r.twoDevices(t); r.rollingRestart(t) },
 		"Backups":        r.restored,
 	}
 	blocks := readPage(t, filepath.Join(root, "docs", "embedding.md"))
@@ -302,11 +302,27 @@ func (r *reader) lateCommit(t *testing.T) {
 	r.reach(t, "tag:late", 1)
 }
 
+// twoDevices: a user who is connected twice gets what comes on both.
+func (r *reader) twoDevices(t *testing.T) {
+	const connect = `curl -sN -H "Authorization: Bearer token-of-carol" $LISTEN/events`
+	phone, desk := start(t, "the phone", r.dir, r.env, connect), start(t, "the desk", r.dir, r.env, connect)
+	phone.prints(t, ": connected")
+	desk.prints(t, ": connected")
+	if n := r.announce(t, `user:"carol"`, "On both."); n != 1 {
+		t.Fatal(n)
+	}
+	phone.prints(t, "…On both.…")
+	desk.prints(t, "…On both.…")
+	phone.signal(syscall.SIGINT)
+	desk.signal(syscall.SIGINT)
+}
+
 // rollingRestart: the next server waits for the one that ends, which does on SIGTERM, and its clients see the end of their connections.
 func (r *reader) rollingRestart(t *testing.T) {
 	alice := start(t, "Alice", r.dir, r.env, `curl -sN -H "Authorization: Bearer token-of-alice" $LISTEN/events`)
 	alice.prints(t, ": connected")
-	former, next := r.terminals[1], start(t, "the next server", r.dir, r.env, "LISTEN="+freeAddress(t)+" ./chat")
+	former, next := r.terminals[1], start(t, "the next server", r.dir, r.env, "./chat")
+	next.prints(t, "… waiting: …")
 	former.signal(syscall.SIGTERM)
 	former.wait(t)
 	former.prints(t, "… stopped")
