@@ -60,7 +60,7 @@ func TestPage(t *testing.T) {
 	defer r.db.Close(context.Background())
 
 	settings := map[string]string{
-		"DATABASE_URL": database, "LISTEN": freeAddress(t), "GATEWAY1": freeAddress(t), "GATEWAY2": freeAddress(t), "BACKUP_EVERY": "100ms",
+		"DATABASE_URL": database, "LISTEN": freeAddress(t), "GATEWAY1": freeAddress(t), "GATEWAY2": freeAddress(t),
 	}
 	before := map[string]func(*testing.T){ // by what a block begins with
 		"for to in all":    r.follow,
