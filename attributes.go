@@ -10,7 +10,7 @@ import (
 )
 
 // SetAttributeNames gives attribute slots names, in one durable step. There are ten slots, 0 to
-// 9; those not mentioned keep their names. A slot that is renamed keeps the values
+// 9, or as many as [Limits].Attributes says; those not mentioned keep their names. A slot that is renamed keeps the values
 // of all users; an empty name makes its values invisible until it has a name again. A
 // name of two slots is a [*DuplicateNameError], a slot or a name beyond its limit a [*LimitError].
 func (p *Pusher) SetAttributeNames(ctx context.Context, names map[int]string) error {
@@ -31,7 +31,7 @@ func (p *Pusher) SetAttributeNames(ctx context.Context, names map[int]string) er
 	return err
 }
 
-// AttributeNames returns the names by slot.
+// AttributeNames returns the names by slot, without the slots that have none. The map is the caller's.
 func (p *Pusher) AttributeNames(ctx context.Context) (map[int]string, error) {
 	if err := p.open(); err != nil {
 		return nil, err
@@ -53,7 +53,8 @@ const (
 	Date AttributeType = AttributeType(store.DateType) // a day, or a moment to the second
 )
 
-// Number is the type of numbers with up to so many decimals, from 0 to 9. They have at most 18 digits, decimals included.
+// Number is the type of numbers with up to so many decimals, from 0 to 9. They have at most 18 digits, decimals included. With other decimals it is a [*LimitError] where it
+// is used.
 func Number(decimals int) AttributeType {
 	if decimals < 0 {
 		return -1 // which is refused where it is used
@@ -61,7 +62,7 @@ func Number(decimals int) AttributeType {
 	return AttributeType(store.NumberType) + AttributeType(min(decimals, store.MaxDecimals+1))
 }
 
-// String returns "text", "date", or, with its decimals, "number(2)".
+// String returns "text", "date", or, with its decimals, "number(2)"; for what is no type, something else.
 func (t AttributeType) String() string {
 	if t < 0 || t > 255 {
 		return "unknown"
@@ -96,7 +97,7 @@ func (p *Pusher) SetAttributeTypes(ctx context.Context, types map[int]AttributeT
 	return err
 }
 
-// AttributeTypes returns the types of slots that are not [Text].
+// AttributeTypes returns the types by slot, without those that are [Text], as all are at first. The map is the caller's.
 func (p *Pusher) AttributeTypes(ctx context.Context) (map[int]AttributeType, error) {
 	if err := p.open(); err != nil {
 		return nil, err
@@ -117,7 +118,7 @@ func (p *Pusher) AttributeValues(ctx context.Context, name, prefix string) iter.
 }
 
 // SetAttributes sets attributes of a user by name, in one durable step; the
-// others stay. Values are 1 to 50 bytes of valid UTF-8. It returns
+// others stay. Values are 1 to 50 bytes of valid UTF-8, or what [Limits] says; others are a [*LimitError] or [ErrInvalidText]. It returns
 // [ErrUnknownUser] for a user who is not known, [ErrUnnamedAttribute] for a name that no slot has, and a
 // [*ValueError] for a value that is not of its attribute's type.
 func (p *Pusher) SetAttributes(ctx context.Context, user string, values map[string]string) error {

@@ -14,8 +14,8 @@ const maxSavedNesting = 10
 
 // SavedAudience is an audience with the name it is saved under.
 type SavedAudience struct {
-	Name     string
-	Audience Audience
+	Name     string   // 1 to 255 bytes
+	Audience Audience // as it was saved: what it has in it by name is not looked up
 }
 
 // Saved is who the audience is that is saved under this name at the time of use. A push is

@@ -22,6 +22,7 @@ type ParseError struct {
 	Message string // for a person, such as `expected a quoted string or a word after "tag:"`
 }
 
+// Error says in which column the mistake is, and what it is.
 func (e *ParseError) Error() string {
 	return fmt.Sprintf("audience: column %d: %s", e.Column, e.Message)
 }

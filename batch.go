@@ -11,7 +11,7 @@ import (
 
 // Batch collects changes that are made in one durable step, all or none, in the order in
 // which they were added. The zero Batch is empty and ready. It is not safe for
-// concurrent use, and may be applied more than once.
+// concurrent use, and may be applied more than once. What is given to it is copied.
 //
 // A batch is at most 512 KiB as encoded, which is some thousands of changes;
 // for more there is [Pusher.Import].
@@ -32,14 +32,14 @@ type batchOp struct {
 // Len returns how many changes the batch has.
 func (b *Batch) Len() int { return len(b.ops) }
 
-// Register makes users known.
+// Register makes users known; see [Pusher.Register]. Each of them is a change.
 func (b *Batch) Register(users ...string) {
 	for _, id := range users {
 		b.ops = append(b.ops, batchOp{kind: store.OpRegister, id: id})
 	}
 }
 
-// Unregister removes users and every trace of them.
+// Unregister removes users and every trace of them; see [Pusher.Unregister]. Each of them is a change.
 func (b *Batch) Unregister(users ...string) {
 	for _, id := range users {
 		b.ops = append(b.ops, batchOp{kind: store.OpUnregister, id: id})
@@ -56,7 +56,7 @@ func (b *Batch) RemoveTags(user string, tags ...string) {
 	b.ops = append(b.ops, batchOp{kind: store.OpRemoveTags, id: user, tags: slices.Clone(tags)})
 }
 
-// ClearTags takes all tags from a user.
+// ClearTags takes all tags from a user; see [Pusher.ClearTags].
 func (b *Batch) ClearTags(user string) {
 	b.ops = append(b.ops, batchOp{kind: store.OpClearTags, id: user})
 }
@@ -66,7 +66,7 @@ func (b *Batch) OptOut(user string, categories ...string) {
 	b.ops = append(b.ops, batchOp{kind: store.OpOptOut, id: user, tags: slices.Clone(categories)})
 }
 
-// OptIn takes that back; see [Pusher.OptIn].
+// OptIn takes back what OptOut noted; see [Pusher.OptIn].
 func (b *Batch) OptIn(user string, categories ...string) {
 	b.ops = append(b.ops, batchOp{kind: store.OpOptIn, id: user, tags: slices.Clone(categories)})
 }
@@ -91,8 +91,8 @@ func (b *Batch) RemoveDevice(user, platform, token string) {
 	b.ops = append(b.ops, batchOp{kind: store.OpRemoveDevices, id: user, devices: []Device{{Platform: platform, Token: token}}})
 }
 
-// Apply makes the changes of a batch, all or none. What is refused is a
-// [*BatchError] with the index of the change and the cause. An empty batch does nothing.
+// Apply makes the changes of a batch, all or none, in one durable step. What is refused is a
+// [*BatchError] with the index of the change and the cause; a batch that is too large as a whole is a [*LimitError]. An empty batch does nothing.
 func (p *Pusher) Apply(ctx context.Context, b *Batch) error {
 	if err := p.writable(); err != nil {
 		return err

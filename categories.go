@@ -11,7 +11,7 @@ func (p *Pusher) OptOut(ctx context.Context, user string, categories ...string) 
 	return p.one(ctx, &b)
 }
 
-// OptIn takes it back. Categories that the user has not opted out of are no error. It returns [ErrUnknownUser] for a user who is not known.
+// OptIn takes back what [Pusher.OptOut] noted, in one durable step: the user gets what is accepted from then on. Categories that the user has not opted out of are no error. It returns [ErrUnknownUser] for a user who is not known.
 func (p *Pusher) OptIn(ctx context.Context, user string, categories ...string) error {
 	var b Batch
 	b.OptIn(user, categories...)

@@ -33,7 +33,8 @@ type Counters struct {
 	EventsDropped int64 // events for [Hooks] that came while its queue was full, or whose task could not be read when their turn came
 }
 
-// PhoneCounters count the notifications on a platform since the Pusher was opened; see [PhoneStats].
+// PhoneCounters count the notifications of all tasks on a platform. But for Tasks and Stopped, which are of this moment, they count since the Pusher was
+// opened, and only rise. Accepted, Unregistered, Rejected, Retried and GaveUp are what they are in [PhoneStats].
 type PhoneCounters struct {
 	Accepted     int64
 	Unregistered int64

@@ -9,8 +9,8 @@ import (
 
 // NameCount is something that is in use, a tag say, and how many users have it.
 type NameCount struct {
-	Name  string
-	Users int64
+	Name  string // the tag, the value, the language or the time zone
+	Users int64  // at least 1
 }
 
 // counted yields what the store does. Nothing is held open between two of them.

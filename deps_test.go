@@ -61,8 +61,11 @@ func TestHeavyDependencies(t *testing.T) {
 		"google.golang.org/grpc": {"./transport/fcm"},
 		"github.com/sideshow":    {"./transport/apns"},
 		"github.com/prometheus":  {"./metrics"},
+		"github.com/alecthomas":  {"./cmd/fanfare"},
+		"github.com/schollz":     {"./cmd/fanfare"},
+		"github.com/rivo":        {"./cmd/fanfare"},
 	}
-	for _, pkg := range []string{".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest", "./rest", "./metrics"} {
+	for _, pkg := range []string{"./cmd/fanfare", ".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest", "./rest", "./metrics"} {
 		deps := goList(t, "-deps", pkg)
 		for tree, may := range heavy {
 			reaches := slices.ContainsFunc(deps, func(dep string) bool { return within(dep, tree) })
@@ -94,6 +97,7 @@ func TestImportsPointDownward(t *testing.T) {
 		"./console":                     {"", "transport"},
 		"./metrics":                     {""},
 		"./rest/usersig":                {},
+		"./cmd/fanfare":                 {""},
 		"./examples/quickstart":         {"", "transport", "internal/cities"},
 		"./examples/phones":             {"", "transport", "transport/apns", "transport/apns/apnstest", "transport/fcm", "transport/fcm/fcmtest"},
 	}

@@ -15,12 +15,12 @@ type Device struct {
 	Topic      string    // the app, where the service wants to know; at most 255 bytes
 	Locale     string    // BCP 47, such as "zh-Hant-TW"; at most 255 bytes
 	TimeZone   string    // IANA name, such as "Asia/Shanghai"; at most 255 bytes
-	Registered time.Time // to the millisecond; set when it is registered
+	Registered time.Time // when it was last registered, to the millisecond; what is given is not looked at
 }
 
 // RegisterDevice registers a device of a user, in one durable step. A token belongs to the
 // last user who registered it: it leaves the one who had it before. Registering it again
-// updates what is known of it. A user has at most 20 devices; one more is a [*LimitError].
+// replaces what is known of it. A user has at most 20 devices, or what [Limits] says; one more is a [*LimitError].
 // It returns [ErrUnknownUser] for a user who is not known.
 func (p *Pusher) RegisterDevice(ctx context.Context, user string, d Device) error {
 	var b Batch

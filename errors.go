@@ -29,7 +29,8 @@ var (
 	ErrKeyReused = store.ErrKeyReused
 	// ErrUnknownPlan: no plan has this ID, or it was forgotten, 30 days after its end.
 	ErrUnknownPlan = store.ErrUnknownPlan
-	// ErrPlanChanged: the plan made a step meanwhile. Callers of a Pusher do not see it.
+	// ErrPlanChanged: the plan is not what it was when it was looked at. The methods of a [Planned] begin again then, and do not return it; it is for
+	// a host that compares, as package console does for two people who change the same plan.
 	ErrPlanChanged = store.ErrPlanChanged
 	// ErrPlanEnded: the plan has ended, so it cannot be changed.
 	ErrPlanEnded = store.ErrPlanEnded
@@ -59,20 +60,21 @@ var (
 	ErrNoRoom = store.ErrNoRoom
 )
 
-// LimitError says that something given is larger than its limit: what, the
-// limit, and what was given. Nothing of the call was applied.
+// LimitError says that something given is beyond its limit: What, such as "tag in bytes", the
+// Limit, and what it Got. Nothing of the call was applied.
 type LimitError = store.LimitError
 
-// BatchError says which operation of a [Batch] was refused, by its index, and why.
-// Nothing of the batch was applied.
+// BatchError says which change of a [Batch] was refused, by its Index, from 0, the ID of its user, and
+// why, Err, which errors.Is and errors.As find. Nothing of the batch was applied.
 type BatchError = store.OpError
 
 // NotificationError says that the transport of a platform would never take a notification, and why. The push was not accepted.
 type NotificationError struct {
-	Platform string
-	Err      error
+	Platform string // whose transport would not take it; the first of them by name
+	Err      error  // what that transport's Check returned
 }
 
+// Error says which platform it is, and what its transport says.
 func (e *NotificationError) Error() string {
 	return fmt.Sprintf("fanfare: notification for platform %q: %v", e.Platform, e.Err)
 }
@@ -80,11 +82,11 @@ func (e *NotificationError) Error() string {
 // Unwrap returns the transport's error.
 func (e *NotificationError) Unwrap() error { return e.Err }
 
-// ValueError says that a value is not of its attribute's type, or that an attribute is compared that has no order: it is [Text].
+// ValueError says that a Value is not of the Type of the attribute of this Name, or that an attribute is compared that has no order: it is [Text].
 type ValueError = store.ValueError
 
-// TypeInUseError says that an attribute slot has values, so that its type cannot change.
+// TypeInUseError says that an attribute, of this Slot and Name, has values, so that its type cannot change from what they Have to what was Declared.
 type TypeInUseError = store.TypeInUseError
 
-// DuplicateNameError says that an attribute name would stand for two slots.
+// DuplicateNameError says that an attribute Name would stand for two Slots.
 type DuplicateNameError = store.DuplicateNameError

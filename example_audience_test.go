@@ -64,6 +64,122 @@ func ExamplePusher_SetAttributeTypes() {
 	// fanfare: attribute "age": "unknown" is not a whole number of at most 18 digits
 }
 
+// A number is compared as one, and read back as it is usually written.
+func ExampleAttributeType() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.SetAttributeNames(ctx, map[int]string{0: "balance", 1: "born"}))
+	check(p.SetAttributeTypes(ctx, map[int]fanfare.AttributeType{0: fanfare.Number(2), 1: fanfare.Date}))
+	check(p.Register(ctx, "alice"))
+	check(p.SetAttributes(ctx, "alice", map[string]string{"balance": "09.50"}))
+
+	n, err := p.Count(ctx, fanfare.AttrLess("balance", "10"))
+	fmt.Println(n, "has less than 10", err)
+	attributes, err := p.Attributes(ctx, "alice")
+	fmt.Println(attributes, err)
+	types, err := p.AttributeTypes(ctx)
+	fmt.Println(types, err)
+	// Output:
+	// 1 has less than 10 <nil>
+	// map[balance:9.5] <nil>
+	// map[0:number(2) 1:date] <nil>
+}
+
+// A value that is none of its type is refused, where it is set and where it is asked for.
+func ExampleValueError() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.SetAttributeNames(ctx, map[int]string{0: "age", 1: "city"}))
+	check(p.SetAttributeTypes(ctx, map[int]fanfare.AttributeType{0: fanfare.Number(0)}))
+	_, err := p.Count(ctx, fanfare.AttrAtLeast("age", "eighteen"))
+	var wrong *fanfare.ValueError
+	if errors.As(err, &wrong) {
+		fmt.Printf("%s is a %s, not %q\n", wrong.Name, wrong.Type, wrong.Value)
+	}
+	_, err = p.Count(ctx, fanfare.AttrMore("city", "Bern"))
+	fmt.Println(err)
+	// Output:
+	// age is a number(0), not "eighteen"
+	// fanfare: attribute "city" is text, which cannot be compared with "Bern"
+}
+
+// A type is chosen before there are values of it.
+func ExampleTypeInUseError() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.SetAttributeNames(ctx, map[int]string{0: "age"}))
+	check(p.Register(ctx, "alice"))
+	check(p.SetAttributes(ctx, "alice", map[string]string{"age": "30"}))
+
+	err := p.SetAttributeTypes(ctx, map[int]fanfare.AttributeType{0: fanfare.Number(0)})
+	var used *fanfare.TypeInUseError
+	if errors.As(err, &used) {
+		fmt.Println("slot", used.Slot, "has values of type", used.Have)
+	}
+	fmt.Println(p.SetAttributeTypes(ctx, map[int]fanfare.AttributeType{1: fanfare.Number(0)})) // another slot
+	// Output:
+	// slot 0 has values of type text
+	// <nil>
+}
+
+// A name stands for one slot.
+func ExampleDuplicateNameError() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.SetAttributeNames(ctx, map[int]string{0: "city"}))
+	err := p.SetAttributeNames(ctx, map[int]string{1: "city"})
+	var twice *fanfare.DuplicateNameError
+	if errors.As(err, &twice) {
+		fmt.Println(twice.Name, twice.Slots)
+	}
+	fmt.Println(p.SetAttributeNames(ctx, map[int]string{0: "home", 1: "city"})) // both at once
+	// Output:
+	// city [0 1]
+	// <nil>
+}
+
+// What a company often asks for, with how many that are now.
+func ExampleSavedAudience() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	check(p.AddTags(ctx, "alice", "vip"))
+	check(p.SaveAudience(ctx, "vips", fanfare.Tag("vip")))
+	check(p.SaveAudience(ctx, "others", fanfare.Saved("vips").Not()))
+
+	for saved, err := range p.SavedAudiences(ctx) {
+		check(err)
+		n, err := p.Count(ctx, fanfare.Saved(saved.Name))
+		check(err)
+		fmt.Printf("%s (%s): %d\n", saved.Name, saved.Audience, n)
+	}
+	// Output:
+	// others (not saved:"vips"): 1
+	// vips (tag:"vip"): 1
+}
+
+// The tags that begin with what somebody has typed so far.
+func ExampleNameCount() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	check(p.AddTags(ctx, "alice", "stock A", "stock B", "vip"))
+	check(p.AddTags(ctx, "bob", "stock A"))
+	for tag, err := range p.TagNames(ctx, "st") {
+		check(err)
+		fmt.Println(tag.Name, tag.Users)
+	}
+	// Output:
+	// stock A 2
+	// stock B 1
+}
+
 // A mistake is reported with its place, which here is pointed at.
 func ExampleParseError() {
 	const text = `attr.城市 = and tag:vip`

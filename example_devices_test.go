@@ -2,8 +2,10 @@ package fanfare_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/transport"
@@ -35,6 +37,53 @@ func ExamplePusher_RegisterDevice() {
 	// bob 1 <nil>
 	// 1 <nil>
 	// 0 <nil>
+}
+
+// What a device says of itself is asked for in audiences.
+func ExampleDevice() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	check(p.RegisterDevice(ctx, "alice", fanfare.Device{Platform: "apns", Token: "phone", Locale: "de-CH", TimeZone: "Europe/Zurich"}))
+	check(p.RegisterDevice(ctx, "bob", fanfare.Device{Platform: "fcm", Token: "tablet", Locale: "de", TimeZone: "Europe/Berlin"}))
+
+	for _, a := range []fanfare.Audience{fanfare.Language("de"), fanfare.Language("de-CH"), fanfare.TimeZone("Europe/Berlin"), fanfare.Platform("fcm")} {
+		n, err := p.Count(ctx, a)
+		check(err)
+		fmt.Println(a, n)
+	}
+	// Output:
+	// language:de 2
+	// language:de-CH 1
+	// timezone:"Europe/Berlin" 1
+	// platform:fcm 1
+}
+
+// strict is a service that takes no title of more than 30 characters.
+type strict struct{ *transporttest.Phones }
+
+func (strict) Check(c *transport.Content) error {
+	if n := utf8.RuneCountInString(c.Title); n > 30 {
+		return fmt.Errorf("a title of %d characters", n)
+	}
+	return nil
+}
+
+// What a service would never take is refused at the push, not after a million tries.
+func ExampleNotificationError() {
+	p, done := temporary(fanfare.Options{Mobile: []transport.Mobile{strict{transporttest.NewPhones("apns")}}})
+	defer done()
+	_, err := p.Push(context.Background(), fanfare.Message{
+		To: fanfare.All(), Lifetime: week,
+		Notification: &fanfare.Notification{Title: "Read everything about our Christmas offers"},
+	})
+	var wrong *fanfare.NotificationError
+	if errors.As(err, &wrong) {
+		fmt.Println(wrong.Platform, "does not take it:", wrong.Err)
+	}
+	// Output:
+	// apns does not take it: a title of 42 characters
 }
 
 // The phones of those who are not connected are notified. The message itself

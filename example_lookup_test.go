@@ -3,6 +3,7 @@ package fanfare_test
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/fanfare-im/fanfare"
 )
@@ -124,4 +125,123 @@ func ExamplePusher_RemoveAttributes() {
 	fmt.Println(attributes, err)
 	// Output:
 	// map[city:Bern] <nil>
+}
+
+// What takes the space of a directory: the files, and the sets of users that are kept in them.
+func ExamplePusher_Postings() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	check(p.AddTags(ctx, "alice", "vip"))
+	check(p.AddTags(ctx, "bob", "stock A", "vip"))
+
+	for posting, err := range p.Postings(ctx) {
+		check(err)
+		if posting.Kind == fanfare.PostingUser || posting.Kind == fanfare.PostingTag {
+			fmt.Printf("%s %q: %d\n", posting.Kind, posting.Value, posting.Users)
+		}
+	}
+	// Output:
+	// user "": 2
+	// tag "stock A": 1
+	// tag "vip": 2
+}
+
+// The files of a directory. What is free in them is used before they grow, or given back by Compact.
+func ExamplePusher_Files() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	files, err := p.Files(context.Background())
+	check(err)
+	for _, f := range files {
+		fmt.Printf("%s, format %d, less free than large: %v\n", f.Name, f.Format, f.Free < f.Bytes)
+	}
+	// Output:
+	// blocks.db, format 1, less free than large: true
+	// journal.db, format 1, less free than large: true
+}
+
+// What takes the space: here the set of those who have a tag, once Check has brought it into the blocks.
+func ExamplePosting() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice"))
+	check(p.AddTags(ctx, "alice", "vip"))
+	check(p.Check(ctx))
+
+	for posting, err := range p.Postings(ctx) {
+		check(err)
+		if posting.Kind == fanfare.PostingTag {
+			fmt.Println(posting.Value, "takes space:", posting.Bytes > 0)
+		}
+	}
+	// Output:
+	// vip takes space: true
+}
+
+// How many sets there are of each kind.
+func ExamplePostingKind() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	check(p.AddTags(ctx, "alice", "vip", "stock A"))
+	check(p.OptOut(ctx, "bob", "offers"))
+
+	sets := make(map[fanfare.PostingKind]int)
+	for posting, err := range p.Postings(ctx) {
+		check(err)
+		sets[posting.Kind]++
+	}
+	fmt.Println(sets[fanfare.PostingTag], "tags,", sets[fanfare.PostingOptOut], "category that somebody wants nothing of")
+	// Output:
+	// 2 tags, 1 category that somebody wants nothing of
+}
+
+// Whether it is worth to compact a directory.
+func ExampleFile() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	sizes := func() (all, free int64) {
+		files, err := p.Files(ctx)
+		check(err)
+		for _, f := range files {
+			all, free = all+f.Bytes, free+f.Free
+		}
+		return all, free
+	}
+	before, free := sizes()
+	if free > 100<<20 {
+		check(p.Compact(ctx))
+	}
+	after, _ := sizes()
+	fmt.Println("given back:", before-after, "bytes")
+	// Output:
+	// given back: 0 bytes
+}
+
+// Whether the last process came to its end.
+func ExampleFound() {
+	dir, err := os.MkdirTemp("", "fanfare-example-")
+	check(err)
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	p, err := fanfare.Open(dir, fanfare.Options{})
+	check(err)
+	check(p.Register(ctx, "alice"))
+	late, cancel := context.WithCancel(ctx)
+	cancel()
+	_ = p.Close(late) // no time to bring all into the blocks, as in a process that is killed
+
+	p, err = fanfare.Open(dir, fanfare.Options{})
+	check(err)
+	defer p.Close(ctx)
+	stats, err := p.Stats(ctx)
+	check(err)
+	fmt.Println("something was left:", stats.Found != fanfare.Found{}, "- users:", stats.Users)
+	// Output:
+	// something was left: true - users: 1
 }

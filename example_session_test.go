@@ -2,7 +2,9 @@ package fanfare_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/fanfare-im/fanfare"
@@ -174,6 +176,47 @@ func ExampleHooks_delivered() {
 	// 1 of 1 have it, for user:"alice"
 }
 
+// Who needs to know that a push is over is told.
+func ExampleTaskEvent() {
+	over := make(chan struct{})
+	p, done := temporary(fanfare.Options{Hooks: fanfare.Hooks{Finished: func(e fanfare.TaskEvent) {
+		fmt.Println("over, for", e.Task.Info().To, "with", e.Progress.Withdrawn, "of", e.Progress.Total, "withdrawn")
+		close(over)
+	}}})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	task, err := p.Push(ctx, fanfare.Message{Body: []byte("Wrong price"), To: fanfare.All(), Lifetime: week})
+	check(err)
+	check(p.Withdraw(ctx, task.ID))
+	<-over
+	// Output:
+	// over, for all with 2 of 2 withdrawn
+}
+
+// Another system is told who has what.
+func ExampleDeliveredEvent() {
+	told := make(chan struct{})
+	p, done := temporary(fanfare.Options{Hooks: fanfare.Hooks{Delivered: func(e fanfare.DeliveredEvent) {
+		fmt.Println(e.Count, "more:")
+		for user, err := range e.Users() {
+			check(err)
+			fmt.Println(user)
+		}
+		close(told)
+	}}})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice", "bob"))
+	task, err := p.Push(ctx, fanfare.Message{Body: []byte("Hello"), To: fanfare.All(), Lifetime: week})
+	check(err)
+	check(p.Ack(ctx, "bob", task.ID))
+	<-told
+	// Output:
+	// 1 more:
+	// bob
+}
+
 // A function is a transport.
 func ExampleOptions() {
 	p, done := temporary(fanfare.Options{
@@ -188,4 +231,26 @@ func ExampleOptions() {
 	fmt.Println(p.Online(), "users connected")
 	// Output:
 	// 0 users connected
+}
+
+// What is in a directory is looked at without changing a byte of it: on another day, by another program.
+func ExampleOptions_readOnly() {
+	dir, err := os.MkdirTemp("", "fanfare-example-")
+	check(err)
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	p, err := fanfare.Open(dir, fanfare.Options{})
+	check(err)
+	check(p.Register(ctx, "alice", "bob"))
+	check(p.Close(ctx))
+
+	p, err = fanfare.Open(dir, fanfare.Options{ReadOnly: true})
+	check(err)
+	n, err := p.Count(ctx, fanfare.All())
+	fmt.Println(n, "users", err)
+	fmt.Println(errors.Is(p.Register(ctx, "carol"), fanfare.ErrReadOnly))
+	check(p.Close(ctx))
+	// Output:
+	// 2 users <nil>
+	// true
 }

@@ -41,6 +41,41 @@ func ExamplePusher_Import() {
 	// 2 <nil>
 }
 
+// A user who comes from elsewhere, with all that is known of them.
+func ExampleUser() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.SetAttributeNames(ctx, map[int]string{0: "city"}))
+	alice := fanfare.User{
+		ID: "alice", Tags: []string{"vip"}, OptOuts: []string{"offers"}, Attributes: map[string]string{"city": "Bern"},
+		Devices: []fanfare.Device{{Platform: "apns", Token: "phone", Locale: "de-CH"}},
+	}
+	_, err := p.Import(ctx, func(yield func(fanfare.User, error) bool) { yield(alice, nil) }, nil)
+	check(err)
+
+	user, err := p.User(ctx, "alice")
+	check(err)
+	fmt.Println(user.ID, user.Tags, user.OptOuts, user.Attributes, user.Devices[0].Locale)
+	// Output:
+	// alice [vip] [offers] map[city:Bern] de-CH
+}
+
+// The night's import, which says what it changed.
+func ExampleImportStats() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	check(p.Register(ctx, "alice"))
+	stats, err := p.Import(ctx, func(yield func(fanfare.User, error) bool) {
+		_ = yield(fanfare.User{ID: "alice", Tags: []string{"vip"}}, nil) && yield(fanfare.User{ID: "bob"}, nil)
+	}, nil)
+	check(err)
+	fmt.Println(stats.Registered, "new,", stats.Updated, "known")
+	// Output:
+	// 1 new, 1 known
+}
+
 // A bad user ends an import. What came before stays.
 func ExampleImportError() {
 	p, done := temporary(fanfare.Options{})
@@ -62,6 +97,25 @@ func ExampleImportError() {
 	// Output:
 	// user 2 is wrong: fanfare: user ID in bytes, at least: limit 1, got 0
 	// 2 users are in
+}
+
+// The changes of a form that somebody has filled in: what is wrong is told with its place.
+func ExampleBatchError() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	var b fanfare.Batch
+	b.Register("alice")
+	b.AddTags("alice", "vip")
+	b.AddTags("alice", "")
+
+	err := p.Apply(context.Background(), &b)
+	var wrong *fanfare.BatchError
+	var limit *fanfare.LimitError
+	if errors.As(err, &wrong) && errors.As(err, &limit) {
+		fmt.Printf("change %d, of %s: %s: %d\n", wrong.Index, wrong.ID, limit.What, limit.Limit)
+	}
+	// Output:
+	// change 2, of alice: tag in bytes, at least: 1
 }
 
 // Unregistering removes every trace. The same ID registered again is a new user.

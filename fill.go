@@ -30,6 +30,7 @@ type UnresolvedError struct {
 	Users int64  // who do not have it
 }
 
+// Error names the placeholder, and says how many users lack a value.
 func (e *UnresolvedError) Error() string {
 	return fmt.Sprintf("fanfare: {{attr.%s}} has no default, and %d users of the audience have no value", e.Name, e.Users)
 }

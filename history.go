@@ -10,9 +10,10 @@ import (
 	"github.com/fanfare-im/fanfare/store"
 )
 
-// Moment is how far a task, or a plan, was at a moment. The fields are those of [Progress].
+// Moment is how far a task, or a plan, was at a moment.
 type Moment struct {
-	At                                 time.Time
+	At time.Time // to the millisecond
+	// Delivered, Failed, Pending and Opened are what they are in [Progress].
 	Delivered, Failed, Pending, Opened int64
 	// Notified is how many notifications the services had accepted, by platform; nil without any.
 	Notified map[string]int64
@@ -95,8 +96,8 @@ func (s *Moment) add(o, since *Moment) {
 
 // PlanHistory is how far a plan was over time: all of its tasks that are still known, and those of each variant.
 type PlanHistory struct {
-	Moments  []Moment
-	Variants map[string][]Moment // by the name of the variant; nil without any
+	Moments  []Moment            // oldest first
+	Variants map[string][]Moment // by the name of the variant, without those who got the message as it is; nil without any
 }
 
 // maxPlanMoments is how many moments a [PlanHistory] has of each.

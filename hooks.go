@@ -45,14 +45,14 @@ type Hooks struct {
 
 // TaskEvent is what hooks are told of a task.
 type TaskEvent struct {
-	Task     *Task
+	Task     *Task    // which the hook may keep
 	Progress Progress // as it is when the hook is called
 }
 
 // DeliveredEvent says that users have a message: some of those, all of one block, who got it lately.
 type DeliveredEvent struct {
-	MessageID string
-	Count     int
+	MessageID string // which is the ID of the task, too
+	Count     int    // of the users, at least 1
 
 	p     *Pusher
 	block uint16

@@ -210,9 +210,10 @@ func (f *importFlight) failed(err error) error {
 type ImportError struct {
 	Index int64  // of the user in the iterator, from 0
 	ID    string // may be empty
-	Err   error
+	Err   error  // what is wrong with the user, such as a [*LimitError]
 }
 
+// Error says which user it is, and what is wrong.
 func (e *ImportError) Error() string {
 	return fmt.Sprintf("fanfare: import: user %d, %q: %v", e.Index, e.ID, e.Err)
 }

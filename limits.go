@@ -8,10 +8,10 @@ import (
 	"github.com/fanfare-im/fanfare/store"
 )
 
-// Limits bound what is accepted; what is beyond one is a [LimitError]. Zero fields take
+// Limits bound what is accepted; what is beyond one is a [LimitError]. Fields that are 0 or less take
 // the default, and one that is above the most there is takes that: texts are keys in the files, and a user with all
 // attributes and devices fits in one step of 512 KiB. TagsPerUser and DevicesPerUser are part of the stored state: one given here that
-// differs from the stored one becomes a durable change at Open. What is beyond a lowered limit already stays.
+// differs from the stored one becomes a durable change at Open; but see [Options].ReadOnly and Maintenance. What is beyond a lowered limit already stays.
 type Limits struct {
 	Lifetime       time.Duration // of a message; default: 7 days
 	Attributes     int           // attribute slots, at most 64; default: 10

@@ -26,7 +26,9 @@ type naivePlan struct {
 	place   time.Time   // when it is the time in the place that is being released, or comes next; places before that are done
 	late    []time.Time // the places that it was too late for
 	begun   bool        // the place has had some of it
+	round   bool        // the last of all places has had its turn
 	form    int
+	begins  int       // the form that the last durable step began with: the next process goes on there
 	last    time.Time // when it last released something
 	fired   int
 	missed  []time.Time
@@ -270,7 +272,7 @@ func (x *naivePlan) next(from time.Time) (at time.Time, more bool) {
 	return latest(x.due, from), !x.due.IsZero()
 }
 
-func (x *naivePlan) reopened() { x.going, x.left, x.released = false, 0, time.Time{} }
+func (x *naivePlan) reopened() { x.going, x.left, x.released, x.form = false, 0, time.Time{}, x.begins }
 
 func (n *naive) step(x *naivePlan, at time.Time) []naiveRelease {
 	if x.running {
@@ -322,7 +324,7 @@ func (n *naive) fire(x *naivePlan, at time.Time) []naiveRelease {
 		x.over(at)
 		return []naiveRelease{r}
 	}
-	x.running, x.form, x.place, x.late, x.begun = true, 0, x.at, nil, false
+	x.running, x.form, x.begins, x.place, x.late, x.begun, x.round = true, 0, 0, x.at, nil, false, false
 	for _, id := range ids {
 		x.held = append(x.held, n.users[id].ordinal)
 	}
@@ -373,6 +375,9 @@ func (n *naive) release(x *naivePlan, at time.Time) []naiveRelease {
 	for {
 		places := n.places(x)
 		i := slices.IndexFunc(places, func(p naivePlace) bool { return !p.at.Before(x.place) })
+		if i < 0 && x.plan.Local && !x.round { // the last place has lost its users, who are elsewhere now
+			i, places = len(places), append(places, naivePlace{at: x.place})
+		}
 		if i < 0 {
 			x.over(at)
 			return nil
@@ -383,7 +388,7 @@ func (n *naive) release(x *naivePlan, at time.Time) []naiveRelease {
 		}
 		switch {
 		case at.Before(p.at):
-			x.due, x.going = p.at, false
+			x.due, x.going, x.begins = p.at, false, x.form
 			return nil
 		case x.plan.Local && !x.begun && x.isLate(p.at, at):
 			x.late = append(x.late, p.at)
@@ -391,12 +396,13 @@ func (n *naive) release(x *naivePlan, at time.Time) []naiveRelease {
 		case x.form < len(forms):
 			return n.releaseForm(x, forms, places, i, at)
 		}
-		x.place, x.form, x.begun = p.at.Add(time.Millisecond), 0, false
+		x.place, x.form, x.begun, x.round = p.at.Add(time.Millisecond), 0, false, i == len(places)-1
 	}
 }
 
 func (n *naive) releaseForm(x *naivePlan, forms []naiveForm, places []naivePlace, place int, at time.Time) (list []naiveRelease) {
 	r := naiveRelease{at: at, form: forms[x.form]}
+	x.begins = x.form
 	var held []uint32
 	for _, ordinal := range x.held {
 		u := n.numbered(ordinal)

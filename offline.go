@@ -12,7 +12,7 @@ import (
 // Ack says that a user has a message, or several of them: they are not delivered to the user again.
 // Acks of one user may come in any order, twice, and for messages that have
 // ended; each counts once. It is one step, durable when it returns. An ID that is none, or is
-// of no task, is [ErrUnknownTask], and then none of them counts.
+// of no task, is [ErrUnknownTask], and then none of them counts; a user who is not known is [ErrUnknownUser].
 func (p *Pusher) Ack(ctx context.Context, user, messageID string, more ...string) error {
 	ord, seq, err := p.acked(user, messageID)
 	if err != nil {
@@ -67,8 +67,8 @@ func (p *Pusher) caughtUp(ctx context.Context, ord uint32, seqs []uint64) error 
 
 // Opened says that a user has opened a message, in the app or by a tap on its notification. It is durable when it
 // returns, and counts once for a user and a task in [Progress].Opened, also after the task has ended, until it is forgotten. It
-// is no acknowledgement: a user who opened a message and waits for it still gets it. Whom the message was for is not
-// kept, so that a user counts who was never in the audience: the host asks only for those whom it gave the
+// is no acknowledgement: a user who opened a message and waits for it still gets it. Whether the message was for the
+// user is not looked at, so that one counts who was never in the audience: the host says it only of those whom it gave the
 // message's ID. It returns [ErrUnknownTask] for a message of no task, [ErrUnknownUser] for a user who is not known.
 func (p *Pusher) Opened(ctx context.Context, user, messageID string) error {
 	ord, seq, err := p.acked(user, messageID)

@@ -39,6 +39,10 @@ type Options struct {
 	// The directory must be there. Other processes may have it open for reading at the same time, and none for changes. What a process that was killed left in
 	// the journal is read into memory, as at any other Open, and is still there for the next one. It goes with no transports. Default: false.
 	ReadOnly bool
+	// Maintenance opens the directory to look after it, with [Pusher.Import] or [Pusher.Compact] say, while the server that it belongs to is stopped: everything can be changed, but
+	// nothing goes on by itself. No plan fires, nothing expires, and what was under way when the last process ended waits for the next Open without it. TagsPerUser and DevicesPerUser of
+	// Limits stay as they are stored, unless they are given. It goes with no transports. Default: false.
+	Maintenance bool
 	// Cron reads the expressions of plans that repeat; package schedule has one. Default: none, and plans cannot repeat.
 	Cron func(expression string) (Recurrence, error)
 
@@ -88,8 +92,8 @@ type Recurrence interface {
 
 // check reports the first thing that would do nothing where it was meant to spare somebody.
 func (o *Options) check() error {
-	if o.ReadOnly && (o.Online != nil || len(o.Mobile) > 0) {
-		return errors.New("fanfare: a directory that is open for reading only has no transports")
+	if (o.ReadOnly || o.Maintenance) && (o.Online != nil || len(o.Mobile) > 0) {
+		return errors.New("fanfare: a directory that is open for reading only, or for maintenance, has no transports")
 	}
 	if err := o.Quiet.check(); err != nil {
 		return err

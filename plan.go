@@ -67,21 +67,22 @@ type PlanOutcome string
 // The outcomes. Empty: it has not ended.
 const (
 	PlanCompleted PlanOutcome = "completed" // all of it was released
-	PlanCancelled PlanOutcome = "cancelled"
-	PlanMissed    PlanOutcome = "missed" // the process was down for longer than the tolerance
-	PlanFailed    PlanOutcome = "failed" // the message was refused; see PlanInfo.Error
+	PlanCancelled PlanOutcome = "cancelled" // by Cancel, Withdraw or Replace
+	PlanMissed    PlanOutcome = "missed"    // it never fired: the process was down, or the plan paused, for longer than the tolerance
+	PlanFailed    PlanOutcome = "failed"    // the message was refused when it fired; see [PlanInfo].Error
 )
 
 // PlanInfo is a plan, and where it stands.
 type PlanInfo struct {
-	Plan
-	ID      string
-	Created time.Time
+	Plan              // as it was given, with the pace that was last set
+	ID      string    // names the plan
+	Created time.Time // when it was accepted, to the millisecond
 	// Next is when it fires next, or goes on releasing; zero when it does not by itself.
 	Next time.Time
 	// Running says that it has fired and is being released.
 	Running bool
-	Paused  bool
+	// Paused says that it was paused, and neither fires nor releases anything until it is resumed.
+	Paused bool
 	// Fired is how many times it has fired.
 	Fired int
 	// Missed are the last times, at most 100, at which it should have fired and the process was down or the plan paused for too long; of a Local one also when it was the time in places that
@@ -91,18 +92,19 @@ type PlanInfo struct {
 	Held int64
 	// Gone is how many it was never released to: they were unregistered meanwhile, or the plan was cancelled.
 	Gone    int64
-	Ended   time.Time // zero before
-	Outcome PlanOutcome
-	Error   string // why it has failed, or will when what it has fired is released
+	Ended   time.Time   // zero before
+	Outcome PlanOutcome // how it ended; empty before
+	Error   string      // why it has failed, or will when what it has fired is released
 }
 
 // PlanProgress is how far the tasks of a plan have come, those that are still known.
 type PlanProgress struct {
 	// Progress is the sum. Ended is zero as long as the plan or one of the tasks has not ended.
 	Progress
-	Held     int64               // see PlanInfo
-	Gone     int64               // see PlanInfo; those who were unregistered while waiting count in the tasks
-	Variants map[string]Progress // by the name of the variant; nil without any
+	Held int64 // see PlanInfo
+	Gone int64 // see PlanInfo; those who were unregistered while waiting count in the tasks
+	// Variants are how far those are of which there are tasks, by name; "" is the message as it is. Nil for a plan without variants.
+	Variants map[string]Progress
 }
 
 const (
@@ -371,7 +373,8 @@ func (p *Pusher) planned(rec *store.Plan) *Planned {
 	return &Planned{ID: store.PlanID(rec.ID), p: p, id: rec.ID}
 }
 
-// Plans yields the plans, newest first, those that have ended too.
+// Plans yields the plans that are known, newest first: those to come, and those that have ended in the last 30 days. Nothing is held open between two of them. An error ends the
+// iteration.
 func (p *Pusher) Plans(ctx context.Context) iter.Seq2[*Planned, error] {
 	return func(yield func(*Planned, error) bool) {
 		err := p.open()
@@ -414,7 +417,7 @@ func decodePlan(rec *store.Plan) (*Plan, *planState, error) {
 	return plan, state, nil
 }
 
-// Info returns the plan and where it stands.
+// Info returns the plan, and where it stands now.
 func (pl *Planned) Info(ctx context.Context) (PlanInfo, error) {
 	rec, plan, s, err := pl.read()
 	if err != nil {
@@ -437,7 +440,7 @@ func (pl *Planned) Info(ctx context.Context) (PlanInfo, error) {
 	return info, nil
 }
 
-// Tasks yields the tasks of the plan that are known, newest first.
+// Tasks yields the tasks of the plan that are known, newest first: each is until 30 days after its own end. An error ends the iteration.
 func (pl *Planned) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
 	return func(yield func(*Task, error) bool) {
 		err := pl.p.open()
@@ -457,7 +460,7 @@ func (pl *Planned) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
 	}
 }
 
-// Progress returns how far the plan's tasks have come. It reads each of them.
+// Progress returns how far the plan's tasks have come, those that are still known. It reads each of them, so it is slow for a plan with a small pace or many occurrences.
 func (pl *Planned) Progress(ctx context.Context) (PlanProgress, error) {
 	rec, plan, _, err := pl.read()
 	if err != nil {
@@ -569,7 +572,8 @@ func (pl *Planned) change(ctx context.Context, f func(rec *store.Plan, plan *Pla
 	}
 }
 
-// Change replaces a plan that has not fired. One that has is [ErrPlanStarted], one that has ended [ErrPlanEnded]. The key stays.
+// Change replaces a plan that has not fired, in one durable step. One that has is [ErrPlanStarted], one that has ended [ErrPlanEnded]; otherwise it returns the errors of
+// [Pusher.Plan]. The key stays, and so does a pause.
 func (pl *Planned) Change(ctx context.Context, plan Plan) error {
 	spec, state, err := pl.p.newPlan(ctx, &plan)
 	if err != nil {
@@ -588,7 +592,8 @@ func (pl *Planned) Change(ctx context.Context, plan Plan) error {
 	})
 }
 
-// Pause stops a plan where it is: it does not fire, and releases nothing more. What was released goes on. Pausing again does nothing.
+// Pause stops a plan where it is: it does not fire, and releases nothing more. What was released goes on. Pausing again does nothing. It is durable when it
+// returns. A plan that has ended is [ErrPlanEnded].
 func (pl *Planned) Pause(ctx context.Context) error {
 	return pl.change(ctx, func(_ *store.Plan, _ *Plan, s *planState, c *store.PlanStep) error {
 		s.Paused, c.Due = true, 0
@@ -596,7 +601,8 @@ func (pl *Planned) Pause(ctx context.Context) error {
 	})
 }
 
-// Resume lets a plan that was paused go on. What it did not fire meanwhile it fires now, or it is recorded as missed, as its tolerance says.
+// Resume lets a plan that was paused go on. What it did not fire meanwhile it fires now, or it is recorded as missed, as its tolerance says. One that is
+// not paused stays as it is, and one that has ended is [ErrPlanEnded].
 func (pl *Planned) Resume(ctx context.Context) error {
 	return pl.change(ctx, func(_ *store.Plan, plan *Plan, s *planState, c *store.PlanStep) error {
 		if s.Paused {
@@ -606,7 +612,8 @@ func (pl *Planned) Resume(ctx context.Context) error {
 	})
 }
 
-// SetPace changes how many users a second the message is released to, from the next second on; 0: to all who are left at once.
+// SetPace changes how many users a second the message is released to, from the next second on; 0: to all who are left at once. It is durable when it
+// returns. A pace below 0 is a [*LimitError], a plan that has ended [ErrPlanEnded].
 func (pl *Planned) SetPace(ctx context.Context, pace int) error {
 	if pace < 0 {
 		return &LimitError{What: "pace in users a second, from 0", Limit: 0, Got: int64(pace)}
@@ -626,10 +633,12 @@ func (pl *Planned) Cancel(ctx context.Context) error {
 	})
 }
 
-// Withdraw cancels the plan, if it has not ended, and withdraws the tasks that have not; see [Pusher.Withdraw].
+// Withdraw cancels the plan, if it has not ended, and withdraws those of its tasks that have not; see [Pusher.Withdraw]. Each of these is a step of its own: after an error some may have
+// been withdrawn, and calling it again goes on with the others.
 func (pl *Planned) Withdraw(ctx context.Context) error { return pl.withdraw(ctx, nil) }
 
-// Replace is Withdraw with something else to see on the phones that were notified; see [Pusher.Replace].
+// Replace is Withdraw with something else to see on the phones that were notified; see [Pusher.Replace]. A notification
+// that would be refused for one of the plan's forms is refused before anything is done.
 func (pl *Planned) Replace(ctx context.Context, n Notification) error { return pl.withdraw(ctx, &n) }
 
 func (pl *Planned) withdraw(ctx context.Context, instead *Notification) error {

@@ -16,16 +16,16 @@ import (
 type Message struct {
 	// From is the sender's name, for the receiver; at most 255 bytes. May be empty.
 	From string
-	// Body is what the user receives; opaque, at most 12 KiB.
+	// Body is what the user receives; opaque, at most 12 KiB, or what [Limits] says. May be empty.
 	Body []byte
 	// To is the audience. It is frozen when the push is accepted: later changes
 	// of tags or attributes do not change who gets the message.
 	To Audience
 	// Lifetime is how long the message waits for users who are away, at most
-	// 7 days. 0 means those who are online now, and nobody else.
+	// 7 days, or what [Limits] says, to the millisecond. 0 means those who are online now, and nobody else.
 	Lifetime time.Duration
 	// Notification is for the phones of those who are not connected after the
-	// grace. Nil: none. With lifetime 0 it is not sent.
+	// grace; see [Options].Grace. Nil: none. With lifetime 0 it is not sent.
 	Notification *Notification
 	// Fill says whether placeholders such as {{attr.city}} are filled. Default: they are not.
 	Fill Fill

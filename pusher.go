@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ const sweepEvery = time.Second
 // store yet, or does not exist, gets an empty one. Pushes that were in progress when the last
 // process ended go on.
 //
-// It refuses [Options] that say what cannot be: mobile transports of the same platform, transports for a directory that is only read, quiet hours in a zone that is not known or at times that no day has, and a [Cap]
+// It refuses [Options] that say what cannot be: mobile transports of the same platform, transports for a directory that is only read or looked after, quiet hours in a zone that is not known or at times that no day has, and a [Cap]
 // beyond its bounds (a [*LimitError]).
 //
 // It returns [ErrLocked] if the directory is open elsewhere, [ErrMissingFile],
@@ -45,6 +46,7 @@ func Open(dir string, o Options) (*Pusher, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	given := o.Limits
 	o.fill()
 	ctx, cancel := context.WithCancel(context.Background())
 	d := newDelivery(ctx, &o)
@@ -72,18 +74,26 @@ func Open(dir string, o Options) (*Pusher, error) {
 		return nil, err
 	}
 	d.store, d.lastSeq = p.store, p.store.LastSeq()
+	p.keepLimits(given)
 	if o.ReadOnly {
 		return p, nil // with nothing that goes on by itself
 	}
-	if err := p.resume(ctx); err != nil {
+	err = p.setLimits(ctx)
+	if err == nil && !o.Maintenance {
+		err = p.resume(ctx)
+	}
+	if err != nil {
 		cancel()
 		return nil, errors.Join(err, p.store.Close(context.Background()))
 	}
-	if d.online != nil {
-		d.pool.start(o.Workers)
-	}
 	if d.events != nil {
 		go d.events.run()
+	}
+	if o.Maintenance {
+		return p, nil
+	}
+	if d.online != nil {
+		d.pool.start(o.Workers)
 	}
 	d.phones.run()
 	p.sweeping.Go(func() { p.sweep(ctx) })
@@ -91,14 +101,29 @@ func Open(dir string, o Options) (*Pusher, error) {
 	return p, nil
 }
 
-// resume brings the limits up to date and takes up what the last process left unfinished.
-func (p *Pusher) resume(ctx context.Context) error {
-	want := store.Limits{TagsPerUser: p.o.Limits.TagsPerUser, DevicesPerUser: p.o.Limits.DevicesPerUser}
-	if have, _ := p.store.Settings(); have != want {
-		if _, err := p.store.Propose(ctx, &store.SetLimits{Limits: want}); err != nil {
-			return err
-		}
+// keepLimits puts the stored limits in the place of those that are not to change them.
+func (p *Pusher) keepLimits(given Limits) {
+	have, _ := p.store.Settings()
+	if p.o.ReadOnly || p.o.Maintenance && given.TagsPerUser <= 0 {
+		p.o.Limits.TagsPerUser = have.TagsPerUser
 	}
+	if p.o.ReadOnly || p.o.Maintenance && given.DevicesPerUser <= 0 {
+		p.o.Limits.DevicesPerUser = have.DevicesPerUser
+	}
+}
+
+// setLimits makes the limits those of the stored state.
+func (p *Pusher) setLimits(ctx context.Context) error {
+	want := store.Limits{TagsPerUser: p.o.Limits.TagsPerUser, DevicesPerUser: p.o.Limits.DevicesPerUser}
+	if have, _ := p.store.Settings(); have == want {
+		return nil
+	}
+	_, err := p.store.Propose(ctx, &store.SetLimits{Limits: want})
+	return err
+}
+
+// resume takes up what the last process left unfinished.
+func (p *Pusher) resume(ctx context.Context) error {
 	online, phones, err := p.store.Unfinished()
 	if err != nil {
 		return err
@@ -320,7 +345,8 @@ func (p *Pusher) Backup(ctx context.Context, w io.Writer) error {
 }
 
 // Restore makes a directory from what [Pusher.Backup] wrote. The directory must be
-// empty or not exist; after an error it is as it was.
+// empty or not exist; after an error it is as it was. A backup that was cut short or changed is [ErrDamaged],
+// [ErrMissingFile] or [ErrForeignFile], where that can be seen without reading all that is in the files: [Pusher.Check] does that.
 func Restore(ctx context.Context, dir string, r io.Reader) error {
 	return store.Restore(ctx, dir, r)
 }
@@ -346,6 +372,11 @@ type Stats struct {
 	Folding      bool   // changes are being folded into the blocks
 	BlocksBytes  int64  // size of blocks.db
 	JournalBytes int64  // size of journal.db
+	StoreID      string // of the directory, which its files have in them: 32 hexadecimal digits
+	// Found is what the last process left undone. What is zero was left by a complete Close.
+	Found Found
+	// Limits are those in force. With ReadOnly, TagsPerUser and DevicesPerUser are as they are stored.
+	Limits Limits
 	// Stuck counts Deliver calls that were left behind and have not returned.
 	Stuck int64
 	// Refused says why changes are refused until the directory is reopened; nil normally.
@@ -355,7 +386,15 @@ type Stats struct {
 	Phones   map[string]PhoneCounters
 }
 
-// Stats returns figures about the Pusher.
+// Found is what Open found that the last process had accepted and not brought into the blocks, because it was killed, or its Close did
+// not come to its end. Nothing of it is lost.
+type Found struct {
+	Segment bool  // a segment that was being folded
+	Records int64 // of the journal, which were replayed
+	Bytes   int64 // of these records
+}
+
+// Stats returns figures about the Pusher. It takes microseconds, whatever the number of users, so it may be asked at each scrape.
 func (p *Pusher) Stats(ctx context.Context) (Stats, error) {
 	if err := p.open(); err != nil {
 		return Stats{}, err
@@ -380,7 +419,7 @@ func (p *Pusher) Stats(ctx context.Context) (Stats, error) {
 		Counters: c, Phones: phones,
 		Users: s.Users, Online: p.delivery.present.Load(), Pushes: s.Pushes, Position: s.Position,
 		DeltaEntries: s.DeltaEntries, DeltaBytes: s.DeltaBytes, Folding: s.Folding,
-		BlocksBytes: s.BlocksBytes, JournalBytes: s.JournalBytes,
+		BlocksBytes: s.BlocksBytes, JournalBytes: s.JournalBytes, StoreID: hex.EncodeToString(s.ID[:]), Found: Found(s.Found), Limits: p.o.Limits,
 		Stuck: int64(p.delivery.pool.abandoned.Load()), Refused: p.store.Refused(),
 	}, err
 }

@@ -14,8 +14,8 @@ import (
 // readers are the methods that work on a directory that is open for reading only. All others of closedCalls are refused.
 var readers = map[string]bool{
 	"AttributeNames": true, "AttributeTypes": true, "AttributeValues": true, "Attributes": true, "Backup": true, "Check": true, "Count": true,
-	"Connected": true, "Devices": true, "Languages": true, "Members": true, "Pending": true, "PlannedOfKey": true, "Times": true, "Planned": true,
-	"Plans": true, "SavedAudience": true, "SavedAudiences": true, "Stats": true, "TagNames": true, "Tags": true, "Task": true, "TaskOfKey": true,
+	"Connected": true, "Devices": true, "Files": true, "Languages": true, "Members": true, "Pending": true, "PlannedOfKey": true, "Times": true, "Planned": true,
+	"Plans": true, "Postings": true, "SavedAudience": true, "SavedAudiences": true, "Stats": true, "TagNames": true, "Tags": true, "Task": true, "TaskOfKey": true,
 	"Tasks": true, "TasksBefore": true, "TimeZones": true, "User": true,
 }
 

@@ -20,7 +20,8 @@ type Session struct {
 // messages as they come; Connect waits for none of that. A further session of a user who
 // is online gets nothing older: Deliver is for the user, on all connections.
 //
-// The first Connect of a user on a day, by UTC, is noted in one durable step, for [SeenWithin]; the others write nothing.
+// The first Connect of a user on a day, by UTC, is noted in one durable step, for [SeenWithin]; the others write nothing. A user who is known is connected also where
+// there is no room to note it. An ID that is not of 1 to 255 bytes is a [*LimitError].
 //
 // Without an Online transport Connect makes the user known, notes the day, and no more: nobody is online then.
 //
@@ -81,7 +82,8 @@ func (p *Pusher) arrive(ctx context.Context, user string, kinds ...store.OpKind)
 	return err
 }
 
-// Online returns how many users are connected; 0 without an Online transport.
+// Online returns how many users are connected; 0 without an Online transport. It reads a counter, and is the one method that does not say that the Pusher
+// is closed.
 func (p *Pusher) Online() int { return int(p.delivery.present.Load()) }
 
 // Connected says whether a user has a session. It returns [ErrUnknownUser] for one who is not known; without an Online transport nobody has.
@@ -96,7 +98,7 @@ func (p *Pusher) Connected(ctx context.Context, user string) (bool, error) {
 	return p.delivery.connected(ord), nil
 }
 
-// Close ends the session. It waits for nothing, so a Deliver for the user may still be under way
+// Close ends the session. It may be called from any goroutine, and waits for nothing, so a Deliver for the user may still be under way
 // when it returns. Closing again does nothing. It always returns nil.
 func (s *Session) Close() error {
 	if s.p != nil {

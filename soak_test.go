@@ -110,6 +110,7 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 		"TaskOfKey": func() error { _, err := p.TaskOfKey(ctx, "", fmt.Sprint("k", s.rnd.IntN(10))); return err },
 		"Drain":     func() error { return p.Drain(ctx) },
 		"Devices":   func() error { _, err := p.Devices(ctx, s.user()); return err },
+		"Files":     func() error { _, err := p.Files(ctx); return err },
 		"Import": func() error {
 			_, err := p.Import(ctx, func(yield func(User, error) bool) {
 				for range 5 {
@@ -131,6 +132,7 @@ func (s *soaker) calls(ctx context.Context) map[string]func() error {
 		"PlannedOfKey":     func() error { _, err := p.PlannedOfKey(ctx, tag()); return ignoreUnknownPlan(err) },
 		"Plans":            func() error { return drain(s, p.Plans(ctx)) },
 		"Times":            func() error { _, err := p.Times(Plan{At: time.Now()}, 3); return err },
+		"Postings":         func() error { return drain(s, p.Postings(ctx)) },
 		"Push":             func() error { return s.push(ctx) },
 		"Register":         func() error { return p.Register(ctx, s.user(), s.user()) },
 		"RegisterDevice":   func() error { return p.RegisterDevice(ctx, s.user(), s.device()) },

@@ -8,7 +8,7 @@ import (
 )
 
 // AddTags adds tags to a user, in one durable step. Those the user has already
-// stay. A user has at most 100, each of 1 to 50 bytes of valid UTF-8; more is a [*LimitError].
+// stay. A user has at most 100, each of 1 to 50 bytes of valid UTF-8, or what [Limits] says; more is a [*LimitError], other text [ErrInvalidText].
 // It returns [ErrUnknownUser] for a user who is not known.
 func (p *Pusher) AddTags(ctx context.Context, user string, tags ...string) error {
 	var b Batch
@@ -24,7 +24,7 @@ func (p *Pusher) RemoveTags(ctx context.Context, user string, tags ...string) er
 	return p.one(ctx, &b)
 }
 
-// ClearTags takes all tags from a user. It returns [ErrUnknownUser] for a user who is not known.
+// ClearTags takes all tags from a user, in one durable step. It returns [ErrUnknownUser] for a user who is not known.
 func (p *Pusher) ClearTags(ctx context.Context, user string) error {
 	var b Batch
 	b.ClearTags(user)

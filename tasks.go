@@ -23,14 +23,14 @@ type Task struct {
 
 // TaskInfo is what does not change of a task.
 type TaskInfo struct {
-	From     string
-	To       Audience // of a plan with a pace, with variants or Local: which of those whose turn it was
-	Key      string
-	Category string
-	Accepted time.Time
+	From     string    // as in the [Message]
+	To       Audience  // as in the [Message]; of a plan with a pace, with variants or Local: which of those whose turn it was
+	Key      string    // as in the [Message]; empty: none
+	Category string    // as in the [Message]; empty: none
+	Accepted time.Time // to the millisecond
 	Expires  time.Time // equals Accepted for lifetime 0
 	Plan     string    // the ID of the plan that released it; empty: none
-	Variant  string    // of the plan's variants, which one
+	Variant  string    // of the plan's variants, which one; empty: none
 }
 
 // Info returns what does not change of the task.

@@ -12,11 +12,12 @@ type User struct {
 	Tags       []string          // sorted when read
 	OptOuts    []string          // categories that the user wants no messages of, sorted when read; see [Pusher.OptOut]
 	Attributes map[string]string // by name; of slots without a name there is nothing to read
-	Devices    []Device
-	Registered time.Time // to the second; not looked at by Import
+	Devices    []Device          // in the order in which they were first registered
+	Registered time.Time         // to the second; not looked at by Import
 }
 
-// Register makes users known, in one durable step. Those who are known already stay as they are.
+// Register makes users known, in one durable step. Those who are known already stay as they are. An ID that is not of 1 to 255 bytes is a [*LimitError], and so are more users
+// than fit in a step of 512 KiB; for those there is [Pusher.Import].
 func (p *Pusher) Register(ctx context.Context, users ...string) error {
 	var b Batch
 	b.Register(users...)
@@ -80,7 +81,7 @@ func (p *Pusher) Count(ctx context.Context, a Audience) (int64, error) {
 
 // Members yields the users of an audience in the order in which they were
 // registered. Nothing is held open between two of them, so the caller may take its time and call the Pusher;
-// users who come to the audience or leave it meanwhile may be seen or not. An error ends the iteration.
+// users who come to the audience or leave it meanwhile may be seen or not. An error, one of [Pusher.Count], ends the iteration.
 func (p *Pusher) Members(ctx context.Context, a Audience) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := p.open()

@@ -19,17 +19,17 @@ const (
 )
 
 // Entry is what the audit log has of an action. An action that is tried has two entries with the same ID: one that it has begun, kept before anything is done, and one
-// of what became of it.
+// of what became of it, its Outcome.
 type Entry struct {
-	ID      string    `json:"id"`
-	Time    time.Time `json:"time"`
-	Who     string    `json:"who"`
-	Role    Role      `json:"role"`
-	Action  string    `json:"action"` // such as "push", "test", "withdraw"
-	Target  string    `json:"target,omitempty"`
-	Detail  string    `json:"detail,omitempty"`
+	ID      string    `json:"id"`               // the same for both entries of an action
+	Time    time.Time `json:"time"`             // when the entry was made
+	Who     string    `json:"who"`              // by the name that Identify gave
+	Role    Role      `json:"role"`             // that they had then
+	Action  string    `json:"action"`           // such as "push", "test", "withdraw"
+	Target  string    `json:"target,omitempty"` // the ID or name of what was acted on; empty: it had none
+	Detail  string    `json:"detail,omitempty"` // for people
 	Outcome Outcome   `json:"outcome"`
-	Error   string    `json:"error,omitempty"`
+	Error   string    `json:"error,omitempty"` // why it failed or was refused
 }
 
 // Audit keeps entries. Its methods are called from several goroutines at once.

@@ -56,10 +56,11 @@ const (
 
 // Error is why a request was refused, as it stands in the answer.
 type Error struct {
-	Code int
-	Info string
+	Code int    // docs/rest.md has them all
+	Info string // for people
 }
 
+// Error returns the code and what it says.
 func (e *Error) Error() string { return fmt.Sprintf("%d: %s", e.Code, e.Info) }
 
 func refuse(code int, format string, args ...any) *Error {

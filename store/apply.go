@@ -113,12 +113,13 @@ func (a *applier) setNames(c *SetNames) error {
 
 // TypeInUseError says that a slot whose type is to change has values.
 type TypeInUseError struct {
-	Slot     int
-	Name     string // of the attribute; may be empty
-	Have     AttrType
-	Declared AttrType
+	Slot     int      // of the attribute
+	Name     string   // of the attribute; may be empty
+	Have     AttrType // of the values that there are
+	Declared AttrType // which was refused
 }
 
+// Error says which attribute it is, and both types.
 func (e *TypeInUseError) Error() string {
 	return fmt.Sprintf("fanfare: attribute %q, slot %d, is %s and not %s, and there are users with a value of it", e.Name, e.Slot, e.Have, e.Declared)
 }

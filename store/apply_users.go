@@ -13,10 +13,11 @@ var errUnknownOp = errors.New("fanfare: unknown operation")
 
 // DuplicateNameError says that a name would stand for two attribute slots.
 type DuplicateNameError struct {
-	Name  string
-	Slots [2]int
+	Name  string // that was given twice
+	Slots [2]int // the lower one first
 }
 
+// Error says which name it is, and which slots.
 func (e *DuplicateNameError) Error() string {
 	return fmt.Sprintf("fanfare: attribute name %q in slots %d and %d", e.Name, e.Slots[0], e.Slots[1])
 }
@@ -25,9 +26,10 @@ func (e *DuplicateNameError) Error() string {
 type OpError struct {
 	Index int    // of the operation in the batch
 	ID    string // the user
-	Err   error
+	Err   error  // why
 }
 
+// Error says which user it was about, and the cause.
 func (e *OpError) Error() string { return fmt.Sprintf("user %q: %v", e.ID, e.Err) }
 
 // Unwrap returns the cause.

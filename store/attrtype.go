@@ -28,6 +28,7 @@ const (
 // Known says whether there is such a type.
 func (t AttrType) Known() bool { return t <= NumberType+MaxDecimals }
 
+// String returns "text", "date", or, with its decimals, "number(2)".
 func (t AttrType) String() string {
 	switch {
 	case t == TextType:
@@ -53,11 +54,12 @@ func (t AttrType) wants() string {
 
 // ValueError says that a value is not of its attribute's type, or that an attribute of text is to be compared as if it had an order.
 type ValueError struct {
-	Name  string // of the attribute
-	Value string
-	Type  AttrType
+	Name  string   // of the attribute
+	Value string   // as it was given
+	Type  AttrType // of the attribute
 }
 
+// Error says which attribute and value they are, and what was wanted.
 func (e *ValueError) Error() string {
 	if e.Type == TextType {
 		return fmt.Sprintf("fanfare: attribute %q is text, which cannot be compared with %q", e.Name, e.Value)

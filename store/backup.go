@@ -154,7 +154,8 @@ func tarHeader(name string, size int64) *tar.Header {
 }
 
 // Restore makes a directory from what [Store.Backup] wrote. The directory must
-// not exist or be empty; after an error it is as it was. Opening the directory checks the files.
+// not exist or be empty; after an error it is as it was. A backup that was cut short or changed is
+// [ErrDamaged], [ErrMissingFile] or [ErrForeignFile], and an error of r is its own. Opening the directory checks the files.
 func Restore(ctx context.Context, dir string, r io.Reader) (err error) {
 	dir = filepath.Clean(dir)
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
@@ -173,19 +174,24 @@ func Restore(ctx context.Context, dir string, r io.Reader) (err error) {
 		}
 	}()
 	seen := make(map[string]bool)
-	for tr := tar.NewReader(r); ; {
+	from := &source{r: r}
+	for tr := tar.NewReader(from); ; {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("%w: backup: %w", ErrDamaged, err)
+			return from.fault(err)
 		}
 		if seen[h.Name] || h.Name != blocksFile && h.Name != journalFile && !isSegmentName(h.Name) {
 			return fmt.Errorf("%w: backup has a file %q", ErrForeignFile, h.Name)
 		}
 		seen[h.Name] = true
-		if err := restoreFile(ctx, filepath.Join(part, h.Name), tr); err != nil {
+		err = restoreFile(ctx, filepath.Join(part, h.Name), tr)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = from.fault(err)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -207,6 +213,28 @@ func Restore(ctx context.Context, dir string, r io.Reader) (err error) {
 		return err
 	}
 	return syncDir(filepath.Dir(dir))
+}
+
+// source is where a backup is read from. It tells a backup that is damaged from one that could not be read.
+type source struct {
+	r   io.Reader
+	err error // of r
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// fault is an error that the archive was read with.
+func (s *source) fault(err error) error {
+	if s.err != nil {
+		return fmt.Errorf("fanfare: restore: %w", s.err)
+	}
+	return fmt.Errorf("%w: backup: %w", ErrDamaged, err)
 }
 
 func restoreFile(ctx context.Context, path string, r io.Reader) error {

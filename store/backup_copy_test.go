@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -245,6 +246,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"a file elsewhere":      {archive(blocksFile, "../"+journalFile), ErrForeignFile},
 		"almost a segment":      {archive(blocksFile, segment+"0", journalFile), ErrForeignFile},
 		"the end is missing":    {whole[:len(whole)/2+1], io.ErrUnexpectedEOF},
+		"a file is not whole":   {whole[:1000], ErrDamaged},
 		"a header is not whole": {whole[:100], ErrDamaged},
 	} {
 		parent := t.TempDir()
@@ -259,6 +261,13 @@ func TestRestoreRefuses(t *testing.T) {
 	files[blocksFile] = cut[:len(cut)-4096]
 	if err := Restore(ctx, filepath.Join(t.TempDir(), "store"), bytes.NewReader(archive(blocksFile, segment, journalFile))); !errors.Is(err, ErrDamaged) {
 		t.Error("blocks cut off:", err)
+	}
+	broken := errors.New("connection reset")
+	for _, n := range []int{0, 100, 1000} {
+		err := Restore(ctx, filepath.Join(t.TempDir(), "store"), io.MultiReader(bytes.NewReader(whole[:n]), iotest.ErrReader(broken)))
+		if !errors.Is(err, broken) || errors.Is(err, ErrDamaged) {
+			t.Errorf("a reader that fails after %d bytes: %v", n, err)
+		}
 	}
 	before := fingerprint(t, from)
 	if err := Restore(ctx, from, bytes.NewReader(whole)); err == nil || fingerprint(t, from) != before {

@@ -31,10 +31,11 @@ var (
 // the call was applied.
 type LimitError struct {
 	What  string // what is limited, such as "tag in bytes"
-	Limit int64
-	Got   int64
+	Limit int64  // the most of it that is accepted, or the least, as What says
+	Got   int64  // what was given
 }
 
+// Error says what was limited, to what, and what was given.
 func (e *LimitError) Error() string {
 	return fmt.Sprintf("fanfare: %s: limit %d, got %d", e.What, e.Limit, e.Got)
 }
@@ -46,6 +47,7 @@ type FormatError struct {
 	Detail string
 }
 
+// Error says what was read, and what is wrong with it.
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("fanfare: %s is malformed: %s", e.What, e.Detail)
 }

@@ -17,11 +17,10 @@ const (
 	OpOr       Op = 8 // any of Args; at least one
 	OpNot      Op = 9 // the users that are not in Args[0]
 
-	// Of the attribute Name, which is a number or a date: users with a value that compares so with Value.
-	OpLess    Op = 10
-	OpAtMost  Op = 11
-	OpMore    Op = 12
-	OpAtLeast Op = 13
+	OpLess    Op = 10 // users whose attribute Name, a number or a date, is below Value
+	OpAtMost  Op = 11 // the same, or Value itself
+	OpMore    Op = 12 // above Value
+	OpAtLeast Op = 13 // the same, or Value itself
 	OpBetween Op = 14 // from Value to High, both included
 
 	OpHas              Op = 15 // users with any value of attribute Name

@@ -38,13 +38,34 @@ func (s *Store) Values(name, prefix string) iter.Seq2[Named, error] {
 	}
 }
 
-// named yields the facts of a kind whose names begin with a prefix. No transaction is open while the caller has one.
+// named yields the facts of a kind whose names begin with a prefix.
 func (s *Store) named(kind []byte, prefix string) iter.Seq2[Named, error] {
 	return func(yield func(Named, error) bool) {
 		from := append(kind[:len(kind):len(kind)], prefix...)
-		to := after(from)
+		for f, err := range s.facts(from, after(from)) {
+			if err != nil {
+				yield(Named{}, err)
+				return
+			}
+			if !yield(Named{string(f.key[len(kind):]), f.users}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// fact is a fact that is true of users.
+type fact struct {
+	key    []byte
+	number uint32
+	users  int64
+}
+
+// facts yields the facts from one key to another, nil for the end. No transaction is open while the caller has one.
+func (s *Store) facts(from, to []byte) iter.Seq2[fact, error] {
+	return func(yield func(fact, error) bool) {
 		for {
-			var some []Named
+			var some []fact
 			n := 0
 			err := s.withView(func(v *view) error {
 				list := v.scan(bucketFacts, from, to, factsStep, false)
@@ -53,13 +74,13 @@ func (s *Store) named(kind []byte, prefix string) iter.Seq2[Named, error] {
 				}
 				for _, e := range list {
 					if b := v.get(bucketCounts, e.value); b != nil { // else nobody has it any more
-						some = append(some, Named{string(e.key[len(kind):]), int64(be64(b))})
+						some = append(some, fact{e.key, be32(e.value), int64(be64(b))})
 					}
 				}
 				return nil
 			})
 			if err != nil {
-				yield(Named{}, err)
+				yield(fact{}, err)
 				return
 			}
 			for _, f := range some {

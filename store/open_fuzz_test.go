@@ -283,6 +283,9 @@ func readDamagedStore(s *Store) {
 	_, _, _ = s.Unfinished()
 	_, _ = s.Settings()
 	_, _ = s.Stats()
+	_, _ = s.Files()
+	for range s.Postings(context.Background()) {
+	}
 }
 
 // changeDamagedStore changes it, does all that goes through the whole of it, and closes it.

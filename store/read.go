@@ -461,12 +461,25 @@ type Stats struct {
 	BlocksBytes  int64 // of the file
 	JournalBytes int64
 	Counters     Counters
+
+	ID    [16]byte // of the store, which its files have in them
+	Found Found
+}
+
+// Found is what Open found that the last process had not brought into the blocks.
+type Found struct {
+	Segment bool  // it was being folded
+	Records int64 // of the journal that were replayed
+	Bytes   int64 // of these
 }
 
 // Stats returns figures about the store.
 func (s *Store) Stats() (Stats, error) {
 	st, l := s.published.Load(), s.layers.Load()
-	r := Stats{Users: int64(st.users), Ordinals: int64(st.nextOrdinal), Pushes: int64(st.nextSeq - 1), Position: st.position, Folding: l.frozen != nil, Counters: s.counts.read()}
+	r := Stats{
+		Users: int64(st.users), Ordinals: int64(st.nextOrdinal), Pushes: int64(st.nextSeq - 1), Position: st.position, Folding: l.frozen != nil, Counters: s.counts.read(),
+		ID: s.id, Found: s.found,
+	}
 	if size := s.size.Load(); size.of == l.active { // else it was frozen since, and the new one is empty
 		r.DeltaEntries, r.DeltaBytes = size.entries, size.bytes
 	}

@@ -89,6 +89,7 @@ type Store struct {
 	id       storeID
 	geo      geometry
 	proposer uint64
+	found    Found // does not change after Open
 	local    *boltJournal
 	journal  Journal
 	observer Observer
@@ -179,6 +180,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 		if l.frozen, err = readSegment(dir, meta.segment, s.id); err != nil {
 			return nil, err
 		}
+		s.found.Segment = true
 		if l.frozen.position != meta.position {
 			return nil, &FormatError{What: meta.segment, Detail: "position"}
 		}
@@ -298,6 +300,8 @@ func (s *Store) replay(position uint64) error {
 		if d.position != s.st.position+1 {
 			return fmt.Errorf("%w: %s goes on at record %d after %d", ErrForeignFile, journalFile, d.position, s.st.position)
 		}
+		s.found.Records++
+		s.found.Bytes += int64(d.bytes)
 		if err := s.replayRecord(d); err != nil {
 			return fmt.Errorf("journal record %d: %w", d.position, err)
 		}
@@ -322,6 +326,7 @@ const replayAhead = 16
 // decoded is a journal record with its commands, or why there is none. All but the position is there when ready is closed.
 type decoded struct {
 	position uint64
+	bytes    int
 	ready    chan struct{}
 	rec      *record
 	commands []Command
@@ -346,7 +351,7 @@ func (s *Store) decodeAhead(position uint64, records chan<- *decoded, aheads *sy
 		}
 	}
 	err := s.eachRecord(position, func(r JournalRecord) bool {
-		d := &decoded{position: r.Position, ready: make(chan struct{})}
+		d := &decoded{position: r.Position, bytes: len(r.Record), ready: make(chan struct{})}
 		free <- struct{}{}
 		decoding.Go(func() {
 			defer func() { <-free }()

@@ -46,7 +46,7 @@ func walk(path string, leaves bool) error {
 	if m.free == noFreelist {
 		return nil
 	}
-	if err := w.freelist(m.free); err != nil {
+	if _, err := w.freelist(m.free); err != nil {
 		return err
 	}
 	for id := uint64(2); leaves && id < w.pages; id++ {
@@ -294,27 +294,28 @@ func (w *walker) inline(id uint64, body []byte) error {
 	return nil
 }
 
-// freelist checks the list of free pages: each in the file, listed once, and in no use.
-func (w *walker) freelist(id uint64) error {
+// freelist checks the list of free pages: each in the file, listed once, and in no use. It returns how many there are.
+func (w *walker) freelist(id uint64) (count uint64, err error) {
 	p, err := w.read(id)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if p.flags != freelistPage {
-		return w.bad(id, "kind")
+		return 0, w.bad(id, "kind")
 	}
 	le := binary.NativeEndian
-	ids, count := p.body[pageHeader:], uint64(p.count)
+	ids := p.body[pageHeader:]
+	count = uint64(p.count)
 	if p.count == 0xFFFF { // then the first element is the count
 		count, ids = le.Uint64(ids), ids[8:]
 	}
 	if count > uint64(len(ids)/8) {
-		return w.bad(id, "count of free pages")
+		return 0, w.bad(id, "count of free pages")
 	}
 	for i := range count {
 		if err := w.use(le.Uint64(ids[8*i:]), 0); err != nil {
-			return fmt.Errorf("free page: %w", err)
+			return 0, fmt.Errorf("free page: %w", err)
 		}
 	}
-	return nil
+	return count, nil
 }

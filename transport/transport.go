@@ -91,11 +91,11 @@ type Platform = string
 
 // Device is where a notification goes.
 type Device struct {
-	Platform Platform
-	Token    string // given by the service to the app on this phone
-	Topic    string // the app, for services that want to know; APNs calls it so
-	Locale   string // BCP 47, such as "zh-Hant-TW"; may be empty
-	TimeZone string // IANA name, such as "Asia/Shanghai"; may be empty
+	Platform Platform // that of the transport
+	Token    string   // given by the service to the app on this phone
+	Topic    string   // the app, for services that want to know; APNs calls it so
+	Locale   string   // BCP 47, such as "zh-Hant-TW"; may be empty
+	TimeZone string   // IANA name, such as "Asia/Shanghai"; may be empty
 }
 
 // Content is what a phone shows. It says nothing of a service's own format, Overrides aside.
@@ -133,7 +133,7 @@ type Content struct {
 // WithdrawnKey is the key in Data that tells the app that a message was withdrawn. Its value is the message's ID.
 const WithdrawnKey = "fanfare_withdrawn"
 
-// Text is what is shown in one language. An empty field takes that of the [Content].
+// Text is what is shown in one language. Where Title or Body is empty, that of the [Content] is shown.
 type Text struct {
 	Title string `json:"title,omitempty"`
 	Body  string `json:"body,omitempty"`
@@ -141,8 +141,8 @@ type Text struct {
 
 // Notification is one phone notification to one device.
 type Notification struct {
-	UserID  string
-	Device  Device
+	UserID  string   // whose device it is
+	Device  Device   // one of the transport's platform
 	Message *Message // shared; its Body is the in-app message, not the notification
 	Content *Content // shared by the task; must not be changed
 	Attempt int      // 1 for the first try
@@ -191,7 +191,7 @@ func (o Outcome) String() string {
 
 // Result is the outcome of one notification.
 type Result struct {
-	Outcome    Outcome
+	Outcome    Outcome       // anything else than the six counts as Retry
 	Reason     string        // the service's own word, for statistics and logs; without tokens and secrets
 	Detail     string        // for people: what to look at; may be empty
 	RetryAfter time.Duration // with Retry and Unsent: not before; 0 means the library chooses
@@ -214,7 +214,7 @@ type Mobile interface {
 	Send(ctx context.Context, batch []Notification) []Result
 }
 
-// Sizer is an extra power of a [Mobile] transport: the most notifications it
+// Sizer is an extra power of a [Mobile] transport: BatchSize returns the most notifications it
 // wants in one batch. It is asked once, at Open; below 1 means 500.
 type Sizer interface {
 	BatchSize() int

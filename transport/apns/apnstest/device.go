@@ -11,15 +11,15 @@ import (
 // Notification is one that the server has accepted.
 type Notification struct {
 	ID       string // apns-id: the client's, or else the server's
-	Topic    string
+	Topic    string // the app's bundle ID
 	PushType string // "alert" if the request had none
 	Priority int    // 1, 5 or 10; 10 if the request had none
 	// Expiration is zero if the request had none; for "0", which asks for one
 	// attempt only, it is time.Unix(0, 0).
 	Expiration time.Time
-	CollapseID string
-	Payload    json.RawMessage
-	At         time.Time // by the server's clock
+	CollapseID string          // empty if the request had none
+	Payload    json.RawMessage // as it was sent
+	At         time.Time       // by the server's clock
 }
 
 // device is what the server knows of a device token.

@@ -7,7 +7,7 @@ import (
 	"github.com/fanfare-im/fanfare/transport/internal/h2server"
 )
 
-// Request is what the function set by OnRequest sees. It is the function's own.
+// Request is what the function set by OnRequest sees: Method, Path and Header as they came, and the body, which is the Payload. It is the function's own.
 type Request struct {
 	Method string
 	Path   string

@@ -11,7 +11,7 @@ import (
 // maxBody is how many bytes of a request the server reads.
 const maxBody = 64 << 10
 
-// Request is one request as the function set by OnRequest sees it. None of it
+// Request is one request as the function set by OnRequest sees it: Method, Path, Header and Body as they came. None of it
 // may be changed, or kept after the function has returned.
 type Request struct {
 	Context context.Context // ends when the client gives up
