@@ -75,6 +75,9 @@ func TestPage(t *testing.T) {
 	blocks := readPage(t, filepath.Join(root, "docs", "embedding.md"))
 	for i, b := range blocks {
 		where := fmt.Sprintf("docs/embedding.md:%d", b.line)
+		if b.caption == "" && b.language != "text" {
+			t.Fatalf("%s: what is this?", where)
+		}
 		switch {
 		case b.language == "sh" && settings != nil:
 			r.set(t, b.text, settings)
@@ -333,7 +336,9 @@ func (r *reader) rollingRestart(t *testing.T) {
 
 // waitForBackup waits until a backup was begun and ended.
 func (r *reader) waitForBackup(t *testing.T) {
-	r.reach(t, "tag:late", 1) // pending for Alice in the backup
+	if n := r.announce(t, `user:"alice"`, "Before the backup."); n != 1 {
+		t.Fatal(n)
+	}
 	var seen []os.FileInfo
 	r.eventually(t, "there is no backup", func() bool {
 		now, err := os.Stat(filepath.Join(r.dir, r.setting("DATA"), "backup.tar"))
@@ -348,7 +353,7 @@ func (r *reader) waitForBackup(t *testing.T) {
 func (r *reader) restored(t *testing.T) {
 	r.reach(t, "all", 2)
 	r.reach(t, `attr.tier = "platinum" and tag:late`, 1)
-	r.get(t, r.setting("LISTEN"), "token-of-alice", "The lounge closes at ten.")
+	r.get(t, r.setting("LISTEN"), "token-of-alice", "Before the backup.")
 }
 
 // gatewayDies: what is announced meanwhile comes over another gateway, and the gateways find a server that was started again.

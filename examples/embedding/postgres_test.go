@@ -35,7 +35,7 @@ func postgresPrograms(t *testing.T) string {
 // startPostgres starts a server in a directory of its own until the test ends, and returns its URL.
 func startPostgres(t *testing.T, programs string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "embedding-postgres") // and not t.TempDir, which another user cannot enter
+	dir, err := os.MkdirTemp("", "embedding-postgres") // and not t.TempDir, which another user cannot enter
 	if err != nil {
 		t.Fatal(err)
 	}
