@@ -65,7 +65,7 @@ func TestHeavyDependencies(t *testing.T) {
 		"github.com/schollz":     {"./cmd/fanfare"},
 		"github.com/rivo":        {"./cmd/fanfare"},
 	}
-	for _, pkg := range []string{"./cmd/fanfare", ".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest", "./rest", "./metrics"} {
+	for _, pkg := range []string{"./cmd/fanfare", ".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest", "./fanfaretest", "./rest", "./metrics"} {
 		deps := goList(t, "-deps", pkg)
 		for tree, may := range heavy {
 			reaches := slices.ContainsFunc(deps, func(dep string) bool { return within(dep, tree) })
@@ -77,13 +77,15 @@ func TestHeavyDependencies(t *testing.T) {
 }
 
 // TestImportsPointDownward holds the packages to their order: the root package
-// stands on store and transport, and these know nothing of it nor of each other.
+// stands on store, transport and the seam for fanfaretest, and these know nothing of it nor of each other.
 func TestImportsPointDownward(t *testing.T) {
 	t.Parallel()
 	allowed := map[string][]string{
-		".":                             {"store", "transport"},
+		".":                             {"store", "transport", "internal/fault"},
 		"./store":                       {},
 		"./transport":                   {},
+		"./internal/fault":              {},
+		"./fanfaretest":                 {"", "transport", "transport/transporttest", "internal/fault"},
 		"./transport/transporttest":     {"transport"},
 		"./transport/internal/payload":  {"transport"},
 		"./transport/internal/flow":     {"transport"},

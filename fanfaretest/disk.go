@@ -2,7 +2,7 @@ package fanfaretest
 
 import "github.com/fanfare-im/fanfare/internal/fault"
 
-// Disk is what a Pusher's directory is on. It can be told to fail; [Pusher.Reopen], and the end of the test, make it sound again.
+// Disk is what a Pusher's directory is on. It can be told to fail; [Pusher.Reopen], [Pusher.Crash] and the end of the test make it sound again.
 type Disk struct{ under *fault.Disk }
 
 // Fill lets the disk be full. Every change then fails with [fanfare.ErrNoRoom], nothing of it is made, and the Pusher goes on: what is delivered meanwhile is noted when there is room

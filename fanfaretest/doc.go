@@ -25,8 +25,8 @@
 //
 // # Faults
 //
-// The transports are those of package transporttest, and can be told to misbehave: [Pusher].Online fails the next two deliveries to bob after
-// Online.FailNext("bob", 2, nil), panics after PanicNext, and holds them back between Block and the release. [Pusher.Service] gives the phones of a platform, with
+// The transports are those of package transporttest, and can be told to misbehave: [Pusher].Recorder fails the next two deliveries to bob after
+// Recorder.FailNext("bob", 2, nil), panics after PanicNext, and holds them back between Block and the release (others wait behind who is held back, for [fanfare.Options].DeliverTimeout at most). [Pusher.Service] gives the phones of a platform, with
 // Kill for a dead token, RetryNext for "not before", Overload for one that has too much to do; [Phone] does the same for a user, and [Pusher.Outage] takes a
 // service down. [Pusher].Disk is full, or broken, when it is told to. [Pusher.Crash] is a SIGKILL, [Pusher.Reopen] a restart.
 //

@@ -71,12 +71,12 @@ func TestHostsTransport(t *testing.T) {
 			p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Online: host}, ClientAcks: true})
 			p.Login(t, "alice")
 			synctest.Wait()
-			p.Online.FailNext("alice", 1, nil)
+			p.Recorder.FailNext("alice", 1, nil)
 			h.refuse.Store(true)
 			one := p.MustPush(t, hello(fanfare.All(), "One"))
 			p.WaitEnded(t, one.ID) // without an ack: the host's transport knows of none
-			if got := <-h.got; got != "alice: One" || p.Online.Attempts("alice") != 3 {
-				t.Errorf("%s, after %d tries", got, p.Online.Attempts("alice"))
+			if got := <-h.got; got != "alice: One" || p.Recorder.Attempts("alice") != 3 {
+				t.Errorf("%s, after %d tries", got, p.Recorder.Attempts("alice"))
 			}
 			p.RequireOnce(t, "alice")
 
@@ -105,7 +105,7 @@ func TestHostsTransport(t *testing.T) {
 func TestHostsAcks(t *testing.T) {
 	t.Parallel()
 	h := &ackHub{hub{got: make(chan string, 10)}}
-	p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Online: h}})
+	p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Online: h, Grace: -1}})
 	p.Login(t, "alice")
 	one := p.MustPush(t, hello(fanfare.All(), "One"))
 	p.WaitDelivered(t, one.ID, "alice")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -44,15 +43,15 @@ func (l *life) enter(call string) (leave func(), err error) {
 	}, nil
 }
 
-// under returns the calls under way, in words and sorted.
-func (l *life) under() (calls []string) {
+// calls returns those under way, in words and sorted.
+func (l *life) calls() (list []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for call := range maps.Keys(l.inside) {
-		calls = append(calls, *call)
+	for call := range l.inside {
+		list = append(list, *call)
 	}
-	slices.Sort(calls)
-	return calls
+	slices.Sort(list)
+	return list
 }
 
 func (l *life) crash() {
@@ -120,7 +119,7 @@ func (l *life) online(host transport.Online, acks bool) transport.Online {
 	}
 	a, is := host.(transport.ClientAcker)
 	o.acks = is && a.ClientAcks()
-	l.p.Online.OnDeliver(func(ctx context.Context, user string, m *transport.Message) error {
+	l.p.Recorder.OnDeliver(func(ctx context.Context, user string, m *transport.Message) error {
 		b, is := host.(transport.Batcher)
 		if !is {
 			return host.Deliver(ctx, user, m)
@@ -143,7 +142,7 @@ func (o *online) Deliver(ctx context.Context, user string, m *transport.Message)
 		return err
 	}
 	defer leave()
-	return o.p.Online.Deliver(ctx, user, m)
+	return o.p.Recorder.Deliver(ctx, user, m)
 }
 
 func (o *online) ClientAcks() bool { return o.acks }
@@ -167,14 +166,15 @@ func (s *service) BatchSize() int               { return s.phones.BatchSize() }
 
 func (s *service) Send(ctx context.Context, batch []transport.Notification) []transport.Result {
 	platform := s.phones.Platform()
+	unsent := slices.Repeat([]transport.Result{{Outcome: transport.Unsent, Reason: "down", RetryAfter: time.Second}}, len(batch))
 	leave, err := s.enter(fmt.Sprintf("Send of %s to %s", count(len(batch), "notification"), platform))
-	if err != nil || s.p.isDown(platform) {
-		if err == nil {
-			leave()
-		}
-		return slices.Repeat([]transport.Result{{Outcome: transport.Unsent, Reason: "down", RetryAfter: time.Second}}, len(batch))
+	if err != nil {
+		return unsent
 	}
 	defer leave()
+	if s.p.isDown(platform) {
+		return unsent
+	}
 	s.p.noteTokens(batch)
 	return s.phones.Send(ctx, batch)
 }

@@ -19,12 +19,12 @@ import (
 // Options adjust what [New] makes. The zero value works.
 type Options struct {
 	// Fanfare are the options of the Pusher. Where Online is set, that is the host's own transport: it gets every delivery that the Recorder is not
-	// told to spoil, as does DeliverBatch, for one user at a time, if it is a [transport.Batcher]; what it returns nil for is recorded, and whether its clients acknowledge is its own word. It
+	// told to spoil (by its OnDeliver, which the test then leaves alone), as does DeliverBatch, for one user at a time, if it is a [transport.Batcher]; what it returns nil for is recorded, and whether its clients acknowledge is its own word. It
 	// must work after Close where the test goes on with [Pusher.Reopen]. To Mobile the phones of Platforms are added.
 	Fanfare fanfare.Options
 	// Dir is the directory, which stays when the test ends. Default: a temporary one.
 	Dir string
-	// ClientAcks makes Online a [transport.ClientAcker]: a message stays pending until the test, for the client, calls [fanfare.Pusher.Ack].
+	// ClientAcks makes the Recorder a [transport.ClientAcker]: a message stays pending until the test, for the client, calls [fanfare.Pusher.Ack].
 	ClientAcks bool
 	// Platforms are those of the phones. Empty, and not nil, is none. Default: "apns" and "fcm", without those of Fanfare.Mobile.
 	Platforms []string
@@ -36,8 +36,8 @@ type Options struct {
 // [Pusher.Reopen] and [Pusher.Crash]: these put a new fanfare.Pusher in the place of the old one.
 type Pusher struct {
 	*fanfare.Pusher
-	// Online is where messages for connected users come. It outlives a restart. What has been recorded, and what it was told to do, is its own: see there.
-	Online *transporttest.Recorder
+	// Recorder is the transport of connected users. It outlives a restart, as does what it was told to do.
+	Recorder *transporttest.Recorder
 	// Disk is what the directory is on.
 	Disk *Disk
 
@@ -61,7 +61,7 @@ type Pusher struct {
 func New(t testing.TB, o ...Options) *Pusher {
 	t.Helper()
 	p := &Pusher{
-		Online: new(transporttest.Recorder), Disk: new(Disk), t: t, services: make(map[string]*transporttest.Phones),
+		Recorder: new(transporttest.Recorder), Disk: new(Disk), t: t, services: make(map[string]*transporttest.Phones),
 		sessions: make(map[string][]*fanfare.Session), tokens: make(map[string]map[device]bool), down: make(map[string]int),
 	}
 	switch len(o) {

@@ -14,7 +14,7 @@ import (
 )
 
 // Received returns what the user has received since [New], in the order of receiving, and a message that came twice twice.
-func (p *Pusher) Received(user string) []*transport.Message { return p.Online.Received(user) }
+func (p *Pusher) Received(user string) []*transport.Message { return p.Recorder.Received(user) }
 
 // RequireDelivered ends the test unless each of the users has received the message, which is named by its ID: that of the task. See [Pusher.WaitDelivered], which waits for it.
 func (p *Pusher) RequireDelivered(t testing.TB, messageID string, users ...string) {
@@ -32,7 +32,7 @@ func (p *Pusher) RequireNotDelivered(t testing.TB, messageID string, users ...st
 	var text string
 	for _, user := range users {
 		if p.has(user, messageID) {
-			text += fmt.Sprintf("\n%s has been delivered to %s%s", p.name(messageID), user, p.story(user))
+			text += fmt.Sprintf("\n%s has been delivered to %s%s", p.name(messageID), user, p.received(user))
 		}
 	}
 	if text != "" {
@@ -79,12 +79,12 @@ func (p *Pusher) RequireOnce(t testing.TB, users ...string) {
 func (p *Pusher) require(t testing.TB, users []string, look func([]*transport.Message) (wrong string)) {
 	t.Helper()
 	if len(users) == 0 {
-		users = p.Online.Users()
+		users = p.Recorder.Users()
 	}
 	var text string
 	for _, user := range users {
 		if wrong := look(p.Received(user)); wrong != "" {
-			text += fmt.Sprintf("\n%s %s%s", user, wrong, p.story(user))
+			text += fmt.Sprintf("\n%s %s%s", user, wrong, p.received(user))
 		}
 	}
 	if text != "" {
@@ -121,9 +121,14 @@ func (p *Pusher) undelivered(messageID string, users []string) (text string) {
 	return strings.TrimPrefix(text, "\n")
 }
 
+// received tells, in a further line, what a user has received.
+func (p *Pusher) received(user string) string {
+	return "\n\t" + user + " received " + labels(p.Received(user))
+}
+
 // story tells, in further lines, what there is to know of a user who has not received what was expected.
 func (p *Pusher) story(user string) string {
-	text := "\n\t" + user + " received " + labels(p.Received(user))
+	text := p.received(user)
 	waits, err := p.pending(user)
 	switch {
 	case errors.Is(err, fanfare.ErrUnknownUser):
@@ -151,7 +156,7 @@ func (p *Pusher) pending(user string) (list []*transport.Message, err error) {
 
 // name is a message as people know it: by what has been received of it, or what the users wait for.
 func (p *Pusher) name(messageID string, users ...string) string {
-	for _, user := range p.Online.Users() {
+	for _, user := range p.Recorder.Users() {
 		for _, m := range p.Received(user) {
 			if m.ID == messageID {
 				return label(m)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -89,7 +90,6 @@ func TestReports(t *testing.T) {
 		}, []string{
 			`fanfaretest: carol received #1 "One" after #2 "Two"`,
 			`	carol received 2 messages: #2 "Two", #1 "One"`,
-			`	carol is not known to the Pusher`,
 		}},
 		{"twice", func(t testing.TB, p *fanfaretest.Pusher, one, two string) {
 			again(t, p, "alice", p.Received("alice")[0])
@@ -100,17 +100,17 @@ func TestReports(t *testing.T) {
 			`	alice received 3 messages: #1 "One", #2 "Two", #1 "One"`,
 		}},
 		{"not so many", func(t testing.TB, p *fanfaretest.Pusher, one, two string) { p.WaitReceived(t, "alice", 3) }, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): alice has not received 3 messages`,
+			`fanfaretest: waited in vain, for 20s: alice has not received 3 messages`,
 			`	alice received 2 messages: #1 "One", #2 "Two"`,
 		}},
 		{"not in time", func(t testing.TB, p *fanfaretest.Pusher, one, two string) { p.WaitDelivered(t, two, "alice", "bob") }, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): #2 "Two" has not been delivered to bob`,
+			`fanfaretest: waited in vain, for 20s: #2 "Two" has not been delivered to bob`,
 			`	bob received 1 message: #1 "One"`,
 			`	bob waits for 1 message: #2 "Two"`,
 			`	bob is not connected`,
 		}},
 		{"not ended", func(t testing.TB, p *fanfaretest.Pusher, one, two string) { p.WaitEnded(t, two) }, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): #2 "Two" has not ended`,
+			`fanfaretest: waited in vain, for 20s: #2 "Two" has not ended`,
 			`	of 2 users: 1 delivered, 1 pending`,
 			`	apns: 1 accepted of 1 sent`,
 			`	fcm: 0 accepted of 0 sent`,
@@ -119,7 +119,7 @@ func TestReports(t *testing.T) {
 			p.Outage("apns")
 			p.WaitTask(t, p.MustPush(t, hello(fanfare.Users("bob"), "Three")).ID)
 		}, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): the fan-out of message ID is not finished`,
+			`fanfaretest: waited in vain, for 20s: the fan-out of message ID is not finished`,
 			`	of 1 user: 1 pending`,
 			`	apns: 0 accepted of 0 sent`,
 			`	fcm: 0 accepted of 0 sent`,
@@ -148,7 +148,7 @@ func TestReports(t *testing.T) {
 			p.MustPush(t, hello(fanfare.Users("bob"), "Three"))
 			p.WaitNotified(t, "bob", 2)
 		}, []string{
-			`fanfaretest: waited in vain (context deadline exceeded): the phones of bob have not shown 2 notifications`,
+			`fanfaretest: waited in vain, for 20s: the phones of bob have not shown 2 notifications`,
 			`	shown: apns b: To all: Two`,
 			`	apns b: 2 notifications sent, 1 shown`,
 		}},
@@ -213,7 +213,7 @@ func TestReports(t *testing.T) {
 func again(t testing.TB, p *fanfaretest.Pusher, user string, messages ...*transport.Message) {
 	t.Helper()
 	for _, m := range messages {
-		if err := p.Online.Deliver(context.Background(), user, m); err != nil {
+		if err := p.Recorder.Deliver(context.Background(), user, m); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -290,13 +290,13 @@ func TestLeftBehind(t *testing.T) {
 		want []string
 	}{
 		{"nothing", func(t testing.TB, p *fanfaretest.Pusher) func() {
-			release := p.Online.Block("alice") // which the end of the context frees
+			release := p.Recorder.Block("alice") // which the end of the context frees
 			p.MustPush(t, hello(fanfare.Users("alice"), "One"))
 			synctest.Wait()
 			return release
 		}, []string{"PASS"}},
 		{"a Deliver", func(t testing.TB, p *fanfaretest.Pusher) func() {
-			release := p.Online.Hang("alice")
+			release := p.Recorder.Hang("alice")
 			p.MustPush(t, hello(fanfare.Users("alice"), "One"))
 			synctest.Wait()
 			return release
@@ -305,7 +305,7 @@ func TestLeftBehind(t *testing.T) {
 			"FAIL",
 		}},
 		{"a Deliver for long", func(t testing.TB, p *fanfaretest.Pusher) func() {
-			release := p.Online.Hang("alice")
+			release := p.Recorder.Hang("alice")
 			p.MustPush(t, hello(fanfare.Users("alice"), "One"))
 			time.Sleep(time.Minute)
 			return release
@@ -315,7 +315,7 @@ func TestLeftBehind(t *testing.T) {
 			"FAIL",
 		}},
 		{"a Deliver of before a crash", func(t testing.TB, p *fanfaretest.Pusher) func() {
-			release := p.Online.Hang("alice")
+			release := p.Recorder.Hang("alice")
 			p.MustPush(t, hello(fanfare.Users("alice"), "One"))
 			synctest.Wait()
 			p.Crash(t)
@@ -365,11 +365,35 @@ func TestDeadline(t *testing.T) {
 			defer func() { took = time.Since(began) }()
 			p.WaitReceived(withDeadline{t, began.Add(10 * time.Minute)}, "alice", 1)
 		})
-		if len(got) != 2 || took != 10*time.Minute-10*time.Second {
+		if len(got) != 2 || took != 10*time.Minute-10*time.Second || !strings.HasPrefix(got[0], "fanfaretest: waited in vain, until the test's deadline: ") {
 			t.Errorf("after %v %q", took, got)
 		}
 	})
 }
+
+// TestPatienceInABubble: a test in a bubble cannot be asked for its deadline, and a wait ends all the same, in the bubble's time.
+func TestPatienceInABubble(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(bubble *testing.T) {
+		began := time.Now()
+		var took time.Duration
+		got := run(func(t testing.TB) {
+			p := fanfaretest.New(t)
+			defer func() { took = time.Since(began) }()
+			p.WaitReceived(deadlineOf{t, bubble}, "alice", 1)
+		})
+		if len(got) != 2 || took != 8*24*time.Hour || !strings.HasPrefix(got[0], "fanfaretest: waited in vain, for 8 days of the bubble's time: ") {
+			t.Errorf("after %v %q", took, got)
+		}
+	})
+}
+
+type deadlineOf struct {
+	testing.TB
+	of *testing.T
+}
+
+func (t deadlineOf) Deadline() (time.Time, bool) { return t.of.Deadline() }
 
 type withDeadline struct {
 	testing.TB
@@ -377,6 +401,17 @@ type withDeadline struct {
 }
 
 func (t withDeadline) Deadline() (time.Time, bool) { return t.at, true }
+
+// TestNothingIsHidden: what the Pusher of a test adds hides nothing of the Pusher that is tested.
+func TestNothingIsHidden(t *testing.T) {
+	t.Parallel()
+	own, tested := reflect.TypeFor[*fanfaretest.Pusher](), reflect.TypeFor[*fanfare.Pusher]()
+	for m := range tested.Methods() {
+		if of, is := own.MethodByName(m.Name); !is || of.Type.NumIn() != m.Type.NumIn() || of.Type.NumOut() != m.Type.NumOut() {
+			t.Errorf("%s is hidden", m.Name)
+		}
+	}
+}
 
 // TestWaitEndsWithItsTest: it ends with the context of the test that waits.
 func TestWaitEndsWithItsTest(t *testing.T) {
@@ -387,7 +422,7 @@ func TestWaitEndsWithItsTest(t *testing.T) {
 		time.AfterFunc(time.Millisecond, cancel)
 		p.WaitReceived(withContext{t, ctx}, "alice", 1)
 	})
-	if len(got) != 2 || !strings.Contains(got[0], "waited in vain (context canceled): alice has not received 1 message") {
+	if len(got) != 2 || !strings.Contains(got[0], "waited in vain, context canceled: alice has not received 1 message") {
 		t.Errorf("%q", got)
 	}
 }

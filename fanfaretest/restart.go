@@ -58,6 +58,9 @@ func (p *Pusher) restart(t testing.TB, o []fanfare.Options) {
 	if len(o) > 1 {
 		t.Fatalf("fanfaretest: a restart was given %d options, of which it takes one", len(o))
 	}
+	if p.o.Fanfare.Online != nil {
+		p.Recorder.OnDeliver(nil) // which was the host's, and may be another's now
+	}
 	if len(o) == 1 {
 		p.o.Fanfare = o[0]
 	}
@@ -65,7 +68,6 @@ func (p *Pusher) restart(t testing.TB, o []fanfare.Options) {
 	p.mu.Lock()
 	clear(p.sessions)
 	p.mu.Unlock()
-	p.Online.OnDeliver(nil) // of the host's old transport
 	p.open(t)
 }
 
@@ -74,7 +76,7 @@ func (p *Pusher) close(l *life) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
 	hurry := time.AfterFunc(callPatience, func() {
-		if len(l.under()) > 0 {
+		if len(l.calls()) > 0 {
 			cancel()
 		}
 	})
@@ -152,7 +154,7 @@ func check(dir string) error {
 
 // held tells, in further lines, which calls of transports are under way.
 func held(l *life) (text string) {
-	for _, call := range l.under() {
+	for _, call := range l.calls() {
 		text += "\n\tunder way: " + call
 	}
 	return text

@@ -106,7 +106,7 @@ func TestCrash(t *testing.T) {
 		p.Login(t, "alice", "bob")
 		one := p.MustPush(t, hello(fanfare.All(), "One"))
 		p.WaitEnded(t, one.ID)
-		release := p.Online.Block("bob")
+		release := p.Recorder.Block("bob")
 		defer release()
 		two := p.MustPush(t, hello(fanfare.All(), "Two"))
 		p.WaitDelivered(t, two.ID, "alice")
@@ -140,7 +140,7 @@ func TestCrashBetweenDeliveryAndCommit(t *testing.T) {
 		p := fanfaretest.New(t)
 		p.Login(t, "alice")
 		synctest.Wait() // she is live
-		p.Online.OnDeliver(func(context.Context, string, *transport.Message) error {
+		p.Recorder.OnDeliver(func(context.Context, string, *transport.Message) error {
 			p.Disk.Fill() // under which the commit of the delivery will not be made
 			return nil
 		})
@@ -148,6 +148,7 @@ func TestCrashBetweenDeliveryAndCommit(t *testing.T) {
 		p.WaitDelivered(t, offer.ID, "alice")
 		synctest.Wait()
 		p.Crash(t)
+		p.Recorder.OnDeliver(nil)
 		p.Login(t, "alice")
 		p.WaitEnded(t, offer.ID)
 		p.RequireInOrder(t)
@@ -318,16 +319,16 @@ func TestUsersTransport(t *testing.T) {
 		p := fanfaretest.New(t)
 		p.Login(t, "alice", "bob")
 		synctest.Wait()
-		p.Online.FailNext("alice", 2, nil)
-		p.Online.PanicNext("bob", 1, "on purpose")
-		release := p.Online.Block("alice")
+		p.Recorder.FailNext("alice", 2, nil)
+		p.Recorder.PanicNext("bob", 1, "on purpose")
+		release := p.Recorder.Block("alice")
 		offer := p.MustPush(t, hello(fanfare.All(), "Half price"))
 		p.WaitDelivered(t, offer.ID, "bob")
 		synctest.Wait()
 		p.RequireNotDelivered(t, offer.ID, "alice")
 		release()
 		p.WaitEnded(t, offer.ID)
-		if a, b := p.Online.Attempts("alice"), p.Online.Attempts("bob"); a != 3 || b != 2 {
+		if a, b := p.Recorder.Attempts("alice"), p.Recorder.Attempts("bob"); a != 3 || b != 2 {
 			t.Errorf("%d and %d tries", a, b)
 		}
 		p.RequireOnce(t)

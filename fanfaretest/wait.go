@@ -2,6 +2,7 @@ package fanfaretest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -39,10 +40,10 @@ func (n *news) tell() {
 // bubblePatience bounds a wait in a bubble: there the Pusher's own ticks never let time end. It is a little more than the longest lifetime.
 const bubblePatience = 8 * 24 * time.Hour
 
-// patience returns the context of a wait.
+// patience returns the context of a wait. The cause of its end says how long that was.
 func (p *Pusher) patience(t testing.TB) (context.Context, context.CancelFunc) {
-	if p.o.Patience > 0 {
-		return context.WithTimeout(t.Context(), p.o.Patience)
+	if d := p.o.Patience; d > 0 {
+		return context.WithTimeoutCause(t.Context(), d, fmt.Errorf("for %v", d))
 	}
 	d, is := t.(interface{ Deadline() (time.Time, bool) })
 	if !is {
@@ -51,12 +52,12 @@ func (p *Pusher) patience(t testing.TB) (context.Context, context.CancelFunc) {
 	at, some, bubble := deadline(d)
 	switch {
 	case bubble:
-		return context.WithTimeout(t.Context(), bubblePatience)
+		return context.WithTimeoutCause(t.Context(), bubblePatience, errors.New("for 8 days of the bubble's time"))
 	case !some:
 		return context.WithCancel(t.Context())
 	}
 	left := time.Until(at)
-	return context.WithTimeout(t.Context(), left-min(left/10, 10*time.Second))
+	return context.WithTimeoutCause(t.Context(), left-min(left/10, 10*time.Second), errors.New("until the test's deadline"))
 }
 
 // deadline is that of a test. In a bubble a test must not ask for it, and panics.
@@ -79,7 +80,7 @@ func (p *Pusher) await(t testing.TB, done func() bool, missing func() string) {
 		select {
 		case <-next:
 		case <-ctx.Done():
-			t.Fatalf("fanfaretest: waited in vain (%v): %s", context.Cause(ctx), missing())
+			t.Fatalf("fanfaretest: waited in vain, %v: %s", context.Cause(ctx), missing())
 		}
 	}
 }
@@ -108,13 +109,17 @@ func (p *Pusher) WaitNotified(t testing.TB, user string, n int) {
 	})
 }
 
-// WaitTask returns when the fan-out of a task is finished, as [fanfare.Task.Wait] says: who is connected has been tried, and phones have been notified. Who comes later is not waited for.
+// WaitTask returns when the fan-out of a task is finished, as [fanfare.Task.Wait] says: who is connected has been tried, and phones have been notified. Who comes later is not waited for, nor is who has just connected and is still catching up: see [Pusher.WaitDelivered].
 func (p *Pusher) WaitTask(t testing.TB, taskID string) {
 	t.Helper()
 	ctx, cancel := p.patience(t)
 	defer cancel()
-	if err := p.task(t, taskID).Wait(ctx); err != nil {
-		t.Fatalf("fanfaretest: waited in vain (%v): the fan-out of %s is not finished%s", err, p.name(taskID), p.progress(taskID))
+	err := p.task(t, taskID).Wait(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	if err != nil {
+		t.Fatalf("fanfaretest: waited in vain, %v: the fan-out of %s is not finished%s", err, p.name(taskID), p.progress(taskID))
 	}
 }
 

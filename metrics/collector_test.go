@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/fanfaretest"
 	"github.com/fanfare-im/fanfare/metrics"
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
@@ -100,33 +102,28 @@ func TestValues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		rec, apns := new(transporttest.Recorder), transporttest.NewPhones("apns")
-		apns.Kill(time.Time{}, "dead")
-		apns.Reject("Bad", "bad")
-		p := open(t, fanfare.Options{Online: rec, Mobile: []transport.Mobile{apns, transporttest.NewPhones("fcm")}, Grace: -1})
-		r := registry(t, p, metrics.Options{Tasks: 2})
+		p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Grace: -1}})
+		p.Service("apns").Kill(time.Time{}, "dead")
+		p.Service("apns").Reject("Bad", "bad")
+		r := registry(t, p.Pusher, metrics.Options{Tasks: 2})
 		before := gather(t, r)
 		for name, value := range before {
 			if !strings.HasPrefix(name, "fanfare_journal_") && !strings.HasSuffix(name, "_file_bytes") && !strings.HasPrefix(name, "fanfare_delta_") && value != 0 {
 				t.Errorf("%s is %v at first", name, value)
 			}
 		}
-		must(t, p.Register(ctx, "a", "b", "c", "d"))
+		p.MustRegister(t, "a", "b", "c", "d")
 		for id, token := range map[string]string{"b": "good", "c": "dead", "d": "bad"} {
 			must(t, p.RegisterDevice(ctx, id, fanfare.Device{Platform: "apns", Token: token}))
 		}
-		rec.Connect("a")
-		_, err := p.Connect(ctx, "a")
-		must(t, err)
+		p.Login(t, "a")
 		synctest.Wait()
-		first, err := p.Push(ctx, fanfare.Message{To: fanfare.All(), Lifetime: time.Hour, Notification: &fanfare.Notification{Title: "t"}})
-		must(t, err)
-		must(t, first.Wait(ctx))
+		first := p.MustPush(t, fanfare.Message{To: fanfare.All(), Lifetime: time.Hour, Notification: &fanfare.Notification{Title: "t"}})
+		p.WaitTask(t, first.ID)
 		must(t, p.Opened(ctx, "b", first.ID))
 		must(t, p.Ack(ctx, "b", first.ID))
 		for range 2 {
-			_, err = p.Push(ctx, fanfare.Message{To: fanfare.Users("c"), Lifetime: 2 * time.Hour})
-			must(t, err)
+			p.MustPush(t, fanfare.Message{To: fanfare.Users("c"), Lifetime: 2 * time.Hour})
 		}
 		got := gather(t, r)
 		want(t, got, map[string]float64{
@@ -158,6 +155,27 @@ func TestValues(t *testing.T) {
 		want(t, gather(t, r), map[string]float64{
 			`fanfare_undelivered_total{reason="expired"}`: 2, `fanfare_undelivered_total{reason="withdrawn"}`: 0, "fanfare_folds_total": 1, "fanfare_delta_entries": 0,
 		})
+	})
+}
+
+// TestDisk: a disk that is full, and one that is broken, are what somebody is to be woken for.
+func TestDisk(t *testing.T) {
+	t.Parallel()
+	p := fanfaretest.New(t)
+	r := registry(t, p.Pusher, metrics.Options{})
+	p.Disk.Fill()
+	if err := p.Register(t.Context(), "a"); !errors.Is(err, fanfare.ErrNoRoom) {
+		t.Fatal(err)
+	}
+	want(t, gather(t, r), map[string]float64{
+		`fanfare_refused_changes_total{reason="no_room"}`: 1, `fanfare_refused_changes_total{reason="outcome_unknown"}`: 0, "fanfare_changes_refused": 0,
+	})
+	p.Disk.Break(false)
+	if err := p.Register(t.Context(), "a"); !errors.Is(err, fanfare.ErrOutcomeUnknown) {
+		t.Fatal(err)
+	}
+	want(t, gather(t, r), map[string]float64{
+		`fanfare_refused_changes_total{reason="no_room"}`: 1, `fanfare_refused_changes_total{reason="outcome_unknown"}`: 1, "fanfare_changes_refused": 1,
 	})
 }
 

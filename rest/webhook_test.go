@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/fanfaretest"
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
 )
@@ -77,27 +78,19 @@ func TestWebhook(t *testing.T) {
 	r := newReceiver(t)
 	w := newWebhook(t, WebhookOptions{URL: r.URL + "/hook?own=1", AllowPrivate: true, Wait: 50 * time.Millisecond})
 	rec, phones := new(transporttest.Recorder), transporttest.NewPhones("apns")
-	p, err := fanfare.Open(t.TempDir(), fanfare.Options{Online: w.Online(rec), Mobile: []transport.Mobile{w.Mobile(phones)}, Grace: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b fanfare.Batch
-	b.Register("ann", "ben", "cat")
-	b.RegisterDevice("ben", fanfare.Device{Platform: "apns", Token: "b"})
-	b.RegisterDevice("cat", fanfare.Device{Platform: "apns", Token: "c"})
-	if err := p.Apply(ctx, &b); err != nil {
-		t.Fatal(err)
+	p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Online: w.Online(rec), Mobile: []transport.Mobile{w.Mobile(phones)}, Grace: -1}})
+	p.MustRegister(t, "ann", "ben", "cat")
+	for user, token := range map[string]string{"ben": "b", "cat": "c"} {
+		if err := p.RegisterDevice(ctx, user, fanfare.Device{Platform: "apns", Token: token}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	phones.Kill(time.Time{}, "c")
-	s, err := p.Connect(ctx, "ann")
-	if err != nil {
-		t.Fatal(err)
-	}
-	task, err := p.Push(ctx, fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: time.Hour, Notification: &fanfare.Notification{Title: "hi"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(task.Wait(ctx), rec.Wait(ctx, "ann", 1), s.Close(), p.Close(ctx), w.Close(ctx)); err != nil {
+	p.Login(t, "ann")
+	task := p.MustPush(t, fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: time.Hour, Notification: &fanfare.Notification{Title: "hi"}})
+	p.WaitTask(t, task.ID)
+	p.WaitDelivered(t, task.ID, "ann")
+	if err := errors.Join(p.Close(ctx), w.Close(ctx)); err != nil {
 		t.Fatal(err)
 	}
 	if phones.Closes() != 1 || rec.Closes() != 1 {

@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -9,6 +8,7 @@ import (
 	_ "time/tzdata"
 
 	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/fanfaretest"
 )
 
 // TestCron: the next times of expressions, in zones and over the edges of daylight saving.
@@ -65,11 +65,7 @@ func TestCron(t *testing.T) {
 func TestEveryFromAt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p, err := fanfare.Open(t.TempDir(), fanfare.Options{Cron: Cron})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer p.Close(context.Background())
+		p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Cron: Cron}})
 		noon := time.Now().Add(12 * time.Hour)
 		for _, c := range []struct{ at, first time.Time }{
 			{noon, noon},

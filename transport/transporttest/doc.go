@@ -3,7 +3,8 @@
 // implementation of the interfaces of package transport passes, and fakes that
 // record what they are given: [Recorder] for people who are connected, with
 // [AckRecorder], [BatchRecorder] and [AckBatchRecorder] for the extra powers,
-// and [Phones] for a phone notification service.
+// and [Phones] for a phone notification service. Package fanfaretest has a Pusher with these for the tests of
+// programs that embed one.
 //
 // The suite looks at a transport from outside. The implementer says how one is
 // made and what its clients, or the service behind it, have received:
