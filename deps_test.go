@@ -61,11 +61,15 @@ func TestHeavyDependencies(t *testing.T) {
 		"google.golang.org/grpc": {"./transport/fcm"},
 		"github.com/sideshow":    {"./transport/apns"},
 		"github.com/prometheus":  {"./metrics"},
+		"github.com/coder":       {"./transport/websocket"},
 		"github.com/alecthomas":  {"./cmd/fanfare"},
 		"github.com/schollz":     {"./cmd/fanfare"},
 		"github.com/rivo":        {"./cmd/fanfare"},
 	}
-	for _, pkg := range []string{"./cmd/fanfare", ".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest", "./fanfaretest", "./rest", "./metrics"} {
+	for _, pkg := range []string{
+		"./cmd/fanfare", ".", "./store", "./transport", "./transport/transporttest", "./transport/apns", "./transport/apns/apnstest", "./transport/fcm", "./transport/fcm/fcmtest",
+		"./transport/websocket", "./fanfaretest", "./rest", "./schedule", "./console", "./metrics",
+	} {
 		deps := goList(t, "-deps", pkg)
 		for tree, may := range heavy {
 			reaches := slices.ContainsFunc(deps, func(dep string) bool { return within(dep, tree) })
@@ -94,6 +98,7 @@ func TestImportsPointDownward(t *testing.T) {
 		"./transport/apns/apnstest":     {"transport/internal/h2server"},
 		"./transport/fcm":               {"transport", "transport/internal/flow", "transport/internal/payload"},
 		"./transport/fcm/fcmtest":       {},
+		"./transport/websocket":         {"", "transport"},
 		"./rest":                        {"", "transport", "rest/usersig"},
 		"./schedule":                    {""},
 		"./console":                     {"", "transport"},

@@ -203,7 +203,9 @@ func (m *modelRun) steerOnce() {
 		}
 	case "resume":
 		if err = planned.Resume(m.ctx); want == nil && x.paused {
-			x.paused, x.due = false, x.at
+			if x.paused, x.due = false, x.at; x.running {
+				x.due = x.place
+			}
 		}
 	case "pace":
 		pace := rapid.IntRange(0, 4).Draw(m.T, "pace")

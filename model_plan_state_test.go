@@ -272,7 +272,7 @@ func (x *naivePlan) next(from time.Time) (at time.Time, more bool) {
 	return latest(x.due, from), !x.due.IsZero()
 }
 
-func (x *naivePlan) reopened() { x.going, x.left, x.released, x.form = false, 0, time.Time{}, x.begins }
+func (x *naivePlan) reopened() { x.going, x.left, x.released, x.form = false, 0, x.last, x.begins }
 
 func (n *naive) step(x *naivePlan, at time.Time) []naiveRelease {
 	if x.running {

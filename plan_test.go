@@ -155,6 +155,12 @@ func TestPlanPace(t *testing.T) {
 		p, rec = planScene(t, dir, users)
 		planned, err := p.Planned(t.Context(), planned.ID)
 		must(t, err)
+		must(t, planned.Pause(t.Context()))
+		must(t, planned.Resume(t.Context())) // looks at it at once, in the second in which the process before released
+		synctest.Wait()
+		if soon := have(rec, users); soon[1] != 0 {
+			t.Fatal("before the second was over:", soon)
+		}
 		must(t, p.Unregister(t.Context(), "u22"))
 		must(t, planned.Wait(t.Context()))
 		after := have(rec, users)

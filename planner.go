@@ -495,7 +495,11 @@ func (m *planMove) onward() error {
 func (m *planMove) release(ctx context.Context) error {
 	left := uint64(m.s.Pace)
 	second := m.pl.p.o.paceEvery.Milliseconds()
-	at := m.pl.released[m.rec.ID] + second
+	last, known := m.pl.released[m.rec.ID]
+	if !known { // by a process before
+		last = m.s.Last
+	}
+	at := last + second
 	if wait := at - m.pl.p.o.now().UnixMilli(); m.s.Pace > 0 && wait > 0 && wait <= second { // more is a clock that was set back
 		_, err := m.propose(ctx, &store.PlanStep{Due: m.s.due(m.plan, m.pl.p.o.now(), at)})
 		return err

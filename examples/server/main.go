@@ -6,7 +6,7 @@
 //	go run ./examples/server sign -sdkappid 1400000000 -key SECRET -identifier administrator
 //	go run ./examples/server listen -sdkappid 1400000000 -key SECRET -identifier alice
 //
-// Read server.go first, then gateway.go and connection.go.
+// Read server.go first. The connections are those of package transport/websocket.
 package main
 
 import (

@@ -25,6 +25,7 @@ import (
 	"github.com/fanfare-im/fanfare/rest"
 	"github.com/fanfare-im/fanfare/schedule"
 	"github.com/fanfare-im/fanfare/transport"
+	"github.com/fanfare-im/fanfare/transport/websocket"
 )
 
 // server is the process: the files, the REST API, the gateway, and the listener that all is reached by.
@@ -32,7 +33,7 @@ type server struct {
 	c        *config
 	log      *slog.Logger
 	p        *fanfare.Pusher
-	gateway  *gateway
+	hub      *websocket.Hub // the gateway's connections
 	http     *http.Server
 	listener net.Listener
 	ready    atomic.Bool
@@ -42,19 +43,20 @@ type server struct {
 
 // newServer opens the directory and listens. It answers once serve is called.
 func newServer(c *config, log *slog.Logger) (*server, error) {
-	s := &server{c: c, log: log, gateway: newGateway(c, log), stopping: make(chan struct{})}
+	s := &server{c: c, log: log, stopping: make(chan struct{})}
+	// Pages of any origin: one elsewhere can connect only with a UserSig, which no browser adds by itself, as it would a cookie.
+	s.hub = websocket.New(websocket.Options{Logger: log, Origins: []string{"*"}})
 	var err error
 	if s.listener, err = net.Listen("tcp", c.listen); err != nil {
 		return nil, err
 	}
-	o := fanfare.Options{Online: s.gateway, Logger: log, Cron: schedule.Cron, KeepAudiences: true}
+	o := fanfare.Options{Online: s.hub, Logger: log, Cron: schedule.Cron, KeepAudiences: true}
 	if c.trial {
 		o.Mobile = []transport.Mobile{trialPhones{}}
 	}
 	if s.p, err = fanfare.Open(c.data, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", c.data, err), s.listener.Close())
 	}
-	s.gateway.p = s.p
 	if len(c.consolePassword) > 0 && c.consoleAudit != "" {
 		if s.audit, err = console.OpenFileAudit(c.consoleAudit); err != nil {
 			return nil, errors.Join(fmt.Errorf("the console's audit log: %w", err), s.p.Close(context.Background()), s.listener.Close())
@@ -72,13 +74,13 @@ func newServer(c *config, log *slog.Logger) (*server, error) {
 }
 
 func (s *server) handler() http.Handler {
-	o := rest.Options{SDKAppID: s.c.sdkAppID, Keys: s.c.keys, Admins: s.c.admins, Kick: s.gateway.kick, Logger: s.log}
+	o := rest.Options{SDKAppID: s.c.sdkAppID, Keys: s.c.keys, Admins: s.c.admins, Kick: s.hub.Kick, Logger: s.log}
 	if s.c.cloudLimits {
 		o.Limits = rest.CloudLimits()
 	}
 	api := rest.Handler(s.p, o)
 	mux := http.NewServeMux()
-	mux.Handle("GET /ws", s.gateway)
+	mux.Handle("GET /ws", s.hub.Handler(s.p, s.login))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.Handle("GET /metrics", s.metrics())
 	if s.c.trial || len(s.c.consolePassword) > 0 {
@@ -178,7 +180,7 @@ func (s *server) shutdown() error {
 	s.log.Info("stopping")
 	s.ready.Store(false)
 	close(s.stopping)
-	s.gateway.stop()
+	s.hub.Stop()
 	var errs []error
 	within := func(f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), s.c.patience)
@@ -191,7 +193,7 @@ func (s *server) shutdown() error {
 	if err := within(s.p.Drain); err != nil {
 		s.log.Warn("pushes without a lifetime were cut off")
 	}
-	if err := within(s.gateway.close); err != nil {
+	if err := within(s.hub.Shutdown); err != nil {
 		s.log.Warn("connections were cut off") // what they did not acknowledge comes again
 	}
 	if err := within(s.p.Close); err != nil {

@@ -1,8 +1,7 @@
-package main
+package websocket
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -14,11 +13,8 @@ import (
 )
 
 const (
-	maxRead      = 4 << 10 // bytes of a frame from a client
 	writeTimeout = 10 * time.Second
 	ackTimeout   = 10 * time.Second
-	pingEvery    = 30 * time.Second
-	pongTimeout  = 10 * time.Second
 	// maxUnacked is how many frames a connection remembers that the client has not acknowledged. The library has 64 messages with
 	// retention on their way to a user; the others are messages without, which a client need not acknowledge.
 	maxUnacked = 512
@@ -28,38 +24,58 @@ const (
 
 // connection is one WebSocket of a user.
 type connection struct {
-	g      *gateway
+	h      *Hub
+	p      pusher
 	user   string
-	out    chan []byte
-	mu     sync.Mutex
-	sent   []string        // the messages put into out, in order, that the client has not acknowledged
+	ready  chan struct{}   // has something when the queue may have
 	ending context.Context // ends with the websocket.CloseError that the client is told
 	ended  context.CancelCauseFunc
 	io     context.Context // of reads and writes: its end cuts the connection off
 	cut    context.CancelFunc
+
+	mu    sync.Mutex
+	queue [][]byte // frames to be written; not a channel, which would take the room of a full queue from the start
+	sent  []string // the messages put into queue, in order, that the client has not acknowledged
 }
 
-func newConnection(g *gateway, user string) *connection {
-	c := &connection{g: g, user: user, out: make(chan []byte, g.queue)}
+func newConnection(h *Hub, p pusher, user string) *connection {
+	c := &connection{h: h, p: p, user: user, ready: make(chan struct{}, 1)}
 	c.ending, c.ended = context.WithCancelCause(context.Background())
 	c.io, c.cut = context.WithCancel(context.Background())
 	return c
 }
 
 // put adds a message to the queue, or says that it is full. It never blocks.
-func (c *connection) put(id string, text []byte) bool {
+func (c *connection) put(id string, data []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	select {
-	case c.out <- text:
-	default:
+	if len(c.queue) >= c.h.o.Queue {
 		return false
+	}
+	c.queue = append(c.queue, data)
+	select {
+	case c.ready <- struct{}{}:
+	default:
 	}
 	if len(c.sent) >= maxUnacked { // the oldest comes again
 		c.sent = slices.Delete(c.sent, 0, 1)
 	}
 	c.sent = append(c.sent, id)
 	return true
+}
+
+// next takes the first frame out of the queue.
+func (c *connection) next() (data []byte, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		return nil, false
+	}
+	data, c.queue[0] = c.queue[0], nil
+	if c.queue = c.queue[1:]; len(c.queue) == 0 {
+		c.queue = nil
+	}
+	return data, true
 }
 
 // acked takes out what an acknowledgement is for: a message, and all that this connection was sent before it, the first time that
@@ -83,8 +99,8 @@ func (c *connection) end(code websocket.StatusCode, reason string) {
 
 // serve reads and writes until the connection has ended.
 func (c *connection) serve(ws *websocket.Conn) {
-	c.g.log.Debug("connected", "user", c.user)
-	ws.SetReadLimit(maxRead)
+	c.h.o.Logger.Debug("connected", "user", c.user)
+	ws.SetReadLimit(c.h.o.ReadLimit)
 	reading, hasRead := context.WithCancel(c.io)
 	written := make(chan struct{})
 	go func() {
@@ -95,7 +111,7 @@ func (c *connection) serve(ws *websocket.Conn) {
 	hasRead()
 	c.end(websocket.StatusNormalClosure, "")
 	<-written
-	c.g.log.Debug("disconnected", "user", c.user, "reason", context.Cause(c.ending).Error())
+	c.h.o.Logger.Debug("disconnected", "user", c.user, "reason", context.Cause(c.ending).Error())
 }
 
 // read applies the acks of the client.
@@ -105,14 +121,12 @@ func (c *connection) read(ws *websocket.Conn) {
 		if err != nil {
 			return
 		}
-		var in struct {
-			Ack string `json:"ack"`
-		}
-		if kind != websocket.MessageText || json.Unmarshal(text, &in) != nil || in.Ack == "" {
-			c.end(websocket.StatusPolicyViolation, `a frame must be text, {"ack":"<id>"}`)
+		id, err := decodeAck(text)
+		if kind != websocket.MessageText || err != nil {
+			c.end(websocket.StatusPolicyViolation, errFrame.Error())
 			return
 		}
-		if !c.ack(in.Ack) {
+		if !c.ack(id) {
 			return
 		}
 	}
@@ -122,7 +136,7 @@ func (c *connection) read(ws *websocket.Conn) {
 func (c *connection) ack(id string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
 	defer cancel()
-	err := c.g.p.Ack(ctx, c.user, id, c.acked(id)...)
+	err := c.p.Ack(ctx, c.user, id, c.acked(id)...)
 	switch {
 	case err == nil:
 		return true
@@ -130,8 +144,10 @@ func (c *connection) ack(id string) bool {
 		c.end(websocket.StatusPolicyViolation, "ack: no such message")
 	case errors.Is(err, fanfare.ErrUnknownUser):
 		c.end(websocket.StatusPolicyViolation, "the account was deleted")
-	default: // it comes again
-		c.g.log.Error("an ack failed", "user", c.user, "error", err)
+	case errors.Is(err, fanfare.ErrClosed): // it comes again
+		c.end(websocket.StatusGoingAway, stoppingReason)
+	default: // the same
+		c.h.o.Logger.Error("an ack failed", "user", c.user, "error", err)
 		c.end(websocket.StatusTryAgainLater, "try again")
 	}
 	return false
@@ -140,19 +156,16 @@ func (c *connection) ack(id string) bool {
 // write writes what is in the queue, pings now and then, and closes the connection in the end.
 func (c *connection) write(ws *websocket.Conn, reading context.Context) {
 	defer ws.CloseNow()
-	ping := time.NewTicker(pingEvery)
+	ping := time.NewTicker(c.h.o.PingEvery)
 	defer ping.Stop()
 	for {
 		select {
-		case text := <-c.out:
-			ctx, cancel := context.WithTimeout(c.io, writeTimeout)
-			err := ws.Write(ctx, websocket.MessageText, text)
-			cancel()
-			if err != nil {
+		case <-c.ready:
+			if c.writeQueue(ws, c.ending) != nil {
 				return
 			}
 		case <-ping.C:
-			ctx, cancel := context.WithTimeout(c.ending, pongTimeout)
+			ctx, cancel := context.WithTimeout(c.ending, c.h.o.PongTimeout)
 			err := ws.Ping(ctx)
 			cancel()
 			if err != nil && c.ending.Err() == nil {
@@ -165,12 +178,29 @@ func (c *connection) write(ws *websocket.Conn, reading context.Context) {
 	}
 }
 
+// writeQueue writes what is in the queue, until it is empty or until ends. Each frame has its own time.
+func (c *connection) writeQueue(ws *websocket.Conn, until context.Context) error {
+	for until.Err() == nil {
+		data, ok := c.next()
+		if !ok {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(c.io, writeTimeout)
+		err := ws.Write(ctx, c.h.kind, data)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // finish writes what is still in the queue and says why the connection ends.
 func (c *connection) finish(ws *websocket.Conn, reading context.Context) {
 	ctx, cancel := context.WithTimeout(c.io, finishTimeout)
 	defer cancel()
-	for len(c.out) > 0 {
-		if ws.Write(ctx, websocket.MessageText, <-c.out) != nil {
+	for data, ok := c.next(); ok; data, ok = c.next() {
+		if ws.Write(ctx, c.h.kind, data) != nil {
 			return
 		}
 	}
