@@ -86,7 +86,7 @@ func (h *Hub) Handler(p *fanfare.Pusher, login Login) http.Handler {
 		}
 		// Before the client is told that it is connected, so that it is.
 		switch err := h.join(c); {
-		case errors.Is(err, fanfare.ErrClosed):
+		case errors.Is(err, fanfare.ErrClosed), err != nil && c.io.Err() != nil:
 			http.Error(w, stoppingReason, http.StatusServiceUnavailable)
 			return
 		case err != nil:
@@ -209,7 +209,7 @@ func (h *Hub) join(c *connection) error {
 	h.mu.Unlock()
 
 	// Without the hub's lock: who is new, or comes for the first time on a day, is written to the disk, which nobody else should wait for. And
-	// not to be broken off: a client that gives up has nothing to do with the user's other ones, which wait for the session too.
+	// not to be broken off with the request: a client that gives up has nothing to do with the user's other ones, which wait for the session too.
 	session, err := c.p.Connect(c.io, c.user)
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -401,11 +401,15 @@ type slowPusher struct {
 	err     error
 }
 
-func (p *slowPusher) Connect(_ context.Context, user string) (*fanfare.Session, error) {
+func (p *slowPusher) Connect(ctx context.Context, user string) (*fanfare.Session, error) {
 	if user == p.slow {
 		close(p.writing)
-		<-p.written
-		return new(fanfare.Session), p.err
+		select {
+		case <-p.written:
+			return nil, p.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	return new(fanfare.Session), nil
 }
@@ -438,6 +442,29 @@ func TestOneWaitsForTheDisk(t *testing.T) {
 	h.gone(fresh)
 	if len(h.users) != 0 || len(h.open) != 0 {
 		t.Errorf("%d users and %d connections are left", len(h.users), len(h.open))
+	}
+}
+
+// TestShutdownWhileTheDiskHangs: a login that waits for the disk is cut off as well.
+func TestShutdownWhileTheDiskHangs(t *testing.T) {
+	t.Parallel()
+	p := &slowPusher{slow: "new", writing: make(chan struct{})}
+	h := New(Options{})
+	c := newConnection(h, p, "new")
+	h.admit(c)
+	came := make(chan error, 1)
+	go func() {
+		defer h.gone(c)
+		came <- h.join(c)
+	}()
+	<-p.writing
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cut off with %v", err)
+	}
+	if err := <-came; !errors.Is(err, context.Canceled) {
+		t.Errorf("the login ended with %v", err)
 	}
 }
 
