@@ -129,7 +129,7 @@ func (h *Hub) Leave(client *centrifuge.Client) {
 }
 
 // Kick closes all connections of a user on this node, who is offline when it returns, unless there is a new connection by then. Clients do not reconnect
-// for it, but may connect again. It always returns nil.
+// for it, but may connect again. It is for who was unregistered, too: such a user's connections get nothing more, also if the same ID is registered again. It always returns nil.
 func (h *Hub) Kick(_ context.Context, id string) error {
 	u := h.acquire(id, false)
 	if u == nil {

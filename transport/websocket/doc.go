@@ -62,7 +62,7 @@
 // An acknowledgement that could not be written is in the log, and the message comes again on the same connection.
 //
 // A connection whose client does not answer a ping is cut off ([Options].PingEvery). A login is looked at when the client connects, and not later: who may not
-// be connected any more is kicked.
+// be connected any more is kicked, and so is who was unregistered: such a user's connections get nothing more, also if the same ID is registered again.
 //
 // # The end of a process
 //

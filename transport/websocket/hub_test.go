@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -278,6 +279,58 @@ func TestPingHoldsUpNothing(t *testing.T) {
 	h.push("one", week)
 	for s.next() != 0x81 { // text
 	}
+}
+
+// TestPingDuringAnAck: a client whose answer waits behind its ack, which waits for the disk, is not taken for dead.
+func TestPingDuringAnAck(t *testing.T) {
+	t.Parallel()
+	written := make(chan struct{})
+	h := New(Options{PingEvery: time.Millisecond, PongTimeout: 50 * time.Millisecond})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := newConnection(h, fakePusher{func([]string) error { <-written; return nil }}, "alice")
+		h.admit(c)
+		defer h.gone(c)
+		if err := h.join(c); err != nil {
+			t.Error(err)
+		}
+		ws, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c.serve(ws)
+	}))
+	defer server.Close()
+	pings := make(chan struct{})
+	ws, _, err := websocket.Dial(t.Context(), server.URL, &websocket.DialOptions{OnPingReceived: func(context.Context, []byte) bool {
+		pings <- struct{}{}
+		return true
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := ws.CloseRead(t.Context())
+	<-pings
+	if err := ws.Write(t.Context(), websocket.MessageText, []byte(`{"ack":"1"}`)); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // of which the first may have been sent before the ack came
+		select {
+		case <-pings:
+		case <-gone.Done():
+			t.Fatal("the connection has ended")
+		}
+	}
+	close(written)
+	go func() {
+		for range pings {
+		}
+	}()
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	<-gone.Done()
+	close(pings)
 }
 
 // TestEndedConnection: a client that has been told that its connection ends is not connected, however long it takes to answer, so that nothing is taken for it
