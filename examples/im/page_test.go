@@ -255,6 +255,7 @@ func TestKeptFirst(t *testing.T) {
 	second := b.tab(r.address, 1280, alice)
 	second.login("alice")
 	r.acknowledged("alice")
+	alice.until("there is no trouble any more", "$('trouble').hidden")
 	want := []shown{{"operator", text, true}}
 	for i, id := range []string{"z9", "z7", "z8"} {
 		m := &transport.Message{ID: id, From: "operator", Body: fmt.Appendf(nil, "{\"text\":%q}", id)}

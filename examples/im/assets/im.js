@@ -54,6 +54,7 @@ function receive(m) {
   } catch (e) { // not acknowledged: it comes again
     return trouble(`This browser keeps no more: ${e.message}`)
   }
+  trouble('')
   show(m.id)
   acknowledge(m.id)
 }
