@@ -610,7 +610,11 @@ func TestAckedIsKept(t *testing.T) {
 	}
 	for i := range pushes {
 		h.push(strconv.Itoa(i), week)
-		<-news // so that they are at it all the time
+		select {
+		case <-news: // so that they are at it all the time
+		case <-time.After(30 * time.Second):
+			t.Fatal("nothing comes any more")
+		}
 	}
 	pushed()
 	apps.Wait()
