@@ -17,6 +17,11 @@ func (*backupCommand) Help() string {
 }
 
 func (cmd *backupCommand) Run(c *call) error {
+	if cmd.File != "-" {
+		if err := outside(cmd.Dir, cmd.File); err != nil {
+			return err
+		}
+	}
 	return c.look(cmd.Dir, func(p *fanfare.Pusher) error {
 		files, err := p.Files(c.ctx)
 		if err != nil {
