@@ -77,6 +77,9 @@ func (p *Pusher) await(t testing.TB, done func() bool, missing func() string) {
 		if done() {
 			return
 		}
+		if _, err := p.Stats(ctx); errors.Is(err, fanfare.ErrClosed) {
+			t.Fatalf("fanfaretest: waited in vain, the Pusher is closed: %s", missing())
+		}
 		select {
 		case <-next:
 		case <-ctx.Done():
@@ -96,7 +99,7 @@ func (p *Pusher) WaitReceived(t testing.TB, user string, n int) {
 // WaitDelivered returns when each of the users has received the message, which is named by its ID: that of the task. With client acks it is then on its way to them.
 func (p *Pusher) WaitDelivered(t testing.TB, messageID string, users ...string) {
 	t.Helper()
-	p.some(t, users)
+	p.some(t, messageID, users)
 	p.await(t, func() bool { return len(p.without(messageID, users)) == 0 }, func() string { return p.undelivered(messageID, users) })
 }
 
