@@ -67,11 +67,15 @@ func deadline(t interface{ Deadline() (time.Time, bool) }) (at time.Time, some, 
 	return at, some, false
 }
 
-// await returns when something is done, which news tell of, or ends the test with what missing says.
+// await returns when something is done, which news tell of, or ends the test with what missing says. The news of a task's end comes by a hook, behind those of the host's:
+// where one of these waits for the test there is none, so it also looks now and then, less and less often because a week may pass in a bubble.
 func (p *Pusher) await(t testing.TB, done func() bool, missing func() string) {
 	t.Helper()
 	ctx, cancel := p.patience(t)
 	defer cancel()
+	pause := time.Second
+	look := time.NewTimer(pause)
+	defer look.Stop()
 	for {
 		next := p.news.next()
 		if done() {
@@ -82,6 +86,9 @@ func (p *Pusher) await(t testing.TB, done func() bool, missing func() string) {
 		}
 		select {
 		case <-next:
+		case <-look.C:
+			pause = min(2*pause, time.Minute)
+			look.Reset(pause)
 		case <-ctx.Done():
 			t.Fatalf("fanfaretest: waited in vain, %v: %s", context.Cause(ctx), missing())
 		}
