@@ -285,16 +285,31 @@ func (s *Store) Compact(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	if e := s.control(ctx, func() {
-		defer guardFaults("compact", &err)()
-		if err = s.local.Cut(s.cut.Load()); err == nil {
-			err = s.local.compact(s.dir)
+	compacted := make(chan error, 1)
+	err = s.control(ctx, func() { compacted <- s.compactJournal() })
+	if errors.Is(err, ErrOutcomeUnknown) { // it is under way, or there is no committer any more
+		select {
+		case err := <-compacted:
+			return err
+		case <-s.stopped.Done():
+			s.running.Wait()
 		}
-		if errors.Is(err, errRenamed) {
-			err = s.refuseChanges(err)
-		}
-	}); e != nil {
-		return e
+	}
+	select {
+	case err := <-compacted:
+		return err
+	default:
+		return err
+	}
+}
+
+func (s *Store) compactJournal() (err error) {
+	defer guardFaults("compact", &err)()
+	if err = s.local.Cut(s.cut.Load()); err == nil {
+		err = s.local.compact(s.dir)
+	}
+	if errors.Is(err, errRenamed) {
+		err = s.refuseChanges(err)
 	}
 	return err
 }

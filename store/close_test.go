@@ -102,6 +102,39 @@ func TestCloseEndsBackup(t *testing.T) {
 	}
 }
 
+// TestCompactGivenUp gives a compaction up that is at the journal: it does not let others at the files before it is done with them.
+func TestCompactGivenUp(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir(), Options{})
+	register(t, s, "a")
+	journal := s.local.db.Load()
+	reader, err := journal.Begin(false) // which the old file is kept for
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	compacted := make(chan error, 1)
+	go func() { compacted <- s.Compact(ctx) }()
+	for s.local.db.Load() == journal {
+		runtime.Gosched()
+	}
+	cancel()
+	select {
+	case err := <-compacted:
+		t.Error("it is still at work:", err)
+		compacted <- nil
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := reader.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-compacted; err != nil {
+		t.Error(err)
+	}
+	closeStore(t, s)
+}
+
 // TestWaitsEnd: who waits for another's copy or check of the files waits no longer than its context.
 func TestWaitsEnd(t *testing.T) {
 	t.Parallel()
