@@ -8,6 +8,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/transport"
 )
 
 // TestTwoPeople is the page with two people, who write to each other and get announcements; the connection of one is cut meanwhile.
@@ -221,5 +222,53 @@ func TestMany(t *testing.T) {
 	}
 	if kept := value[int](alice, "store.ids('a').length"); kept != 200 {
 		t.Errorf("the browser keeps %d", kept)
+	}
+}
+
+// TestKeptFirst: what the browser cannot keep is not acknowledged, and comes again; what comes late is shown in its place; and a text is a text.
+func TestKeptFirst(t *testing.T) {
+	b := openBrowser(t)
+	r := start(t, t.TempDir())
+	alice := b.tab(r.address, 1280, nil)
+	alice.login("alice")
+	value[bool](alice, `{
+		const real = Storage.prototype.setItem
+		globalThis.full = true
+		Storage.prototype.setItem = function (...args) {
+			if (full) throw new Error('it is full')
+			real.apply(this, args)
+		}
+		true
+	}`)
+	text := "<b>No room</b> <img src=x onerror=alert(1)>"
+	r.announce(fanfare.All(), text)
+	alice.shows("#trouble", "it is full")
+	answered, err := chromedp.Run(alice.ctx, chromedp.Evaluate[bool]( // behind an acknowledgement, if there were one
+		`new Promise(later => setTimeout(later, 200)).then(() => client.rpc('profile', null)).then(() => true)`, chromedp.EvalAwaitPromise))
+	if err != nil || !answered {
+		t.Fatal(answered, err)
+	}
+	if n := r.waiting("alice"); n != 1 {
+		t.Errorf("Alice, whose browser keeps nothing, waits for %d announcements", n)
+	}
+	value[bool](alice, "full = false, true")
+	second := b.tab(r.address, 1280, alice)
+	second.login("alice")
+	r.acknowledged("alice")
+	want := []shown{{"operator", text, true}}
+	for i, id := range []string{"z9", "z7", "z8"} {
+		m := &transport.Message{ID: id, From: "operator", Body: fmt.Appendf(nil, "{\"text\":%q}", id)}
+		if err := r.hub.Deliver(t.Context(), "alice", m); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	for _, id := range []string{"z7", "z8", "z9"} {
+		want = append(want, shown{"operator", id, true})
+	}
+	for _, page := range []*tab{alice, second} {
+		page.has(len(want))
+		if got := page.feed(); !slices.Equal(got, want) {
+			t.Errorf("the page has %v, want %v", got, want)
+		}
 	}
 }

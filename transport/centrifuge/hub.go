@@ -76,7 +76,8 @@ func (h *Hub) Attach(p *fanfare.Pusher) { h.p = p }
 //
 // The session is a new one for all connections of the user: what went to another one of them, perhaps a dead one, may not have been received.
 //
-// If the user cannot be connected, the connection, and others of the user, are told to reconnect. A connection over a unidirectional transport is left alone, and
+// If the user cannot be connected, the connection, and others of the user, are told to reconnect; not those of a user whose ID the Pusher never takes, such as that of nobody
+// in particular, which is empty: a host does not call Join for a visitor who has not signed in. A connection over a unidirectional transport is left alone, and
 // gets nothing: it is [ErrUnidirectional].
 //
 // Join may write to the disk. A host that does not want its client wait for that may call it in a goroutine: a connection that was lost
@@ -96,7 +97,11 @@ func (h *Hub) Join(client *centrifuge.Client) error {
 	defer cancel()
 	session, err := h.p.Connect(ctx, id)
 	if err != nil {
-		h.disconnect(u, centrifuge.DisconnectServerError)
+		why := centrifuge.DisconnectServerError
+		if errors.As(err, new(*fanfare.LimitError)) { // the next try would end the same
+			why = centrifuge.DisconnectBadRequest
+		}
+		h.disconnect(u, why)
 		return fmt.Errorf("centrifuge: connecting a user: %w", err)
 	}
 	u.session = session
@@ -124,7 +129,7 @@ func (h *Hub) Leave(client *centrifuge.Client) {
 }
 
 // Kick closes all connections of a user on this node, who is offline when it returns, unless there is a new connection by then. Clients do not reconnect
-// for it, but may connect again. It always returns nil.
+// for it, but may connect again. It is for who was unregistered, too: such a user's connections get nothing more, also if the same ID is registered again. It always returns nil.
 func (h *Hub) Kick(_ context.Context, id string) error {
 	u := h.acquire(id, false)
 	if u == nil {

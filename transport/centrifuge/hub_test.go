@@ -14,6 +14,7 @@ import (
 	"github.com/centrifugal/centrifuge"
 	client "github.com/centrifugal/centrifuge-go"
 
+	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/transport"
 )
 
@@ -343,6 +344,22 @@ func TestClosedPusher(t *testing.T) {
 		if len(a.lost) > 0 {
 			t.Errorf("it is not to come again: %v", <-a.lost)
 		}
+	}
+	w.nobody()
+}
+
+// TestNobodyInParticular: a connection of a user whom the Pusher never takes does not come again and again.
+func TestNobodyInParticular(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir(), centrifuge.Config{})
+	w.join = func(c *centrifuge.Client) {
+		if err := w.hub.Join(c); !errors.As(err, new(*fanfare.LimitError)) {
+			t.Errorf("%q joins with %v", c.UserID(), err)
+		}
+		close(w.of(c.ID()).joined)
+	}
+	for _, user := range []string{"", strings.Repeat("x", 300)} {
+		w.must(user).closed(centrifuge.DisconnectBadRequest.Code)
 	}
 	w.nobody()
 }

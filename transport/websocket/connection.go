@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -32,10 +33,17 @@ type connection struct {
 	ended  context.CancelCauseFunc
 	io     context.Context // of reads and writes: its end cuts the connection off
 	cut    context.CancelFunc
+	acking atomic.Bool // nothing is read meanwhile
 
 	mu    sync.Mutex
-	queue [][]byte // frames to be written; not a channel, which would take the room of a full queue from the start
-	sent  []string // the messages put into queue, in order, that the client has not acknowledged
+	queue []queued // to be written; not a channel, which would take the room of a full queue from the start
+	sent  []string // the messages taken out of the queue, in order, that the client has not acknowledged
+}
+
+// queued is a message that waits to be written.
+type queued struct {
+	id   string
+	data []byte
 }
 
 func newConnection(h *Hub, p pusher, user string) *connection {
@@ -52,30 +60,32 @@ func (c *connection) put(id string, data []byte) bool {
 	if len(c.queue) >= c.h.o.Queue {
 		return false
 	}
-	c.queue = append(c.queue, data)
+	c.queue = append(c.queue, queued{id, data})
 	select {
 	case c.ready <- struct{}{}:
 	default:
 	}
-	if len(c.sent) >= maxUnacked { // the oldest comes again
-		c.sent = slices.Delete(c.sent, 0, 1)
-	}
-	c.sent = append(c.sent, id)
 	return true
 }
 
-// next takes the first frame out of the queue.
+// next takes the first frame out of the queue. From then on an ack of what comes behind it counts for it, and not before: a client
+// may acknowledge here what it has from an earlier connection.
 func (c *connection) next() (data []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.queue) == 0 {
 		return nil, false
 	}
-	data, c.queue[0] = c.queue[0], nil
+	first := c.queue[0]
+	c.queue[0] = queued{}
 	if c.queue = c.queue[1:]; len(c.queue) == 0 {
 		c.queue = nil
 	}
-	return data, true
+	if len(c.sent) >= maxUnacked { // the oldest comes again
+		c.sent = slices.Delete(c.sent, 0, 1)
+	}
+	c.sent = append(c.sent, first.id)
+	return first.data, true
 }
 
 // acked takes out what an acknowledgement is for: a message, and all that this connection was sent before it, the first time that
@@ -114,29 +124,39 @@ func (c *connection) serve(ws *websocket.Conn) {
 	c.h.o.Logger.Debug("disconnected", "user", c.user, "reason", context.Cause(c.ending).Error())
 }
 
-// read applies the acks of the client.
+// read applies the acks of the client. When one has ended the connection, what follows is read all the same, until the client has answered the
+// close: so a cut reaches that too.
 func (c *connection) read(ws *websocket.Conn) {
-	for {
+	for hearing := true; ; {
 		kind, text, err := ws.Read(c.io)
 		if err != nil {
 			return
 		}
-		id, err := decodeAck(text)
-		if kind != websocket.MessageText || err != nil {
-			c.end(websocket.StatusPolicyViolation, errFrame.Error())
-			return
-		}
-		if !c.ack(id) {
-			return
-		}
+		hearing = hearing && c.hear(kind, text)
 	}
+}
+
+// hear takes a frame of the client, or ends the connection for it.
+func (c *connection) hear(kind websocket.MessageType, text []byte) bool {
+	id, err := decodeAck(text)
+	if kind != websocket.MessageText || err != nil {
+		c.end(websocket.StatusPolicyViolation, errFrame.Error())
+		return false
+	}
+	return c.ack(id)
 }
 
 // ack says that the client has a message and all that came before it; it does so also while the connection ends.
 func (c *connection) ack(id string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), ackTimeout)
+	c.acking.Store(true)
+	defer c.acking.Store(false)
+	ctx, cancel := context.WithTimeout(c.io, ackTimeout)
 	defer cancel()
-	err := c.p.Ack(ctx, c.user, id, c.acked(id)...)
+	before := c.acked(id)
+	err := c.p.Ack(ctx, c.user, id, before...)
+	if errors.Is(err, fanfare.ErrUnknownTask) && len(before) > 0 { // one of those before, without a lifetime and never acknowledged, may be forgotten
+		err = c.p.Ack(ctx, c.user, id)
+	}
 	switch {
 	case err == nil:
 		return true
@@ -146,9 +166,10 @@ func (c *connection) ack(id string) bool {
 		c.end(websocket.StatusPolicyViolation, "the account was deleted")
 	case errors.Is(err, fanfare.ErrClosed): // it comes again
 		c.end(websocket.StatusGoingAway, stoppingReason)
-	default: // the same
+	case c.io.Err() != nil: // cut off meanwhile
+	default: // it comes again after fanfare.Options.AckTimeout; a client that was sent away would come back at once, and so would what it acknowledges
 		c.h.o.Logger.Error("an ack failed", "user", c.user, "error", err)
-		c.end(websocket.StatusTryAgainLater, "try again")
+		return true
 	}
 	return false
 }
@@ -156,26 +177,52 @@ func (c *connection) ack(id string) bool {
 // write writes what is in the queue, pings now and then, and closes the connection in the end.
 func (c *connection) write(ws *websocket.Conn, reading context.Context) {
 	defer ws.CloseNow()
+	err := c.writeOn(ws)
+	c.h.leave(c) // so that nothing comes into the queue that nobody writes
+	if err == nil {
+		c.finish(ws, reading)
+	}
+}
+
+// writeOn writes and pings until the connection is to end, or has.
+func (c *connection) writeOn(ws *websocket.Conn) error {
 	ping := time.NewTicker(c.h.o.PingEvery)
 	defer ping.Stop()
+	var pong <-chan error // nil: no ping is under way
 	for {
 		select {
 		case <-c.ready:
-			if c.writeQueue(ws, c.ending) != nil {
-				return
+			if err := c.writeQueue(ws, c.ending); err != nil {
+				return err
 			}
 		case <-ping.C:
-			ctx, cancel := context.WithTimeout(c.ending, c.h.o.PongTimeout)
-			err := ws.Ping(ctx)
-			cancel()
-			if err != nil && c.ending.Err() == nil {
-				return
+			if pong == nil {
+				pong = c.ping(ws)
 			}
+		case err := <-pong:
+			if err != nil {
+				return err
+			}
+			pong = nil
 		case <-c.ending.Done():
-			c.finish(ws, reading)
-			return
+			return nil
 		}
 	}
+}
+
+// ping pings without holding up what is to be written. It says when the client has answered, or that its time is over.
+func (c *connection) ping(ws *websocket.Conn) <-chan error {
+	pong := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(c.io, c.h.o.PongTimeout)
+		defer cancel()
+		err := ws.Ping(ctx)
+		if ctx.Err() == nil || c.acking.Load() { // it was not sent, because a large frame took its time; or the answer waits behind an ack, for the disk
+			err = nil
+		}
+		pong <- err
+	}()
+	return pong
 }
 
 // writeQueue writes what is in the queue, until it is empty or until ends. Each frame has its own time.

@@ -23,7 +23,8 @@
 //
 //	{"ack":"…"}
 //
-// with the message's id. It counts for everything that came before it on this connection, too. What is not acknowledged in
+// with the message's id. It counts for everything that came before it on this connection, too, and so goes over the connection that the message came over: a client
+// that keeps messages in its own time, and has another connection by then, lets the message come again. What is not acknowledged in
 // fanfare.Options.AckTimeout, or by the next connection, comes again, in order and with the same id; after 64 such messages the Pusher waits. A
 // client does not show again what it has shown. A message to users online now, without a lifetime, need not be acknowledged, but may.
 //
@@ -56,10 +57,12 @@
 //   - 1008 for what the reason says: "too slow" ([Options].Queue), "too many connections" ([Options].MaxConnections), "kicked" ([Hub.Kick]), "the account was
 //     deleted", "ack: no such message", or that a frame is none of these;
 //   - 1009 for a frame larger than [Options].ReadLimit;
-//   - 1013 when an acknowledgement, or a login of the user, could not be written to the disk.
+//   - 1013 when a login of the user could not be written to the disk.
+//
+// An acknowledgement that could not be written is in the log, and the message comes again on the same connection.
 //
 // A connection whose client does not answer a ping is cut off ([Options].PingEvery). A login is looked at when the client connects, and not later: who may not
-// be connected any more is kicked.
+// be connected any more is kicked, and so is who was unregistered: such a user's connections get nothing more, also if the same ID is registered again.
 //
 // # The end of a process
 //

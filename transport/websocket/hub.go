@@ -85,8 +85,8 @@ func (h *Hub) Handler(p *fanfare.Pusher, login Login) http.Handler {
 			return
 		}
 		// Before the client is told that it is connected, so that it is.
-		switch err := h.join(r.Context(), c); {
-		case errors.Is(err, fanfare.ErrClosed):
+		switch err := h.join(c); {
+		case errors.Is(err, fanfare.ErrClosed), err != nil && c.io.Err() != nil:
 			http.Error(w, stoppingReason, http.StatusServiceUnavailable)
 			return
 		case err != nil:
@@ -190,7 +190,7 @@ func (u *user) dismiss(code websocket.StatusCode, reason string) {
 
 // join puts a connection where Deliver finds it, and makes the user online. The session is a new one for all of the user's connections, so
 // that everything that is not acknowledged comes to this one too: what went to another one of the user's, perhaps a dead one, may not have been received.
-func (h *Hub) join(ctx context.Context, c *connection) error {
+func (h *Hub) join(c *connection) error {
 	h.mu.Lock()
 	u := h.hold(c.user)
 	h.mu.Unlock()
@@ -209,8 +209,8 @@ func (h *Hub) join(ctx context.Context, c *connection) error {
 	h.mu.Unlock()
 
 	// Without the hub's lock: who is new, or comes for the first time on a day, is written to the disk, which nobody else should wait for. And
-	// not to be broken off: a client that gives up has nothing to do with the user's other ones, which wait for the session too.
-	session, err := c.p.Connect(context.WithoutCancel(ctx), c.user)
+	// not to be broken off with the request: a client that gives up has nothing to do with the user's other ones, which wait for the session too.
+	session, err := c.p.Connect(c.io, c.user)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {

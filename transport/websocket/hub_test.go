@@ -3,9 +3,12 @@ package websocket
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -66,11 +69,15 @@ func TestSecondConnection(t *testing.T) {
 func TestAckOfWhatCameEarly(t *testing.T) {
 	t.Parallel()
 	c := newConnection(New(Options{Queue: 2 * maxUnacked}), nil, "alice")
-	for _, id := range []string{"5", "3", "4", "5", "6"} {
-		if !c.put(id, nil) {
-			t.Fatal("full")
+	write := func(ids ...string) {
+		for _, id := range ids {
+			if !c.put(id, nil) {
+				t.Fatal("full")
+			}
+			c.next()
 		}
 	}
+	write("5", "3", "4", "5", "6")
 	for _, of := range []struct {
 		ack    string
 		before []string
@@ -80,10 +87,71 @@ func TestAckOfWhatCameEarly(t *testing.T) {
 		}
 	}
 	for i := range maxUnacked + 1 { // who acknowledges nothing costs no more than this
-		c.put(strconv.Itoa(i), nil)
+		write(strconv.Itoa(i))
 	}
 	if n := len(c.acked(strconv.Itoa(maxUnacked))); n != maxUnacked-1 {
 		t.Errorf("%d messages are remembered", n+1)
+	}
+}
+
+// TestAckOfWhatIsStillToCome: a client may acknowledge over a new connection what it has from the one before. That counts for nothing that is
+// not even written to the new one.
+func TestAckOfWhatIsStillToCome(t *testing.T) {
+	t.Parallel()
+	c := newConnection(New(Options{}), nil, "alice")
+	for _, id := range []string{"3", "4", "5"} {
+		c.put(id, nil)
+	}
+	c.next()
+	if before := c.acked("5"); len(before) != 0 {
+		t.Errorf("%v count too", before)
+	}
+	c.next()
+	c.next()
+	if before := c.acked("5"); !slices.Equal(before, []string{"3", "4"}) {
+		t.Errorf("when it has come, %v count too", before)
+	}
+}
+
+// fakePusher answers acks.
+type fakePusher struct {
+	ack func(ids []string) error
+}
+
+func (fakePusher) Connect(context.Context, string) (*fanfare.Session, error) {
+	return new(fanfare.Session), nil
+}
+
+func (p fakePusher) Ack(_ context.Context, _, id string, more ...string) error {
+	return p.ack(append(more, id))
+}
+
+// TestAckThatFails: a disk that takes no acks sends nobody away, as those would all come back at once.
+func TestAckThatFails(t *testing.T) {
+	t.Parallel()
+	c := newConnection(New(Options{}), fakePusher{func([]string) error { return fanfare.ErrNoRoom }}, "alice")
+	if !c.ack("1") || c.ending.Err() != nil {
+		t.Errorf("the connection ends with %v", context.Cause(c.ending))
+	}
+}
+
+// TestAckBehindTheForgotten: a message without a lifetime, which nobody has to acknowledge, may be forgotten when a later one is acknowledged.
+func TestAckBehindTheForgotten(t *testing.T) {
+	t.Parallel()
+	var acked []string
+	c := newConnection(New(Options{}), fakePusher{func(ids []string) error {
+		if slices.Contains(ids, "forgotten") {
+			return fanfare.ErrUnknownTask
+		}
+		acked = append(acked, ids...)
+		return nil
+	}}, "alice")
+	for _, id := range []string{"forgotten", "2"} {
+		c.put(id, nil)
+		c.next()
+	}
+	if !c.ack("2") || !slices.Equal(acked, []string{"2"}) {
+		t.Errorf("acknowledged is %v, and the connection ends with %v", acked, context.Cause(c.ending))
 	}
 }
 
@@ -201,6 +269,93 @@ func TestPing(t *testing.T) {
 	h.dial("alice").expect("one")
 }
 
+// TestPingHoldsUpNothing: what is pushed is written while a pong is waited for.
+func TestPingHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	h := start(t, t.TempDir(), Options{PingEvery: time.Millisecond, PongTimeout: time.Hour})
+	s := h.socket("alice")
+	for s.next() != 0x89 { // a ping, which gets no answer
+	}
+	h.push("one", week)
+	for s.next() != 0x81 { // text
+	}
+}
+
+// TestPingDuringAnAck: a client whose answer waits behind its ack, which waits for the disk, is not taken for dead.
+func TestPingDuringAnAck(t *testing.T) {
+	t.Parallel()
+	written := make(chan struct{})
+	h := New(Options{PingEvery: time.Millisecond, PongTimeout: 50 * time.Millisecond})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := newConnection(h, fakePusher{func([]string) error { <-written; return nil }}, "alice")
+		h.admit(c)
+		defer h.gone(c)
+		if err := h.join(c); err != nil {
+			t.Error(err)
+		}
+		ws, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		c.serve(ws)
+	}))
+	defer server.Close()
+	pings := make(chan struct{})
+	ws, _, err := websocket.Dial(t.Context(), server.URL, &websocket.DialOptions{OnPingReceived: func(context.Context, []byte) bool {
+		pings <- struct{}{}
+		return true
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := ws.CloseRead(t.Context())
+	<-pings
+	if err := ws.Write(t.Context(), websocket.MessageText, []byte(`{"ack":"1"}`)); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // of which the first may have been sent before the ack came
+		select {
+		case <-pings:
+		case <-gone.Done():
+			t.Fatal("the connection has ended")
+		}
+	}
+	close(written)
+	go func() {
+		for range pings {
+		}
+	}()
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	<-gone.Done()
+	close(pings)
+}
+
+// TestEndedConnection: a client that has been told that its connection ends is not connected, however long it takes to answer, so that nothing is taken for it
+// that is never written; and it holds up no shutdown.
+func TestEndedConnection(t *testing.T) {
+	t.Parallel()
+	h := start(t, t.TempDir(), Options{})
+	s := h.socket("alice")
+	s.send("no ack")
+	for s.next() != 0x88 { // a close, which gets no answer
+	}
+	if n := h.p.Online(); n != 0 {
+		t.Errorf("%d users are online", n)
+	}
+	if err := h.hub.Deliver(t.Context(), "alice", &transport.Message{ID: "m"}); !errors.Is(err, errNotConnected) {
+		t.Errorf("a message for it: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	began := time.Now()
+	if err := h.hub.Shutdown(ctx); !errors.Is(err, context.Canceled) || time.Since(began) > 4*time.Second { // which is less than what a close waits for
+		t.Errorf("cut off after %v with %v", time.Since(began), err)
+	}
+}
+
 // TestShutdownFinishes: what was pushed without a lifetime to those who are connected gets to them before they are let go.
 func TestShutdownFinishes(t *testing.T) {
 	t.Parallel()
@@ -299,11 +454,15 @@ type slowPusher struct {
 	err     error
 }
 
-func (p *slowPusher) Connect(_ context.Context, user string) (*fanfare.Session, error) {
+func (p *slowPusher) Connect(ctx context.Context, user string) (*fanfare.Session, error) {
 	if user == p.slow {
 		close(p.writing)
-		<-p.written
-		return new(fanfare.Session), p.err
+		select {
+		case <-p.written:
+			return nil, p.err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	return new(fanfare.Session), nil
 }
@@ -318,11 +477,11 @@ func TestOneWaitsForTheDisk(t *testing.T) {
 	came := make(chan error, 1)
 	fresh := newConnection(h, p, "new")
 	h.admit(fresh)
-	go func() { came <- h.join(t.Context(), fresh) }()
+	go func() { came <- h.join(fresh) }()
 	<-p.writing
 	known := newConnection(h, p, "known")
 	h.admit(known)
-	if err := h.join(t.Context(), known); err != nil {
+	if err := h.join(known); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Deliver(t.Context(), "known", &transport.Message{ID: "1"}); err != nil {
@@ -339,6 +498,29 @@ func TestOneWaitsForTheDisk(t *testing.T) {
 	}
 }
 
+// TestShutdownWhileTheDiskHangs: a login that waits for the disk is cut off as well.
+func TestShutdownWhileTheDiskHangs(t *testing.T) {
+	t.Parallel()
+	p := &slowPusher{slow: "new", writing: make(chan struct{})}
+	h := New(Options{})
+	c := newConnection(h, p, "new")
+	h.admit(c)
+	came := make(chan error, 1)
+	go func() {
+		defer h.gone(c)
+		came <- h.join(c)
+	}()
+	<-p.writing
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cut off with %v", err)
+	}
+	if err := <-came; !errors.Is(err, context.Canceled) {
+		t.Errorf("the login ended with %v", err)
+	}
+}
+
 // TestComeAndGo: however they come, are kicked and go, in the end nobody is online, and until then whoever has a connection is.
 func TestComeAndGo(t *testing.T) {
 	t.Parallel()
@@ -350,7 +532,7 @@ func TestComeAndGo(t *testing.T) {
 				user := fmt.Sprint("u", (i+j)%3)
 				c := newConnection(h.hub, h.p, user)
 				h.hub.admit(c)
-				if err := h.hub.join(t.Context(), c); err != nil {
+				if err := h.hub.join(c); err != nil {
 					t.Error(err)
 				}
 				h.hub.mu.RLock()
@@ -369,5 +551,89 @@ func TestComeAndGo(t *testing.T) {
 	running.Wait()
 	if n := h.p.Online(); n != 0 || len(h.hub.users) != 0 || len(h.hub.open) != 0 {
 		t.Errorf("%d users are online; %d users and %d connections are left", n, len(h.hub.users), len(h.hub.open))
+	}
+}
+
+// TestAckedIsKept: clients that come and go, lose connections amid frames, and acknowledge some of what they have: what is acknowledged in the end somebody has kept.
+func TestAckedIsKept(t *testing.T) {
+	t.Parallel()
+	h := start(t, t.TempDir(), Options{MaxConnections: 2, PingEvery: time.Millisecond})
+	users := []string{"alice", "bob", "carol"}
+	if err := h.p.Register(t.Context(), users...); err != nil {
+		t.Fatal(err)
+	}
+	const pushes = 100
+	var mu sync.Mutex
+	kept := make(map[string]map[string]bool) // by user and text
+	news := make(chan struct{}, 1)
+	keep := func(user string, text []byte) (id string) {
+		var r received
+		if err := json.Unmarshal(text, &r); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if kept[user] == nil {
+			kept[user] = make(map[string]bool)
+		}
+		kept[user][r.Body] = true
+		select {
+		case news <- struct{}{}:
+		default:
+		}
+		return r.ID
+	}
+	pushing, pushed := context.WithCancel(t.Context())
+	var apps sync.WaitGroup
+	for _, user := range users {
+		for range 3 {
+			apps.Go(func() {
+				for pushing.Err() == nil {
+					c, err := h.connect(user)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for range rand.N(20) {
+						_, text, err := c.ws.Read(pushing)
+						if err != nil {
+							break
+						}
+						if id := keep(user, text); rand.N(4) == 0 {
+							_ = c.ws.Write(t.Context(), websocket.MessageText, []byte(`{"ack":"`+id+`"}`)) // which may be lost
+						}
+					}
+					_ = c.ws.CloseNow()
+				}
+			})
+		}
+	}
+	for i := range pushes {
+		h.push(strconv.Itoa(i), week)
+		<-news // so that they are at it all the time
+	}
+	pushed()
+	apps.Wait()
+	if err := h.hub.Shutdown(t.Context()); err != nil { // the acks that have come are applied
+		t.Error(err)
+	}
+	waiting := 0
+	for _, user := range users {
+		waits := make(map[string]bool)
+		for m, err := range h.p.Pending(t.Context(), user) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			waits[strings.Trim(string(m.Body), `"`)] = true
+		}
+		for i := range pushes {
+			if text := strconv.Itoa(i); !kept[user][text] && !waits[text] {
+				t.Errorf("%s does not have %s, and does not wait for it", user, text)
+			}
+		}
+		waiting += len(waits)
+	}
+	if waiting == pushes*len(users) {
+		t.Error("nothing was acknowledged")
 	}
 }

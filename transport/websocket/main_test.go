@@ -1,13 +1,16 @@
 package websocket
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -240,5 +243,66 @@ func (c *client) closed(code websocket.StatusCode, reason string) {
 			c.h.t.Fatalf("the connection of %s ended with %v, not with %d %q", c.user, err, code, reason)
 		}
 		return
+	}
+}
+
+// socket is a client that answers neither pings nor a close.
+type socket struct {
+	t *testing.T
+	r *bufio.Reader
+	net.Conn
+}
+
+func (h *host) socket(user string) *socket {
+	h.t.Helper()
+	conn, err := net.Dial("tcp", h.http.Listener.Addr().String())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		h.t.Fatal(err)
+	}
+	s := &socket{h.t, bufio.NewReader(conn), conn}
+	r, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, h.http.URL+"/?"+url.Values{"user": {user}}.Encode(), nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	r.Header = upgrade()
+	if err := r.Write(conn); err != nil {
+		h.t.Fatal(err)
+	}
+	if resp, err := http.ReadResponse(s.r, r); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		h.t.Fatal(resp, err)
+	}
+	return s
+}
+
+// next reads a short frame, and returns its first byte, which says what it is.
+func (s *socket) next() byte {
+	s.t.Helper()
+	var head [2]byte
+	if _, err := io.ReadFull(s.r, head[:]); err != nil {
+		s.t.Fatal(err)
+	}
+	size := int64(head[1])
+	if size == 126 {
+		var long [2]byte
+		if _, err := io.ReadFull(s.r, long[:]); err != nil {
+			s.t.Fatal(err)
+		}
+		size = int64(binary.BigEndian.Uint16(long[:]))
+	}
+	if _, err := io.CopyN(io.Discard, s.r, size); err != nil {
+		s.t.Fatal(err)
+	}
+	return head[0]
+}
+
+// send writes a short text, masked with zeros.
+func (s *socket) send(text string) {
+	s.t.Helper()
+	if _, err := s.Write(append([]byte{0x81, 0x80 | byte(len(text)), 0, 0, 0, 0}, text...)); err != nil {
+		s.t.Fatal(err)
 	}
 }
