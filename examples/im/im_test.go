@@ -153,6 +153,8 @@ func TestPush(t *testing.T) {
 		{`{"text":"another","from":"news","key":"k"}`, "key", 400},
 		{`{"text":"now","lifetime":0}`, `{"id":"`, 200},
 		{`{}`, "text is needed", 400},
+		{`{"text":" \n"}`, "text is needed", 400},
+		{`{"text":"x","too":"user:\"bob\""}`, "too", 400},
 		{`{"text":"x","lifetime":-1}`, "lifetime", 400},
 		{`{"text":"x","lifetime":604801}`, "lifetime", 400},
 		{`{"text":"x","lifetime":null}`, "lifetime", 400},
