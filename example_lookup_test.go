@@ -71,6 +71,22 @@ func ExampleImportOptions() {
 	// 1200 are in
 }
 
+// An import that follows a table takes away what the table does not have any more.
+func ExampleImportOptions_replace() {
+	p, done := temporary(fanfare.Options{})
+	defer done()
+	ctx := context.Background()
+	for _, tags := range [][]string{{"beta", "vip"}, {"vip"}} {
+		row := func(yield func(fanfare.User, error) bool) { yield(fanfare.User{ID: "alice", Tags: tags}, nil) }
+		_, err := p.Import(ctx, row, &fanfare.ImportOptions{Replace: true})
+		check(err)
+	}
+	tags, err := p.Tags(ctx, "alice")
+	fmt.Println(tags, err)
+	// Output:
+	// [vip] <nil>
+}
+
 // How many a push would reach, before anything is sent.
 func ExamplePusher_Count() {
 	p, done := temporary(fanfare.Options{})

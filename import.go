@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/fanfare-im/fanfare/store"
@@ -15,6 +16,9 @@ type ImportOptions struct {
 	// Progress is called after each durable step, from the goroutine of the
 	// call. Default: none.
 	Progress func(ImportStats)
+	// Replace makes the tags and attributes of each user exactly those that are given, as for an import that follows a table:
+	// the others are taken away. Opt-outs and devices are added all the same. Default: what is not mentioned stays.
+	Replace bool
 }
 
 // ImportStats is how far an import has come.
@@ -34,7 +38,7 @@ const (
 
 // Import registers users in bulk, with their tags, opt-outs, attributes and devices. A
 // user who is known is updated: attributes that are given are set, tags and opt-outs added, devices
-// registered, and what is not mentioned stays; so importing again is harmless.
+// registered, and what is not mentioned stays, but for [ImportOptions].Replace; so importing again is harmless.
 //
 // It goes in durable steps of at most 1,000 users, and memory does not
 // grow with their number. What a yielded User refers to, its tags say, is read until the call
@@ -49,6 +53,13 @@ func (p *Pusher) Import(ctx context.Context, users iter.Seq2[User, error], o *Im
 		o = new(ImportOptions)
 	}
 	m := &importer{p: p, progress: o.Progress, step: new(importStep)}
+	if o.Replace {
+		names, err := p.AttributeNames(ctx)
+		if err != nil {
+			return ImportStats{}, err
+		}
+		m.replace, m.names = true, slices.Sorted(maps.Values(names))
+	}
 	err := m.run(ctx, users)
 	return m.stats, err
 }
@@ -57,6 +68,8 @@ func (p *Pusher) Import(ctx context.Context, users iter.Seq2[User, error], o *Im
 type importer struct {
 	p        *Pusher
 	progress func(ImportStats)
+	replace  bool
+	names    []string // of all attributes, with replace
 	stats    ImportStats
 	taken    int64          // users, from the iterator
 	sent     int64          // of them, in steps that were sent
@@ -79,6 +92,9 @@ func (m *importer) run(ctx context.Context, users iter.Seq2[User, error]) error 
 		var ops []store.UserOp
 		if err == nil {
 			ops, err = m.p.o.Limits.importOps(&u, m.ops[:0])
+		}
+		if err == nil && m.replace {
+			ops = m.replaceOps(&u, ops)
 		}
 		if err != nil {
 			if e := m.finish(ctx); e != nil {
@@ -234,6 +250,27 @@ func (l *Limits) importOps(u *User, ops []store.UserOp) ([]store.UserOp, error) 
 	}
 	out, err := l.op(&batchOp{kind: store.OpOptOut, id: u.ID, tags: u.OptOuts})
 	return append(ops, out), err
+}
+
+// replaceOps has the operations of a user take away what is not mentioned. The first one stays the first; tags are added behind those
+// that go, so that both together need not be within the limit.
+func (m *importer) replaceOps(u *User, ops []store.UserOp) []store.UserOp {
+	tags := ops[0].Tags
+	ops[0].Tags = nil
+	var others []store.AttrValue
+	for _, name := range m.names {
+		if _, given := u.Attributes[name]; !given {
+			others = append(others, store.AttrValue{Name: name})
+		}
+	}
+	if len(others) > 0 {
+		ops = append(ops, store.UserOp{Kind: store.OpRemoveAttrs, ID: u.ID, Attrs: others})
+	}
+	ops = append(ops, store.UserOp{Kind: store.OpClearTags, ID: u.ID})
+	if len(tags) > 0 {
+		ops = append(ops, store.UserOp{Kind: store.OpAddTags, ID: u.ID, Tags: tags})
+	}
+	return ops
 }
 
 func (s *importStep) add(ops []store.UserOp, size int) {

@@ -119,3 +119,51 @@ func TestImportOptOuts(t *testing.T) {
 		t.Error("a category without a name:", err)
 	}
 }
+
+// TestImportReplace: tags and attributes are those of the last import, others are gone, and everything else of a user stays.
+func TestImportReplace(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	p := testPusher(t, t.TempDir(), Options{Limits: Limits{TagsPerUser: 2}})
+	must(t, p.SetAttributeNames(ctx, map[int]string{0: "tier", 1: "city"}))
+	load := func(replace bool, users ...User) ImportStats {
+		t.Helper()
+		stats, err := p.Import(ctx, func(yield func(User, error) bool) {
+			for _, u := range users {
+				if !yield(u, nil) {
+					return
+				}
+			}
+		}, &ImportOptions{Replace: replace})
+		must(t, err)
+		return stats
+	}
+	phone := Device{Platform: "apns", Token: "one"}
+	load(true, User{ID: "alice", Tags: []string{"a", "b"}, Attributes: map[string]string{"tier": "gold", "city": "Wuhan"}, OptOuts: []string{"offers"}, Devices: []Device{phone}},
+		User{ID: "bob", Tags: []string{"a"}, Attributes: map[string]string{"tier": "gold"}})
+	stats := load(true, User{ID: "alice", Tags: []string{"b", "c"}, Attributes: map[string]string{"tier": "platinum"}}, User{ID: "bob"}, User{ID: "carol"})
+	if want := (ImportStats{Users: 3, Registered: 1, Updated: 2}); stats != want {
+		t.Fatalf("%+v, not %+v", stats, want)
+	}
+	alice, err := p.User(ctx, "alice")
+	must(t, err)
+	if !slices.Equal(alice.Tags, []string{"b", "c"}) || len(alice.Attributes) != 1 || alice.Attributes["tier"] != "platinum" {
+		t.Fatalf("%+v", alice)
+	}
+	if !slices.Equal(alice.OptOuts, []string{"offers"}) || len(alice.Devices) != 1 || alice.Devices[0].Token != phone.Token {
+		t.Fatalf("%+v", alice)
+	}
+	bob, err := p.User(ctx, "bob")
+	must(t, err)
+	if len(bob.Tags) != 0 || len(bob.Attributes) != 0 {
+		t.Fatalf("%+v", bob)
+	}
+	_, err = p.Import(ctx, func(yield func(User, error) bool) {
+		_ = yield(User{ID: "alice"}, nil) && yield(User{ID: "bob", Tags: []string{"1", "2", "3"}}, nil)
+	}, &ImportOptions{Replace: true})
+	var at *ImportError
+	if !errors.As(err, &at) || at.Index != 1 || at.ID != "bob" {
+		t.Fatal(err)
+	}
+	must(t, p.Check(ctx))
+}

@@ -280,10 +280,11 @@ func (m *modelRun) left(gone []*naiveUser) {
 
 func (m *modelRun) importUsers() {
 	count := rapid.IntRange(1, 8).Draw(m.T, "users")
+	replace := rapid.IntRange(0, 2).Draw(m.T, "replace") == 1
 	var ops []modelOp
 	var users []User
 	for range count {
-		o := modelOp{kind: store.OpPut, id: m.id()}
+		o := modelOp{kind: store.OpPut, id: m.id(), replace: replace}
 		if rapid.Bool().Draw(m.T, "with tags") {
 			o.tags = m.tags()
 		}
@@ -309,7 +310,7 @@ func (m *modelRun) importUsers() {
 		}
 	}
 	m.drain()
-	stats, err := m.p.Import(m.ctx, iter.Seq2[User, error](seq), nil)
+	stats, err := m.p.Import(m.ctx, iter.Seq2[User, error](seq), &ImportOptions{Replace: replace})
 	_, registered, known, _, want := m.n.apply(ops, m.stamp())
 	if want == nil && broken {
 		want = errFile

@@ -144,6 +144,7 @@ type modelOp struct {
 	attrs   map[string]string
 	names   []string
 	devices []Device
+	replace bool // tags and attributes
 }
 
 var (
@@ -205,6 +206,14 @@ func (n *naive) apply(ops []modelOp, now time.Time) (gone []*naiveUser, register
 			}
 		case store.OpRemoveDevices:
 			u.removeDevice(o.devices[0])
+		}
+		if o.replace {
+			clear(u.tags)
+			for slot, name := range next.names {
+				if _, given := o.attrs[name]; name != "" && !given {
+					delete(u.attrs, slot)
+				}
+			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(o.attrs)) {
 			slot, ok := next.slot(name)

@@ -302,6 +302,9 @@ func (pl *planner) step(ctx context.Context, id uint64) error {
 		_, late := pl.p.store.Propose(ctx, c)
 		return errors.Join(err, ignoreEnded(late))
 	}
+	if _, known := pl.released[id]; !known { // by this process, but perhaps by the one before
+		pl.released[id] = s.Last
+	}
 	m := &planMove{pl: pl, rec: rec, plan: plan, s: s}
 	at, fires := s.firing(plan)
 	switch {
@@ -495,11 +498,7 @@ func (m *planMove) onward() error {
 func (m *planMove) release(ctx context.Context) error {
 	left := uint64(m.s.Pace)
 	second := m.pl.p.o.paceEvery.Milliseconds()
-	last, known := m.pl.released[m.rec.ID]
-	if !known { // by a process before
-		last = m.s.Last
-	}
-	at := last + second
+	at := m.pl.released[m.rec.ID] + second
 	if wait := at - m.pl.p.o.now().UnixMilli(); m.s.Pace > 0 && wait > 0 && wait <= second { // more is a clock that was set back
 		_, err := m.propose(ctx, &store.PlanStep{Due: m.s.due(m.plan, m.pl.p.o.now(), at)})
 		return err

@@ -16,11 +16,12 @@ import (
 type importCommand struct {
 	Dir       string   `arg:"" help:"The directory; it is made if there is none."`
 	File      string   `arg:"" default:"-" help:"The lines; - for standard input."`
+	Replace   bool     `help:"Take away the tags and attributes of each user that are not given."`
 	Attribute []string `placeholder:"SLOT=NAME:TYPE" sep:"none" help:"Name an attribute slot, as in 0=city or '1=spend:number(2)', if it has no name. Repeat it for others."`
 }
 
 func (*importCommand) Help() string {
-	return `Users who are known are updated: attributes that are given are set, tags, opt-outs and devices are added, and the rest stays. So importing again is harmless, also what an error has cut short.
+	return `Users who are known are updated: attributes that are given are set, tags, opt-outs and devices are added, and the rest stays, unless --replace makes tags and attributes exactly those that are given. So importing again is harmless, also what an error has cut short.
 
 A header, which export writes, or --attribute gives attributes the names that are not there yet. A name that is there already stands for the slot that has it. A limit that the host has for sizes of tags, names and values is not known here; what is beyond it is taken.
 
@@ -55,7 +56,7 @@ func (cmd *importCommand) Run(c *call) error {
 			if err := nameAttributes(c, p, append(l.header.Attributes, attributes...)); err != nil {
 				return err
 			}
-			stats, err := p.Import(c.ctx, l.users(), nil)
+			stats, err := p.Import(c.ctx, l.users(), &fanfare.ImportOptions{Replace: cmd.Replace})
 			b.end()
 			return errors.Join(named(source, l.at(err)), cmd.print(c, stats))
 		})

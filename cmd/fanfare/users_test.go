@@ -216,6 +216,32 @@ func TestImportInto(t *testing.T) {
 	}
 }
 
+// TestImportReplace: without the flag what a line does not have stays, with it tags and attributes are gone.
+func TestImportReplace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	town(t, dir)
+	const line = `{"id":"alice","tags":["vip"],"attributes":{"city":"Wuhan"}}`
+	for _, flags := range [][]string{nil, {"--replace"}} {
+		to := t.TempDir()
+		town(t, to)
+		if o := fanfareCommand(t, line, append([]string{"import", to}, flags...)...); o.code != 0 {
+			t.Fatalf("%+v", o)
+		}
+		was, _, _ := usersOf(t, dir)
+		is, _, _ := usersOf(t, to)
+		want := was["alice"]
+		want.Attributes = maps.Clone(want.Attributes)
+		want.Attributes["city"] = "Wuhan"
+		if flags != nil {
+			want.Tags, want.Attributes = []string{"vip"}, map[string]string{"city": "Wuhan"}
+		}
+		if was["alice"] = want; !reflect.DeepEqual(is, was) {
+			t.Errorf("%v: %+v\nnot\n%+v", flags, is, was)
+		}
+	}
+}
+
 // FuzzLine: whatever a line is, it is refused or is a user who is written as a line that is read as the same user.
 func FuzzLine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
