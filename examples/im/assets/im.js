@@ -353,7 +353,7 @@ $('login-form').addEventListener('submit', e => {
   e.preventDefault()
   const name = $('name').value.trim()
   const wrong = new TextEncoder().encode(name).length > 32 ? 'A name has at most 32 bytes.'
-    : /[\p{Cc}\p{Cs}]/u.test(name) ? 'There is something in the name that is not a character, or a control character.' : ''
+    : /[\p{Cc}\p{Cs}]/u.test(name) ? 'A name has no control characters.' : ''
   if (wrong) {
     $('name').setCustomValidity(wrong)
     return $('name').reportValidity()
