@@ -302,6 +302,22 @@ func TestStartedAgain(t *testing.T) {
 	}
 }
 
+// TestIdentity: a file that a full disk has left empty is none.
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "im.id")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, err := identity(file)
+	if err != nil || first == "" {
+		t.Fatalf("it is %q (%v)", first, err)
+	}
+	if second, err := identity(file); second != first || err != nil {
+		t.Errorf("it was %q and is %q (%v)", first, second, err)
+	}
+}
+
 // TestChats: the last lines of the last few pairs are kept, and no more than so many.
 func TestChats(t *testing.T) {
 	t.Parallel()
