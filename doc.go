@@ -100,10 +100,11 @@
 //
 // # More
 //
-// Beneath this package are transports ([github.com/fanfare-im/fanfare/transport/apns], [github.com/fanfare-im/fanfare/transport/fcm]) and fakes for tests
-// ([github.com/fanfare-im/fanfare/transport/transporttest]), expressions of plans that repeat ([github.com/fanfare-im/fanfare/schedule]), a page for the people who push
-// ([github.com/fanfare-im/fanfare/console]), the REST API of a cloud service ([github.com/fanfare-im/fanfare/rest]), and metrics ([github.com/fanfare-im/fanfare/metrics]).
+// Beneath this package are transports ([github.com/fanfare-im/fanfare/transport/apns], [github.com/fanfare-im/fanfare/transport/fcm], [github.com/fanfare-im/fanfare/transport/websocket],
+// and transport/centrifuge, a module of its own), what a host's tests use in their place ([github.com/fanfare-im/fanfare/fanfaretest]), expressions of plans that repeat
+// ([github.com/fanfare-im/fanfare/schedule]), a page for the people who push ([github.com/fanfare-im/fanfare/console]), the REST API of a cloud service
+// ([github.com/fanfare-im/fanfare/rest]), and metrics ([github.com/fanfare-im/fanfare/metrics]). Command fanfare, in cmd/fanfare, answers questions about a directory.
 //
-// docs/guarantees.md says exactly what is promised, docs/plans.md and docs/phones.md how the two are used,
+// docs/guarantees.md says exactly what is promised, docs/plans.md and docs/phones.md how the two are used, docs/cli.md what the command does,
 // docs/architecture.md how it is made, docs/format.md what is in the files.
 package fanfare

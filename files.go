@@ -11,13 +11,13 @@ type File struct {
 	Free int64
 }
 
-// Files returns the files of the directory and the space that is free within them. It reads the journal for it, so it is for
-// somebody who looks, not for every second; for that there is [Pusher.Stats].
+// Files returns the files of the directory and the space that is free within them. It reads the journal for it, and waits for a [Pusher.Check], a [Pusher.Compact] or the
+// copy of a [Pusher.Backup] under way, so it is for somebody who looks, not for every second; for that there is [Pusher.Stats].
 func (p *Pusher) Files(ctx context.Context) ([]File, error) {
 	if err := p.open(); err != nil {
 		return nil, err
 	}
-	files, err := p.store.Files()
+	files, err := p.store.Files(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -25,5 +25,5 @@ func (p *Pusher) Files(ctx context.Context) ([]File, error) {
 	for i, f := range files {
 		out[i] = File(f)
 	}
-	return out, ctx.Err()
+	return out, nil
 }

@@ -3,6 +3,7 @@ package fanfare
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 )
@@ -73,6 +74,64 @@ func TestFiles(t *testing.T) {
 	for name, f := range files(p) {
 		if f.Bytes-f.Free > 200<<10 || f.Free > 17<<20 {
 			t.Errorf("compacted: %s %+v", name, f)
+		}
+	}
+}
+
+// TestLookWhileChangesGoOn looks at files and postings while every few changes are folded, and the files compacted under it: what does not change is as it is.
+func TestLookWhileChangesGoOn(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	p := testPusher(t, t.TempDir(), Options{blockBits: 2, DeltaEntries: 20})
+	users := []string{"a", "b", "c", "d", "e", "f", "g", "h", "i"}
+	must(t, p.Register(ctx, users...))
+	for _, id := range users {
+		must(t, p.AddTags(ctx, id, "all"))
+	}
+	changed := make(chan error, 1)
+	go func() {
+		var err error
+		for i := range 150 {
+			id := users[i%len(users)]
+			err = errors.Join(err, p.AddTags(ctx, id, "some"), p.RemoveTags(ctx, id, "some"), p.AddTags(ctx, id, fmt.Sprint(i)))
+			if i%50 == 0 {
+				err = errors.Join(err, p.Compact(ctx))
+			}
+		}
+		changed <- err
+	}()
+	for over := false; !over; {
+		select {
+		case err := <-changed:
+			must(t, err)
+			over = true
+		default:
+		}
+		files, err := p.Files(ctx)
+		must(t, err)
+		for _, f := range files {
+			if f.Bytes <= 0 || f.Free < 0 || f.Free > f.Bytes || f.Format != 1 {
+				t.Errorf("%+v", f)
+			}
+		}
+		found := 0
+		last := ""
+		for f, err := range p.Postings(ctx) {
+			must(t, err)
+			switch {
+			case f.Kind == PostingUser, f.Kind == PostingTag && f.Value == "all":
+				if found++; f.Users != int64(len(users)) {
+					t.Errorf("%+v", f)
+				}
+			case f.Kind == PostingTag && f.Value <= last:
+				t.Errorf("%q after %q", f.Value, last)
+			}
+			if f.Kind == PostingTag {
+				last = f.Value
+			}
+		}
+		if found != 2 {
+			t.Errorf("%d of those that are always there", found)
 		}
 	}
 }

@@ -40,6 +40,14 @@ func TestMaintenance(t *testing.T) {
 		_, err = p.Import(ctx, func(yield func(User, error) bool) { yield(User{ID: "b", Tags: []string{"1"}}, nil) }, nil)
 		must(t, err)
 		must(t, p.Compact(ctx))
+		meanwhile := mustTask(t, p, Message{To: Users("a"), Lifetime: time.Hour, Notification: &Notification{Title: "m"}})
+		must(t, meanwhile.Wait(ctx))
+		must(t, taskAgain(t, p, notified).Wait(ctx))
+		soon, cancel := context.WithTimeout(ctx, 10*time.Minute)
+		defer cancel()
+		if err := plan.again(t, p).Wait(soon); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
 		time.Sleep(2 * time.Minute)
 		if i := info(t, plan.again(t, p)); i.Fired != 0 || len(i.Missed) != 0 {
 			t.Errorf("%+v", i)
@@ -60,6 +68,9 @@ func TestMaintenance(t *testing.T) {
 		}
 		if g := progress(t, taskAgain(t, p, notified)); g.Phones["apns"].Accepted != 1 {
 			t.Errorf("%+v", g)
+		}
+		if g := progress(t, taskAgain(t, p, meanwhile)); g.Pending != 1 || len(g.Phones) != 0 {
+			t.Errorf("pushed meanwhile: %+v", g)
 		}
 		if i := info(t, plan.again(t, p)); i.Fired != 1 {
 			t.Errorf("%+v", i)

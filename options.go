@@ -35,12 +35,14 @@ type Options struct {
 	// say of each user whether they have it. It costs at most some 9 bits for a user of an audience, of the file: a push to a million of ten million users takes a megabyte, one to all of them nearly nothing. It
 	// is of pushes that are accepted with it, other than those with lifetime 0. Default: they are not kept.
 	KeepAudiences bool
-	// ReadOnly opens the directory to look at it: nothing is written to it, nothing is delivered, and every change fails with [ErrReadOnly].
+	// ReadOnly opens the directory to look at it: nothing is written to it, nothing is delivered, and every change fails with [ErrReadOnly], whatever else is wrong with it, as do Connect
+	// and who would wait for deliveries. Of Limits, those of sizes are the ones that are given: what is asked for may be no larger.
 	// The directory must be there. Other processes may have it open for reading at the same time, and none for changes. What a process that was killed left in
 	// the journal is read into memory, as at any other Open, and is still there for the next one. It goes with no transports. Default: false.
 	ReadOnly bool
 	// Maintenance opens the directory to look after it, with [Pusher.Import] or [Pusher.Compact] say, while the server that it belongs to is stopped: everything can be changed, but
-	// nothing goes on by itself. No plan fires, nothing expires, and what was under way when the last process ended waits for the next Open without it. TagsPerUser and DevicesPerUser of
+	// nothing goes on by itself. No plan fires, nothing expires, and what was under way when the last process ended waits for the next Open without it; Task.Wait does not wait for that, and Planned.Wait
+	// waits until its context ends. It is not for pushing: such a message waits for those who connect later, and notifies no phones, not later either. TagsPerUser and DevicesPerUser of
 	// Limits stay as they are stored, unless they are given. It goes with no transports. Default: false.
 	Maintenance bool
 	// Cron reads the expressions of plans that repeat; package schedule has one. Default: none, and plans cannot repeat.

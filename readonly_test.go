@@ -84,6 +84,14 @@ func TestReadOnly(t *testing.T) {
 		}
 	}
 	must(t, p.Close(ctx))
+	inTurn(calls, func(name string, call func() error) {
+		if call == nil {
+			return
+		}
+		if err := call(); !errors.Is(err, ErrClosed) {
+			t.Errorf("%s after Close: %v", name, err)
+		}
+	})
 
 	rec := new(transporttest.Recorder)
 	p = testPusher(t, dir, Options{Online: rec})

@@ -21,7 +21,7 @@
 //		bob waits for 1 message: #2 "Half price"
 //		bob is not connected
 //
-// A wait ends shortly before the test's deadline, or after [Options].Patience. A Wait method ends the goroutine of the test, and is to be called there.
+// A wait ends shortly before the test's deadline, or after [Options].Patience, and at once if the Pusher is closed. A Wait method ends the goroutine of the test, and is to be called there.
 //
 // # Faults
 //

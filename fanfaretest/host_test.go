@@ -236,3 +236,17 @@ func TestPhone(t *testing.T) {
 		}
 	})
 }
+
+// TestHookThatWaits: the host's hook waits for the test, which waits for the end of the task first.
+func TestHookThatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		told := make(chan int)
+		p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Hooks: fanfare.Hooks{Delivered: func(e fanfare.DeliveredEvent) { told <- e.Count }}}})
+		p.Login(t, "alice")
+		p.WaitEnded(t, p.MustPush(t, hello(fanfare.All(), "One")).ID)
+		if n := <-told; n != 1 {
+			t.Error(n)
+		}
+	})
+}

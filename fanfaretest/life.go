@@ -147,8 +147,9 @@ func (o *online) Deliver(ctx context.Context, user string, m *transport.Message)
 
 func (o *online) ClientAcks() bool { return o.acks }
 
-// Close closes the host's transport. The Recorder is open for the next life.
+// Close closes the host's transport, and tells who waits that nothing more comes. The Recorder is open for the next life.
 func (o *online) Close() error {
+	defer o.p.news.tell()
 	if c, is := o.host.(transport.Closer); is && !o.crashed() {
 		return c.Close()
 	}

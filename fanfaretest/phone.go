@@ -152,7 +152,7 @@ func (p *Pusher) RequireNotNotified(t testing.TB, messageID string, users ...str
 
 func (p *Pusher) requireNotified(t testing.TB, messageID string, users []string, want bool, format string) {
 	t.Helper()
-	p.some(t, users)
+	p.some(t, messageID, users)
 	var text string
 	for _, user := range users {
 		if p.notified(user, messageID) != want {

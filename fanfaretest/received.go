@@ -19,7 +19,7 @@ func (p *Pusher) Received(user string) []*transport.Message { return p.Recorder.
 // RequireDelivered ends the test unless each of the users has received the message, which is named by its ID: that of the task. See [Pusher.WaitDelivered], which waits for it.
 func (p *Pusher) RequireDelivered(t testing.TB, messageID string, users ...string) {
 	t.Helper()
-	p.some(t, users)
+	p.some(t, messageID, users)
 	if len(p.without(messageID, users)) > 0 {
 		t.Fatalf("fanfaretest: %s", p.undelivered(messageID, users))
 	}
@@ -28,7 +28,7 @@ func (p *Pusher) RequireDelivered(t testing.TB, messageID string, users ...strin
 // RequireNotDelivered ends the test if one of the users has received the message by now.
 func (p *Pusher) RequireNotDelivered(t testing.TB, messageID string, users ...string) {
 	t.Helper()
-	p.some(t, users)
+	p.some(t, messageID, users)
 	var text string
 	for _, user := range users {
 		if p.has(user, messageID) {
@@ -92,11 +92,14 @@ func (p *Pusher) require(t testing.TB, users []string, look func([]*transport.Me
 	}
 }
 
-// some ends a test that asks about nobody: it would always be so.
-func (p *Pusher) some(t testing.TB, users []string) {
+// some ends a test that asks about nobody, or about no message: that nobody has it would always be so.
+func (p *Pusher) some(t testing.TB, messageID string, users []string) {
 	t.Helper()
 	if len(users) == 0 {
 		t.Fatalf("fanfaretest: no users were named")
+	}
+	if _, err := p.Task(context.Background(), messageID); errors.Is(err, fanfare.ErrUnknownTask) {
+		t.Fatalf("fanfaretest: there is no message %q: its name is the ID of the task, and known for 30 days after the task's end", messageID)
 	}
 }
 

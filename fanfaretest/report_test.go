@@ -70,8 +70,32 @@ func TestReports(t *testing.T) {
 			`	bob is not connected`,
 		}},
 		{"no such message", func(t testing.TB, p *fanfaretest.Pusher, one, two string) { p.RequireDelivered(t, "nothing", "alice") }, []string{
-			`fanfaretest: message nothing has not been delivered to alice`,
-			`	alice received 2 messages: #1 "One", #2 "Two"`,
+			`fanfaretest: there is no message "nothing": its name is the ID of the task, and known for 30 days after the task's end`,
+		}},
+		{"user and message in the wrong order", func(t testing.TB, p *fanfaretest.Pusher, one, two string) { p.RequireNotDelivered(t, "bob", two) }, []string{
+			`fanfaretest: there is no message "bob": its name is the ID of the task, and known for 30 days after the task's end`,
+		}},
+		{"no such notification", func(t testing.TB, p *fanfaretest.Pusher, one, two string) { p.RequireNotNotified(t, "bob", two) }, []string{
+			`fanfaretest: there is no message "bob": its name is the ID of the task, and known for 30 days after the task's end`,
+		}},
+		{"closed", func(t testing.TB, p *fanfaretest.Pusher, one, two string) {
+			go func() {
+				time.Sleep(time.Second)
+				if err := p.Close(context.Background()); err != nil {
+					t.Error(err)
+				}
+			}()
+			began := time.Now()
+			defer func() {
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("after %v", took)
+				}
+			}()
+			p.WaitReceived(t, "bob", 2)
+		}, []string{
+			`fanfaretest: waited in vain, the Pusher is closed: bob has not received 2 messages`,
+			`	bob received 1 message: #1 "One"`,
+			`	fanfare: closed`,
 		}},
 		{"delivered after all", func(t testing.TB, p *fanfaretest.Pusher, one, two string) {
 			p.RequireNotDelivered(t, two, "bob", "alice")

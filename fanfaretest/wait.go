@@ -67,18 +67,28 @@ func deadline(t interface{ Deadline() (time.Time, bool) }) (at time.Time, some, 
 	return at, some, false
 }
 
-// await returns when something is done, which news tell of, or ends the test with what missing says.
+// await returns when something is done, which news tell of, or ends the test with what missing says. The news of a task's end comes by a hook, behind those of the host's:
+// where one of these waits for the test there is none, so it also looks now and then, less and less often because a week may pass in a bubble.
 func (p *Pusher) await(t testing.TB, done func() bool, missing func() string) {
 	t.Helper()
 	ctx, cancel := p.patience(t)
 	defer cancel()
+	pause := time.Second
+	look := time.NewTimer(pause)
+	defer look.Stop()
 	for {
 		next := p.news.next()
 		if done() {
 			return
 		}
+		if _, err := p.Stats(ctx); errors.Is(err, fanfare.ErrClosed) {
+			t.Fatalf("fanfaretest: waited in vain, the Pusher is closed: %s", missing())
+		}
 		select {
 		case <-next:
+		case <-look.C:
+			pause = min(2*pause, time.Minute)
+			look.Reset(pause)
 		case <-ctx.Done():
 			t.Fatalf("fanfaretest: waited in vain, %v: %s", context.Cause(ctx), missing())
 		}
@@ -96,7 +106,7 @@ func (p *Pusher) WaitReceived(t testing.TB, user string, n int) {
 // WaitDelivered returns when each of the users has received the message, which is named by its ID: that of the task. With client acks it is then on its way to them.
 func (p *Pusher) WaitDelivered(t testing.TB, messageID string, users ...string) {
 	t.Helper()
-	p.some(t, users)
+	p.some(t, messageID, users)
 	p.await(t, func() bool { return len(p.without(messageID, users)) == 0 }, func() string { return p.undelivered(messageID, users) })
 }
 

@@ -41,7 +41,11 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	}
 	tw := tar.NewWriter(w)
 	for _, name := range names {
-		if err := addFile(ctx, tw, filepath.Join(spool, name), name); err != nil {
+		size, err := fileSize(spool, name)
+		if err == nil {
+			err = addFile(ctx, tw, spool, name, size)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -52,9 +56,13 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 // copied last: it has every record behind the position of the others.
 func (s *Store) spool(ctx context.Context, spool string) (names []string, err error) {
 	defer guardFaults("backup", &err)()
-	s.copying.Lock()
+	if err := s.copying.lockUntil(ctx); err != nil {
+		return nil, err
+	}
 	defer s.copying.Unlock()
-	s.blocksMu.Lock()
+	if err := s.blocksMu.lockUntil(ctx); err != nil {
+		return nil, err
+	}
 	defer s.blocksMu.Unlock()
 	segment := ""
 	err = viewFile(s.blocksDB(), func(tx *bbolt.Tx) error {
@@ -132,20 +140,17 @@ func (w ctxWriter) Write(p []byte) (int, error) {
 	return w.w.Write(p)
 }
 
-func addFile(ctx context.Context, tw *tar.Writer, path, name string) error {
-	f, err := os.Open(path)
+// addFile adds the first bytes of a file.
+func addFile(ctx context.Context, tw *tar.Writer, dir, name string, size int64) error {
+	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
+	if err := tw.WriteHeader(tarHeader(name, size)); err != nil {
 		return err
 	}
-	if err := tw.WriteHeader(tarHeader(name, info.Size())); err != nil {
-		return err
-	}
-	_, err = io.Copy(ctxWriter{ctx, tw}, f)
+	_, err = io.CopyN(ctxWriter{ctx, tw}, f, size)
 	return err
 }
 
@@ -267,33 +272,52 @@ func (s *Store) Compact(ctx context.Context) (err error) {
 	if err := s.Checkpoint(ctx); err != nil {
 		return err
 	}
-	s.copying.Lock()
+	if err := s.copying.lockUntil(ctx); err != nil {
+		return err
+	}
 	defer s.copying.Unlock()
 	if s.stopped.Err() != nil {
 		return ErrClosed
 	}
-	if err := s.compactBlocks(); err != nil {
+	if err := s.compactBlocks(ctx); err != nil {
 		if noRoom(err) {
 			return roomError("a copy beside the store", err)
 		}
 		return err
 	}
-	if e := s.control(ctx, func() {
-		defer guardFaults("compact", &err)()
-		if err = s.local.Cut(s.cut.Load()); err == nil {
-			err = s.local.compact(s.dir)
+	compacted := make(chan error, 1)
+	err = s.control(ctx, func() { compacted <- s.compactJournal() })
+	if errors.Is(err, ErrOutcomeUnknown) { // it is under way, or there is no committer any more
+		select {
+		case err := <-compacted:
+			return err
+		case <-s.stopped.Done():
+			s.running.Wait()
 		}
-		if errors.Is(err, errRenamed) {
-			err = s.refuseChanges(err)
-		}
-	}); e != nil {
-		return e
+	}
+	select {
+	case err := <-compacted:
+		return err
+	default:
+		return err
+	}
+}
+
+func (s *Store) compactJournal() (err error) {
+	defer guardFaults("compact", &err)()
+	if err = s.local.Cut(s.cut.Load()); err == nil {
+		err = s.local.compact(s.dir)
+	}
+	if errors.Is(err, errRenamed) {
+		err = s.refuseChanges(err)
 	}
 	return err
 }
 
-func (s *Store) compactBlocks() error {
-	s.blocksMu.Lock()
+func (s *Store) compactBlocks(ctx context.Context) error {
+	if err := s.blocksMu.lockUntil(ctx); err != nil {
+		return err
+	}
 	defer s.blocksMu.Unlock()
 	// A copy reads all of it anyway, and follows whatever says that it is a bucket.
 	if err := walkBolt(filepath.Join(s.dir, blocksFile)); err != nil {

@@ -332,7 +332,7 @@ func TestCheckOfAPartOfAFold(t *testing.T) {
 		if err := s.Checkpoint(context.Background()); !errors.Is(err, ErrNoRoom) {
 			t.Fatal(err)
 		}
-		whole, err := s.withWhole(func(*bbolt.Tx, string) error { t.Error("reads half a fold"); return nil })
+		whole, err := s.withWhole(context.Background(), func(*bbolt.Tx, string) error { t.Error("reads half a fold"); return nil })
 		if whole || err != nil {
 			t.Fatal(whole, err)
 		}
@@ -341,7 +341,7 @@ func TestCheckOfAPartOfAFold(t *testing.T) {
 		s.blocksMu.Unlock()
 		time.Sleep(2 * foldRetry)
 		synctest.Wait()
-		whole, err = s.withWhole(func(*bbolt.Tx, string) error { return nil })
+		whole, err = s.withWhole(context.Background(), func(*bbolt.Tx, string) error { return nil })
 		if !whole || err != nil {
 			t.Fatal(whole, err)
 		}

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -23,8 +25,7 @@ func TestCloseDuringCompact(t *testing.T) {
 	s.blocksMu.Lock() // holds up the copy
 	compacted := make(chan error, 1)
 	go func() { compacted <- s.Compact(ctx) }()
-	for s.copying.TryLock() {
-		s.copying.Unlock()
+	for len(s.copying) == 0 {
 		runtime.Gosched()
 	}
 	closed := make(chan error, 1)
@@ -75,26 +76,98 @@ func TestCloseEndsCheck(t *testing.T) {
 	}
 }
 
-// TestCloseEndsBackup closes while somebody slow reads the backup.
+// TestCloseEndsBackup closes while somebody slow reads the backup, of a directory that is open for changes and of one that is open for reading only.
 func TestCloseEndsBackup(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
+	ctx, dir := context.Background(), t.TempDir()
+	for _, readOnly := range []bool{false, true} {
+		s := open(t, dir, Options{ReadOnly: readOnly})
+		if !readOnly {
+			register(t, s, "a")
+		}
+		r, w := io.Pipe()
+		backed := make(chan error, 1)
+		go func() {
+			err := s.Backup(ctx, w)
+			backed <- errors.Join(err, w.Close())
+		}()
+		if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		closeStore(t, s)
+		_, _ = io.Copy(io.Discard, r)
+		if err := <-backed; !errors.Is(err, ErrClosed) {
+			t.Error("Backup:", err)
+		}
+	}
+}
+
+// TestCompactGivenUp gives a compaction up that is at the journal: it does not let others at the files before it is done with them.
+func TestCompactGivenUp(t *testing.T) {
+	t.Parallel()
 	s := open(t, t.TempDir(), Options{})
 	register(t, s, "a")
-	r, w := io.Pipe()
-	backed := make(chan error, 1)
-	go func() {
-		err := s.Backup(ctx, w)
-		backed <- errors.Join(err, w.Close())
-	}()
-	if _, err := io.ReadFull(r, make([]byte, 100)); err != nil {
+	journal := s.local.db.Load()
+	reader, err := journal.Begin(false) // which the old file is kept for
+	if err != nil {
 		t.Fatal(err)
 	}
-	closeStore(t, s)
-	_, _ = io.Copy(io.Discard, r)
-	if err := <-backed; !errors.Is(err, ErrClosed) {
-		t.Error("Backup:", err)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	compacted := make(chan error, 1)
+	go func() { compacted <- s.Compact(ctx) }()
+	for s.local.db.Load() == journal {
+		runtime.Gosched()
 	}
+	cancel()
+	select {
+	case err := <-compacted:
+		t.Error("it is still at work:", err)
+		compacted <- nil
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := reader.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-compacted; err != nil {
+		t.Error(err)
+	}
+	closeStore(t, s)
+}
+
+// TestWaitsEnd: who waits for another's copy or check of the files waits no longer than its context.
+func TestWaitsEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, t.TempDir(), Options{})
+		register(t, s, "a")
+		if err := s.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for name, call := range map[string]func(context.Context) error{
+			"Backup":  func(ctx context.Context) error { return s.Backup(ctx, io.Discard) },
+			"Check":   s.Check,
+			"Compact": s.Compact,
+			"Files":   func(ctx context.Context) error { _, err := s.Files(ctx); return err },
+		} {
+			for _, held := range []sync.Locker{s.copying, s.blocksMu} {
+				if name == "Check" && held == sync.Locker(s.copying) {
+					continue // which it does not need
+				}
+				held.Lock()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s: %v", name, err)
+				}
+				cancel()
+				held.Unlock()
+			}
+			if err := call(t.Context()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		closeStore(t, s)
+	})
 }
 
 // TestFilesReadAfterClose has a check and a backup come to the files when Close has been there.
@@ -103,7 +176,7 @@ func TestFilesReadAfterClose(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
 	register(t, s, "a")
 	closeStore(t, s)
-	if _, err := s.withWhole(func(*bbolt.Tx, string) error { return nil }); !errors.Is(err, ErrClosed) {
+	if _, err := s.withWhole(context.Background(), func(*bbolt.Tx, string) error { return nil }); !errors.Is(err, ErrClosed) {
 		t.Error("Check:", err)
 	}
 	if _, err := s.spool(context.Background(), t.TempDir()); !errors.Is(err, ErrClosed) {

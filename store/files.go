@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -19,11 +20,13 @@ type File struct {
 
 // Files returns the files of the directory with the space that is free within them: blocks.db, the segment if there is one, journal.db. The journal
 // is read for it, of blocks.db the list of free pages.
-func (s *Store) Files() (files []File, err error) {
+func (s *Store) Files(ctx context.Context) (files []File, err error) {
 	defer guardFaults("files", &err)()
-	s.copying.Lock() // a compaction puts other files in their places
+	if err := s.copying.lockUntil(ctx); err != nil { // a compaction puts other files in their places
+		return nil, err
+	}
 	defer s.copying.Unlock()
-	blocks, segment, err := s.blocksSpace()
+	blocks, segment, err := s.blocksSpace(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -41,8 +44,10 @@ func (s *Store) Files() (files []File, err error) {
 }
 
 // blocksSpace is blocks.db, and the name of the segment that it names. The list of free pages stands in the file.
-func (s *Store) blocksSpace() (f File, segment string, err error) {
-	s.blocksMu.Lock()
+func (s *Store) blocksSpace(ctx context.Context) (f File, segment string, err error) {
+	if err := s.blocksMu.lockUntil(ctx); err != nil {
+		return f, "", err
+	}
 	defer s.blocksMu.Unlock()
 	err = viewFile(s.blocksDB(), func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)

@@ -24,7 +24,7 @@ func TestFound(t *testing.T) {
 			if f := r.Found; f.Segment != as.segment || (f.Records > 0) != as.journal || (f.Bytes > f.Records) != as.journal || r.ID == [16]byte{} {
 				t.Errorf("%+v", r)
 			}
-			files, err := s.Files()
+			files, err := s.Files(context.Background())
 			want := 2
 			if as.segment {
 				want = 3

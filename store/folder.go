@@ -197,15 +197,17 @@ func (s *Store) withFolded(ctx context.Context, f func(tx *bbolt.Tx, path string
 		if err := s.Checkpoint(ctx); err != nil {
 			return err
 		}
-		if whole, err := s.withWhole(f); whole || err != nil {
+		if whole, err := s.withWhole(ctx, f); whole || err != nil {
 			return err
 		}
 	}
 }
 
 // withWhole calls f unless the next fold is under way: of that the blocks have a part, and so no moment's state.
-func (s *Store) withWhole(f func(tx *bbolt.Tx, path string) error) (whole bool, err error) {
-	s.blocksMu.Lock()
+func (s *Store) withWhole(ctx context.Context, f func(tx *bbolt.Tx, path string) error) (whole bool, err error) {
+	if err := s.blocksMu.lockUntil(ctx); err != nil {
+		return false, err
+	}
 	defer s.blocksMu.Unlock()
 	err = viewFile(s.blocksDB(), func(tx *bbolt.Tx) error {
 		if whole = tx.Bucket(bucketMeta).Get(metaSegment) == nil; !whole {

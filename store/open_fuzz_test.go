@@ -283,7 +283,7 @@ func readDamagedStore(s *Store) {
 	_, _, _ = s.Unfinished()
 	_, _ = s.Settings()
 	_, _ = s.Stats()
-	_, _ = s.Files()
+	_, _ = s.Files(context.Background())
 	for range s.Postings(context.Background()) {
 	}
 }

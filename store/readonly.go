@@ -34,27 +34,32 @@ func (s *Store) withFoldedCopy(ctx context.Context, f func(tx *bbolt.Tx, path st
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	path := filepath.Join(dir, blocksFile)
-	db, err := s.foldedCopy(ctx, l, path)
+	db, err := copyOpen(ctx, l.db, path)
+	if err == nil {
+		defer func() { err = errors.Join(err, db.Close()) }() // before it is removed
+		err = foldLayers(ctx, db, l)
+	}
 	if noRoom(err) {
 		err = roomError("a copy in the temporary directory", err)
 	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
 	return db.View(func(tx *bbolt.Tx) error { return f(tx, path) })
 }
 
-func (s *Store) foldedCopy(ctx context.Context, l *layers, path string) (*bbolt.DB, error) {
-	if err := viewFile(l.db, func(tx *bbolt.Tx) error { return copyTx(ctx, tx, path) }); err != nil {
+// copyOpen copies a file and opens the copy for changes.
+func copyOpen(ctx context.Context, of *bbolt.DB, path string) (*bbolt.DB, error) {
+	if err := viewFile(of, func(tx *bbolt.Tx) error { return copyTx(ctx, tx, path) }); err != nil {
 		return nil, err
 	}
 	o := blocksOptions()
 	o.NoSync = true // it does not outlive the call
-	db, err := bbolt.Open(path, 0o600, o)
-	if err != nil {
-		return nil, err
-	}
+	return bbolt.Open(path, 0o600, o)
+}
+
+// foldLayers folds what is in memory into a copy of the blocks.
+func foldLayers(ctx context.Context, db *bbolt.DB, l *layers) error {
 	for _, d := range []*delta{l.frozen, l.active} {
 		if d == nil || d.entries == 0 {
 			continue
@@ -72,36 +77,48 @@ func (s *Store) foldedCopy(ctx context.Context, l *layers, path string) (*bbolt.
 			err = dropSegment(db)
 		}
 		if err != nil {
-			return nil, errors.Join(err, db.Close())
+			return err
 		}
 	}
-	return db, nil
+	return nil
 }
 
-// backupInPlace is [Store.Backup] of files that nobody changes: they need not be copied first.
-func (s *Store) backupInPlace(ctx context.Context, w io.Writer) (err error) {
-	defer guardFaults("backup", &err)()
-	tw := tar.NewWriter(w)
-	segment := ""
-	err = viewFile(s.blocksDB(), func(tx *bbolt.Tx) error {
-		segment = string(tx.Bucket(bucketMeta).Get(metaSegment))
-		return addTx(ctx, tw, tx, blocksFile)
-	})
-	if err == nil && segment != "" {
-		err = addFile(ctx, tw, filepath.Join(s.dir, segment), segment)
-	}
-	if err == nil {
-		err = viewFile(s.local.db.Load(), func(tx *bbolt.Tx) error { return addTx(ctx, tw, tx, journalFile) })
-	}
+// backupInPlace is [Store.Backup] of files that nobody changes: they need not be copied first. It has no transaction open while somebody slow
+// reads it, for Close would wait for that.
+func (s *Store) backupInPlace(ctx context.Context, w io.Writer) error {
+	blocks, segment, err := inUse(s.blocksDB())
 	if err != nil {
+		return err
+	}
+	journal, _, err := inUse(s.local.db.Load())
+	if err != nil {
+		return err
+	}
+	tw := tar.NewWriter(w)
+	if err := addFile(ctx, tw, s.dir, blocksFile, blocks); err != nil {
+		return err
+	}
+	if segment != "" {
+		size, err := fileSize(s.dir, segment)
+		if err == nil {
+			err = addFile(ctx, tw, s.dir, segment, size)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := addFile(ctx, tw, s.dir, journalFile, journal); err != nil {
 		return err
 	}
 	return tw.Close()
 }
 
-func addTx(ctx context.Context, tw *tar.Writer, tx *bbolt.Tx, name string) error {
-	if err := tw.WriteHeader(tarHeader(name, tx.Size())); err != nil {
-		return err
-	}
-	return writeTx(ctx, tx, tw)
+// inUse returns how much of a file is in use, which may end in what it grew by, and the segment that it names.
+func inUse(db *bbolt.DB) (size int64, segment string, err error) {
+	defer guardFaults("backup", &err)()
+	err = viewFile(db, func(tx *bbolt.Tx) error {
+		size, segment = tx.Size(), string(tx.Bucket(bucketMeta).Get(metaSegment))
+		return nil
+	})
+	return size, segment, err
 }

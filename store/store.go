@@ -121,8 +121,8 @@ type Store struct {
 	foldNews broadcast             // the fold is done, or failed
 	foldedTo atomic.Uint64         // the position that the blocks contain without a segment
 	layersMu sync.Mutex            // held to change layers
-	copying  sync.Mutex            // held by a backup's copy and by a compaction
-	blocksMu sync.Mutex            // held around each write to blocks.db, and by who needs none
+	copying  lock                  // held by who needs the files in their places: a backup's copy, a compaction, a look at their space
+	blocksMu lock                  // held around each write to blocks.db, and by who needs none
 }
 
 // Open opens the directory, or creates it when it holds none of the store's
@@ -149,7 +149,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	}
 	s = &Store{
 		dir: dir, o: o, id: meta.id, geo: meta.geo, proposer: meta.proposer, observer: observer,
-		frozen: make(chan struct{}, 1),
+		frozen: make(chan struct{}, 1), copying: newLock(), blocksMu: newLock(),
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.leaving, s.leave = context.WithCancel(s.stopped)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -17,6 +18,14 @@ func (*backupCommand) Help() string {
 }
 
 func (cmd *backupCommand) Run(c *call) error {
+	if cmd.File == "-" && c.terminal {
+		return usageError{errors.New("standard output is a terminal, which an archive is not for")}
+	}
+	if cmd.File != "-" {
+		if err := outside(cmd.Dir, cmd.File); err != nil {
+			return err
+		}
+	}
 	return c.look(cmd.Dir, func(p *fanfare.Pusher) error {
 		files, err := p.Files(c.ctx)
 		if err != nil {

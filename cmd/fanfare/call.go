@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,9 +26,7 @@ type call struct {
 
 // object writes a line of JSON.
 func (c *call) object(v any) error {
-	e := json.NewEncoder(c.out)
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	return linesTo(c.out).Encode(v)
 }
 
 // largestLimits are for who looks: what the host accepts is for the host to say, and not known here.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strconv"
 	"strings"
 
 	"github.com/fanfare-im/fanfare"
@@ -74,8 +75,15 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// message is an error for a person, who needs the name of this program once.
+// message is an error for a person, who needs the name of this program once. An error may have in it what somebody else chose, a file's lines say.
 func message(err error) string {
 	const name = "fanfare: "
-	return name + strings.ReplaceAll(err.Error(), name, "")
+	lines := strings.Split(strings.ReplaceAll(err.Error(), name, ""), "\n")
+	for i, line := range lines {
+		if !isPlain(line) {
+			quoted := strconv.Quote(line)
+			lines[i] = quoted[1 : len(quoted)-1]
+		}
+	}
+	return name + strings.Join(lines, "\n")
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +23,9 @@ func (*exportCommand) Help() string {
 
 func (cmd *exportCommand) Run(c *call) error {
 	to, err := audienceOf(cmd.To)
+	if err == nil && cmd.Output != "" {
+		err = outside(cmd.Dir, cmd.Output)
+	}
 	if err != nil {
 		return err
 	}
@@ -68,8 +70,7 @@ func export(c *call, p *fanfare.Pusher, to fanfare.Audience, w io.Writer) (n int
 		b = c.bar("export", total, false)
 		defer b.end()
 	}
-	lines := json.NewEncoder(w)
-	lines.SetEscapeHTML(false)
+	lines := linesTo(w)
 	if err := lines.Encode(header); err != nil {
 		return 0, err
 	}

@@ -3,12 +3,25 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 )
+
+// outside refuses a file in the directory that is looked at, whose own files it could take the place of.
+func outside(dir, path string) error {
+	looked, err := os.Stat(dir)
+	if err != nil {
+		return nil // whoever opens it says so
+	}
+	if to, err := os.Stat(filepath.Dir(path)); err == nil && os.SameFile(looked, to) {
+		return usageError{fmt.Errorf("%s is in the directory itself, of which no byte is to change", plain(path))}
+	}
+	return nil
+}
 
 // writeFile writes a file by f: beside it, under another name, and in its place only when it is complete and durable. A device or a pipe is
 // written to as it is.

@@ -252,12 +252,12 @@ func (i *inspection) print(c *call) error {
 	kinds := table{right: 0b110}
 	kinds.row("postings", "count", "size")
 	for _, k := range i.Postings {
-		kinds.row(k.Kind, number(k.Count), size(k.Bytes))
+		kinds.row(k.Kind, number(k.Count), sizeInBlocks(k.Bytes))
 	}
 	largest := table{right: 0b11}
 	largest.row("users", "size", "largest postings")
 	for _, f := range i.Largest {
-		largest.row(number(f.Users), size(f.Bytes), f.Name)
+		largest.row(number(f.Users), sizeInBlocks(f.Bytes), f.Name)
 	}
 	for n, t := range []table{t, files, kinds, largest} {
 		if n > 0 {
@@ -268,4 +268,12 @@ func (i *inspection) print(c *call) error {
 		}
 	}
 	return nil
+}
+
+// sizeInBlocks is that of sets of users; those that have none are in the journal alone.
+func sizeInBlocks(n int64) string {
+	if n == 0 {
+		return "-"
+	}
+	return size(n)
 }

@@ -70,6 +70,36 @@ func (l *userLine) user() fanfare.User {
 	return u
 }
 
+// linesTo writes values as lines of JSON, of which a terminal acts upon nothing: of the characters that it may act upon, JSON itself escapes only those below the space.
+func linesTo(w io.Writer) *json.Encoder {
+	e := json.NewEncoder(controlEscaper{w})
+	e.SetEscapeHTML(false)
+	return e
+}
+
+// controlEscaper is given a whole value at a time, in which such a character can only be in a string.
+type controlEscaper struct{ w io.Writer }
+
+func (e controlEscaper) Write(line []byte) (int, error) {
+	escaped := line
+	if bytes.ContainsFunc(line, isHighControl) {
+		escaped = nil
+		for _, r := range string(line) {
+			if isHighControl(r) {
+				escaped = fmt.Appendf(escaped, `\u%04x`, r)
+			} else {
+				escaped = utf8.AppendRune(escaped, r)
+			}
+		}
+	}
+	if _, err := e.w.Write(escaped); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+func isHighControl(r rune) bool { return r >= 0x7f && r <= 0x9f }
+
 // lineError says which line is wrong. Lines count from 1.
 type lineError struct {
 	line int64

@@ -51,7 +51,7 @@ func run(args []string) int {
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "fanfare: %v\nfanfare --help shows the commands, fanfare COMMAND --help one of them.\n", err)
+		fmt.Fprintf(os.Stderr, "%s\nfanfare --help shows the commands, fanfare COMMAND --help one of them.\n", message(err))
 		return exitUsage
 	}
 	c := &call{ctx: ctx, out: bufio.NewWriterSize(os.Stdout, 64<<10), json: g.JSON, bars: term.IsTerminal(int(os.Stderr.Fd()))}

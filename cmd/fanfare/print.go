@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/rivo/uniseg"
 )
@@ -91,8 +92,12 @@ func at(t time.Time) string {
 
 // plain is a text for a terminal: quoted if it has in it what a terminal does not show, or acts upon.
 func plain(s string) string {
-	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+	if s == "" || !isPlain(s) {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+func isPlain(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

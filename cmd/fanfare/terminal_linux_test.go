@@ -50,6 +50,23 @@ func TestTerminalLines(t *testing.T) {
 	}
 }
 
+// TestTerminalArchive: an archive is refused to a terminal, which would act upon what is in it.
+func TestTerminalArchive(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	town(t, dir)
+	terminal, slave := openTerminal(t)
+	cmd := exec.Command(program(t), "backup", dir, "-")
+	cmd.Stdout, cmd.Stderr = slave, slave
+	must(t, cmd.Start())
+	must(t, slave.Close())
+	seen, _ := io.ReadAll(terminal)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitUsage || strings.TrimSpace(string(seen)) != "fanfare: standard output is a terminal, which an archive is not for" {
+		t.Errorf("%d, %.200q", code, seen)
+	}
+}
+
 // onTerminal runs the binary with a terminal as standard error.
 func onTerminal(t *testing.T, args ...string) (out, terminal string) {
 	t.Helper()

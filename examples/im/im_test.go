@@ -156,6 +156,8 @@ func TestPush(t *testing.T) {
 		{`{"text":"another","from":"news","key":"k"}`, "key", 400},
 		{`{"text":"now","lifetime":0}`, `{"id":"`, 200},
 		{`{}`, "text is needed", 400},
+		{`{"text":" \n"}`, "text is needed", 400},
+		{`{"text":"x","too":"user:\"bob\""}`, "too", 400},
 		{`{"text":"x","lifetime":-1}`, "lifetime", 400},
 		{`{"text":"x","lifetime":604801}`, "lifetime", 400},
 		{`{"text":"x","lifetime":null}`, "lifetime", 400},
@@ -300,6 +302,22 @@ func TestStartedAgain(t *testing.T) {
 	}
 	if n := r.waiting("alice"); n != 1 {
 		t.Errorf("Alice waits for %d announcements", n)
+	}
+}
+
+// TestIdentity: a file that a full disk has left empty is none.
+func TestIdentity(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "im.id")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first, err := identity(file)
+	if err != nil || first == "" {
+		t.Fatalf("it is %q (%v)", first, err)
+	}
+	if second, err := identity(file); second != first || err != nil {
+		t.Errorf("it was %q and is %q (%v)", first, second, err)
 	}
 }
 

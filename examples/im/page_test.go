@@ -242,7 +242,7 @@ func TestKeptFirst(t *testing.T) {
 	}`)
 	text := "<b>No room</b> <img src=x onerror=alert(1)>"
 	r.announce(fanfare.All(), text)
-	alice.shows("#trouble", "it is full")
+	alice.shows("#trouble", "keeps no more")
 	answered, err := chromedp.Run(alice.ctx, chromedp.Evaluate[bool]( // behind an acknowledgement, if there were one
 		`new Promise(later => setTimeout(later, 200)).then(() => client.rpc('profile', null)).then(() => true)`, chromedp.EvalAwaitPromise))
 	if err != nil || !answered {
@@ -272,4 +272,50 @@ func TestKeptFirst(t *testing.T) {
 			t.Errorf("the page has %v, want %v", got, want)
 		}
 	}
+}
+
+// TestNoRoom: in a browser that keeps no more people log in and write to each other, and an announcement comes when there is room.
+func TestNoRoom(t *testing.T) {
+	b := openBrowser(t)
+	r := start(t, t.TempDir())
+	alice, bob := b.tab(r.address, 1280, nil), b.tab(r.address, 1280, nil)
+	fill := `for (const [key, size] of [['large', 1e5], ['middle', 1e3], ['small', 1]]) {
+		try { for (let i = 0;; i++) localStorage.setItem(key + i, 'x'.repeat(size)) } catch {}
+	}
+	true`
+	value[bool](alice, fill)
+	alice.login("alice")
+	bob.login("bob")
+	bob.say("alice", "Are you there?")
+	r.announce(fanfare.All(), "For who has room.")
+	alice.shows("#trouble", "keeps no more")
+	alice.say("bob", "In a way.")
+	bob.shows("#lines", "In a way.")
+	if n := r.waiting("alice"); n != 1 {
+		t.Errorf("Alice, who has no room, waits for %d announcements", n)
+	}
+	value[bool](alice, "localStorage.clear(), true")
+	value[bool](alice, "client.disconnect(), client.connect(), true") // or the server's patience with an acknowledgement ends
+	alice.has(1)
+	r.acknowledged("alice")
+	alice.until("the trouble is over", "document.querySelector('#trouble').hidden")
+
+	// And when it is full again, what is read is read, as long as the page is there.
+	value[bool](alice, fill)
+	alice.click("#read-all")
+	alice.until("it is read", "document.querySelectorAll('#feed li.unread').length === 0")
+	alice.until("the server knows", "[...store.noted.values(), ...Object.values(localStorage)].includes('told')")
+}
+
+// TestStrangeName: a name that the server would refuse does not get as far.
+func TestStrangeName(t *testing.T) {
+	b := openBrowser(t)
+	r := start(t, t.TempDir())
+	alice := b.tab(r.address, 1280, nil)
+	for _, name := range []string{`al\u0085ice`, `al\ud800ice`, `\u738b\u5c0f\u5c0f\u5c0f\u5c0f\u5c0f\u5c0f\u5c0f\u5c0f\u5c0f\u5c0f`} {
+		value[bool](alice, fmt.Sprintf(`{ const e = document.querySelector('#name'); e.value = '%s'; e.dispatchEvent(new Event('input')); true }`, name))
+		alice.click("#login button")
+		alice.until(name+" is refused", "!document.querySelector('#name').validity.valid && client === null")
+	}
+	alice.login("alice")
 }

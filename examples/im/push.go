@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/fanfare-im/fanfare"
@@ -12,19 +13,21 @@ import (
 // maxPush is the most bytes of a request to push.
 const maxPush = 64 << 10
 
-// push sends an announcement, {"text": "…", "to": "all", "from": "operator", "lifetime": 604800, "key": ""}, and answers {"id": "…"} when it is accepted. All but the text may be left out; a lifetime, in
-// seconds, of 0 means those who are connected now.
+// push sends an announcement, {"text": "…", "to": "all", "from": "operator", "lifetime": 604800, "key": ""}, and answers {"id": "…"} when it is accepted. All but the text may be left out, and there is
+// nothing else; a lifetime, in seconds, of 0 means those who are connected now.
 func (s *server) push(w http.ResponseWriter, r *http.Request) {
 	week := int64(7 * 24 * time.Hour / time.Second)
 	in := struct {
 		Text, To, From, Key string
 		Lifetime            *int64
 	}{To: "all", From: "operator", Lifetime: &week}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxPush)).Decode(&in); err != nil {
+	request := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxPush))
+	request.DisallowUnknownFields() // with "to" misspelt it would be for all
+	if err := request.Decode(&in); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if in.Text == "" || in.Lifetime == nil || *in.Lifetime < 0 || *in.Lifetime > week {
+	if strings.TrimSpace(in.Text) == "" || in.Lifetime == nil || *in.Lifetime < 0 || *in.Lifetime > week {
 		http.Error(w, "text is needed, and lifetime is 0 seconds to 7 days", http.StatusBadRequest)
 		return
 	}

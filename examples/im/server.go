@@ -82,10 +82,10 @@ func newServer(listen, data string, log io.Writer) (_ *server, err error) {
 	return s, nil
 }
 
-// identity is what is in a file, or a new one that is in it from then on.
+// identity is what is in a file, or a new one that is in it from then on. A file that is empty is one that a full disk had no room for.
 func identity(file string) (string, error) {
 	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(b) == 0 {
 		b = []byte(rand.Text())
 		err = os.WriteFile(file, b, 0o600)
 	}

@@ -24,8 +24,11 @@ const (
 	crashShare = "FANFARE_QUICKSTART_CRASH_SHARE"
 )
 
-// exitFailed is the exit code after an error, which is not that of a killed process.
-const exitFailed = 3
+// Exit codes after an error, and after Ctrl+C. They are not that of a killed process.
+const (
+	exitFailed      = 3
+	exitInterrupted = 130
+)
 
 // doomed is a process that pushes and is dead before the push is out.
 type doomed struct {

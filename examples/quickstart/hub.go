@@ -46,26 +46,36 @@ func (h *hub) Deliver(_ context.Context, user string, m *transport.Message) erro
 	return nil
 }
 
-// connect is the users coming online. The hub knows them first, for what waits
-// for them comes at once. It and disconnect are called from one goroutine.
+// connect is the users coming online, many at a time, as then one write to the
+// disk is for many of them. It and disconnect are called from one goroutine.
 func (h *hub) connect(ctx context.Context, p *fanfare.Pusher, users ...string) error {
-	for _, user := range users {
-		h.mu.Lock()
-		c := h.clients[user]
-		if c == nil {
-			c = new(client)
-			h.clients[user] = c
-		}
-		h.mu.Unlock()
-		if c.session != nil {
-			continue
-		}
-		var err error
-		if c.session, err = p.Connect(ctx, user); err != nil {
-			return err
-		}
+	errs := make([]error, min(len(users), 64))
+	var connecting sync.WaitGroup
+	for n := range errs {
+		connecting.Go(func() {
+			for i := n; i < len(users) && errs[n] == nil; i += len(errs) {
+				errs[n] = h.connectOne(ctx, p, users[i])
+			}
+		})
 	}
-	return nil
+	connecting.Wait()
+	return errors.Join(errs...)
+}
+
+// connectOne is one of them. The hub knows them first, for what waits for them
+// comes at once.
+func (h *hub) connectOne(ctx context.Context, p *fanfare.Pusher, user string) (err error) {
+	h.mu.Lock()
+	c := h.clients[user]
+	if c == nil {
+		c = new(client)
+		h.clients[user] = c
+	}
+	h.mu.Unlock()
+	if c.session == nil {
+		c.session, err = p.Connect(ctx, user)
+	}
+	return err
 }
 
 // disconnect is the users going away.

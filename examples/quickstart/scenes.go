@@ -283,12 +283,9 @@ func (s *show) connect(ctx context.Context, a fanfare.Audience) (users []string,
 		if err != nil {
 			return nil, err
 		}
-		if err := s.hub.connect(ctx, s.p, user); err != nil {
-			return nil, err
-		}
 		users = append(users, user)
 	}
-	return users, nil
+	return users, s.hub.connect(ctx, s.p, users...)
 }
 
 // away returns the first n users of an audience who are not connected.

@@ -11,17 +11,29 @@ const store = {
   at(server, user) {
     this.prefix = `im:${server}:${encodeURIComponent(user)}:`
   },
-  get: (kind, id) => localStorage.getItem(store.prefix + kind + id),
+  get: (kind, id) => store.noted.get(store.prefix + kind + id) ?? localStorage.getItem(store.prefix + kind + id),
   put: (kind, id, value) => localStorage.setItem(store.prefix + kind + id, value),
+  // note keeps what may be lost: a browser that keeps no more has it until the page is left.
+  noted: new Map(),
+  note(kind, id, value) {
+    const key = store.prefix + kind + id
+    try {
+      localStorage.setItem(key, value)
+      store.noted.delete(key)
+    } catch {
+      store.noted.set(key, value)
+    }
+  },
   ids(kind) {
     const start = this.prefix + kind
-    return Object.keys(localStorage).filter(k => k.startsWith(start)).map(k => k.slice(start.length)).sort()
+    return [...new Set([...Object.keys(localStorage), ...this.noted.keys()])].filter(k => k.startsWith(start)).map(k => k.slice(start.length)).sort()
   },
   trim() { // the IDs sort in the order in which they were sent
     const old = this.ids('a').slice(0, -keepMost)
     for (const id of old) {
       localStorage.removeItem(this.prefix + 'a' + id)
       localStorage.removeItem(this.prefix + 'r' + id)
+      this.noted.delete(this.prefix + 'r' + id)
     }
     return old
   },
@@ -45,6 +57,8 @@ function text(body) {
   return typeof body?.text === 'string' ? body.text : JSON.stringify(body ?? null)
 }
 
+const refused = new Set() // IDs, until there is room
+
 function receive(m) {
   try {
     if (!store.get('a', m.id)) {
@@ -52,9 +66,10 @@ function receive(m) {
       store.trim().forEach(hide)
     }
   } catch (e) { // not acknowledged: it comes again
-    return trouble(`This browser keeps no more: ${e.message}`)
+    refused.add(m.id)
+    return trouble(`This browser keeps no more (${e.name}). What was announced comes again when there is room.`)
   }
-  trouble('')
+  if (refused.delete(m.id) && !refused.size) trouble('')
   show(m.id)
   acknowledge(m.id)
 }
@@ -116,7 +131,7 @@ function mark(id) {
 
 // readNow notes that an announcement was read, here and, when there is a connection, at the server.
 function readNow(id) {
-  if (store.get('r', id) === null) store.put('r', id, 'untold')
+  if (store.get('r', id) === null) store.note('r', id, 'untold')
   mark(id)
   tell()
 }
@@ -129,7 +144,7 @@ async function tell() {
     const untold = id => store.get('r', id) === 'untold'
     for (let id; (id = store.ids('r').find(untold));) { // looked for anew, as more may be read meanwhile
       await client.rpc('opened', {id})
-      store.put('r', id, 'told')
+      store.note('r', id, 'told')
     }
   } catch { // at the next connection
   } finally {
@@ -175,7 +190,7 @@ function news(name) {
 
 function seen(name) {
   const last = lines.get(name)?.at(-1)
-  if (last) store.put('c', name, last.time)
+  if (last) store.note('c', name, last.time)
 }
 
 // inView says whether the lines of the open conversation are on the screen.
@@ -260,7 +275,7 @@ function connect() {
       showChats()
     }
     if (data.opened) {
-      store.put('r', data.opened, 'told')
+      store.note('r', data.opened, 'told')
       mark(data.opened)
     }
   })
@@ -291,7 +306,10 @@ function connect() {
 // begin shows what was kept of a server's announcements.
 function begin(id) {
   server = id
-  localStorage.setItem('im-server', id)
+  try {
+    localStorage.setItem('im-server', id)
+  } catch { // then what is kept is shown when there is a connection
+  }
   store.only(id)
   store.at(id, me)
   shown.clear()
@@ -334,8 +352,10 @@ function leave() {
 $('login-form').addEventListener('submit', e => {
   e.preventDefault()
   const name = $('name').value.trim()
-  if (new TextEncoder().encode(name).length > 32) {
-    $('name').setCustomValidity('A name has at most 32 bytes.')
+  const wrong = new TextEncoder().encode(name).length > 32 ? 'A name has at most 32 bytes.'
+    : /[\p{Cc}\p{Cs}]/u.test(name) ? 'A name has no control characters.' : ''
+  if (wrong) {
+    $('name').setCustomValidity(wrong)
     return $('name').reportValidity()
   }
   if (name) enter(name)
