@@ -85,10 +85,11 @@ func TestHeavyDependencies(t *testing.T) {
 func TestImportsPointDownward(t *testing.T) {
 	t.Parallel()
 	allowed := map[string][]string{
-		".":                             {"store", "transport", "internal/fault"},
+		".":                             {"store", "transport", "internal/fault", "internal/peers"},
 		"./store":                       {},
 		"./transport":                   {},
 		"./internal/fault":              {},
+		"./internal/peers":              {"store"},
 		"./fanfaretest":                 {"", "transport", "transport/transporttest", "internal/fault"},
 		"./transport/transporttest":     {"transport"},
 		"./transport/internal/payload":  {"transport"},

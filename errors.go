@@ -58,6 +58,15 @@ var (
 	// ErrNoRoom: there is no room to write. Nothing of the call was applied;
 	// the Pusher goes on when there is room again.
 	ErrNoRoom = store.ErrNoRoom
+	// ErrUnavailable: in a cluster, too few nodes can be reached to make a change. If the change may have been made all the same the error
+	// matches [ErrOutcomeUnknown] too. Reads and the delivery of what is here go on, and so do changes when the nodes are there again.
+	ErrUnavailable = store.ErrUnavailable
+	// ErrBehind: in a cluster, this node has been away, or stopped, for so long that what it has missed is not in the log any more. It refuses changes; opening it again
+	// fetches the state from another node.
+	ErrBehind = store.ErrBehind
+	// ErrDiverged: in a cluster, what the same changes made of this node's state is not what they made of the others'. The node applies nothing more, and refuses changes. Its directory
+	// is worth a report; without it the node opens with the state of another.
+	ErrDiverged = store.ErrDiverged
 )
 
 // LimitError says that something given is beyond its limit: What, such as "tag in bytes", the

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fanfare-im/fanfare/internal/fault"
+	"github.com/fanfare-im/fanfare/internal/peers"
 	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 )
@@ -77,6 +78,7 @@ type Options struct {
 	retryPause func(attempt int) time.Duration   // for tests
 	paceEvery  time.Duration                     // for tests: a second of a pace
 	disk       *fault.Disk                       // for package fanfaretest
+	cluster    *peers.Cluster                    // of package cluster
 }
 
 // Cap bounds the messages of a category that a user is pushed, in days and weeks (from Monday on) by UTC. What counts is that a push was accepted with the user in

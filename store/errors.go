@@ -25,6 +25,9 @@ var (
 	ErrNewerFormat      = errors.New("fanfare: written by a newer version")
 	ErrReadOnly         = errors.New("fanfare: the directory is open for reading only")
 	ErrNoRoom           = errors.New("fanfare: no room to write")
+	ErrUnavailable      = errors.New("fanfare: too few of the cluster's nodes can be reached")
+	ErrBehind           = errors.New("fanfare: the cluster's log does not go back as far as this node")
+	ErrDiverged         = errors.New("fanfare: the state differs from that of other nodes")
 )
 
 // LimitError says that something given is larger than its limit. Nothing of
