@@ -44,7 +44,7 @@ type digests struct {
 // newDigests begins to listen. Stop is called at most once, when this node differs.
 func newDigests(nc *nats.Conn, cluster, name string, logger *slog.Logger, stop func(error)) (*digests, error) {
 	d := &digests{
-		nc: nc, subject: "fanfare." + cluster + ".digest", name: name, logger: logger, stop: sync.OnceFunc(nil), after: judgeAfter,
+		nc: nc, subject: "fanfare." + cluster + ".digest", name: name, logger: logger, after: judgeAfter,
 		at: make(map[uint64]map[string]uint64), judges: make(map[uint64]*time.Timer),
 	}
 	var once sync.Once
@@ -68,7 +68,7 @@ func encodeDigest(position, sum uint64, node string) []byte {
 }
 
 func decodeDigest(b []byte) (position, sum uint64, node string, err error) {
-	if len(b) <= digestHeader || len(b) > digestHeader+maxName || b[0] != digestVersion {
+	if len(b) <= digestHeader || len(b) > digestHeader+64 || b[0] != digestVersion {
 		return 0, 0, "", errors.New("fanfare: not a digest of this version")
 	}
 	return binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint64(b[9:]), string(b[digestHeader:]), nil

@@ -96,6 +96,9 @@ func (n *node) begin(ctx context.Context) (err error) {
 		return err
 	}
 	n.log.summed = n.digests.summed
+	n.leases = &leases{n.o.Name=="a"}
+	n.members=&members{}
+	n.log.folded = n.members.folded
 	n.presence = newPresence(n.conn.nc, n.o.Cluster, n.o.Name, n.o.Logger)
 	_ = run
 	return nil

@@ -65,6 +65,9 @@ type Options struct {
 	// with URL 3, and 1 is for a deployment of one server. With two nodes it is 2, which does not make changes go on when one is lost, as no two nodes can;
 	// but the machine that is lost takes nothing with it that has been answered.
 	Replicas int
+	// Seed is the Name of the node whose directory the cluster begins with: one that a Pusher of one process has made, and closed completely. All nodes are started with it for the first time; those
+	// without a store then wait for that one's, and with one of their own they are refused. It changes nothing once the cluster has begun. Default: the cluster begins with nothing.
+	Seed string
 	// Timeout is how long a change waits for a majority before it fails with [fanfare.ErrUnavailable]. Default: 5 s.
 	Timeout time.Duration
 }
@@ -109,6 +112,9 @@ func (o *Options) check() error {
 	}
 	if !nameForm.MatchString(o.Name) {
 		return fmt.Errorf("cluster: the node's Name, %q, is not 1 to 64 of a-z, A-Z, 0-9, - and _", o.Name)
+	}
+	if o.Seed != "" && !nameForm.MatchString(o.Seed) {
+		return fmt.Errorf("cluster: Seed, %q, is not the name of a node", o.Seed)
 	}
 	if o.Replicas < 0 || o.Replicas > maxReplicas {
 		return fmt.Errorf("cluster: %d Replicas are not 1 to %d", o.Replicas, maxReplicas)
