@@ -48,19 +48,19 @@ func streamName(cluster string) string { return "fanfare-" + cluster }
 // openLog finds the stream, and makes it where there is none and this node may: a cluster that begins with the directory of a node waits for that one. It tries until ctx ends.
 func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, error) {
 	l := &log{js: js, name: streamName(o.Cluster), subject: "fanfare." + o.Cluster + ".log", logger: o.Logger}
+	var last error
 	for {
 		s, err := l.find(ctx, o)
 		if err == nil {
 			return l, l.read(s.CachedInfo())
 		}
+		if last == nil || ctx.Err() == nil { // else it says no more than that
+			last = err
+		}
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, err)
+			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, last)
 		}
-		var refused *jetstream.APIError
-		if errors.As(err, &refused) && refused.Code == 400 { // as would be the next try
-			return nil, fmt.Errorf("fanfare: the log: %w", err)
-		}
-		sleep(ctx, again)
+		sleep(ctx, again) // whatever it is: servers that have not met yet refuse in many ways
 	}
 }
 
