@@ -38,7 +38,7 @@ type Options struct {
 	Advertise string
 	// Peers are the "host:port" of all nodes, as in their Advertise or Listen. This one may be among them, so that all nodes can have the same list. Default: none, and
 	// that is a cluster of one node, as it is with only this one in the list.
-	// A node connects to those in the list, but takes the connections of others too: the list says where to begin, and how many nodes there are to be at the first start.
+	// A node connects to those in the list, but takes the connections of others too: the list says where to begin, and how many nodes there are to be at the first start. That waits for all of them; later ones do for more than half.
 	Peers []string
 	// Secret is at least 32 bytes that nobody can guess, the same on all nodes. The nodes then talk to each other by TLS, and each lets in only those that know the secret; nothing else is to be
 	// installed. It is not sent anywhere. To change it all nodes are stopped. Default: none.
