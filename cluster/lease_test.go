@@ -358,3 +358,26 @@ func TestLeaseKey(t *testing.T) {
 		}
 	}
 }
+
+func (b *bucket) Put(ctx context.Context, key string, value []byte) (uint64, error) {
+	b.mu.Lock()
+	revision := b.entries[key].revision
+	b.mu.Unlock()
+	return b.Update(ctx, key, value, revision)
+}
+
+func (b *bucket) ListKeys(context.Context, ...jetstream.WatchOpt) (jetstream.KeyLister, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := make(keys, len(b.entries))
+	for key := range b.entries {
+		l <- key
+	}
+	close(l)
+	return l, nil
+}
+
+type keys chan string
+
+func (k keys) Keys() <-chan string { return k }
+func (k keys) Stop() error         { return nil }
