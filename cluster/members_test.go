@@ -225,15 +225,22 @@ func TestMembersTellAtMostOnceASecond(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(5 * time.Second)
-		if b.revision < 10 || b.revision > 12 {
-			t.Errorf("%d entries in 10 seconds", b.revision)
+		e, err := b.Get(ctx, "a")
+		if err != nil {
+			t.Fatal(err)
 		}
-		if e := b.entries["a"]; !strings.Contains(string(e.value), `"folded":999`) {
-			t.Errorf("%s", e.value)
+		before := e.Revision()
+		if before < 10 || before > 12 {
+			t.Errorf("%d entries in 10 seconds", before)
 		}
-		before := b.revision
+		if !strings.Contains(string(e.Value()), `"folded":999`) {
+			t.Errorf("%s", e.Value())
+		}
 		time.Sleep(5 * time.Minute)
-		if n := b.revision - before; n != 10 {
+		if e, err = b.Get(ctx, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if n := e.Revision() - before; n != 10 {
 			t.Errorf("%d entries in 5 quiet minutes", n)
 		}
 		stop()

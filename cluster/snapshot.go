@@ -33,6 +33,7 @@ const (
 	snapshotKept  = time.Hour        // a snapshot is for the nodes that join now
 	snapshotStale = 10 * time.Minute // what no snapshot came of, and nobody goes on with
 	snapshotAsk   = 2 * time.Second
+	snapshotEnd   = 5 * time.Second
 )
 
 // snapshots are the files of a node at a position of the log, for those that join, in an object store. A snapshot is several objects whose names begin with
@@ -226,15 +227,18 @@ func (s *snapshots) clean(ctx context.Context, kept ages) error {
 	return nil
 }
 
-// putObject stores an object, and tries again when that fails for a while, as when a server has gone.
+// putObject stores an object, and tries again when that fails for a while, as when a server has gone. When ctx ends it has a few seconds to finish: what is
+// under way then would be left behind, as it is not known yet whose it is.
 func (s *snapshots) putObject(ctx context.Context, meta jetstream.ObjectMeta, data []byte) (info *jetstream.ObjectInfo, err error) {
 	meta.Opts = &jetstream.ObjectMetaOptions{ChunkSize: snapshotChunk}
 	for try := range 3 {
 		if try > 0 && !pause(ctx, time.Second) {
 			break
 		}
-		c, cancel := context.WithTimeout(ctx, snapshotWait)
+		c, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotWait)
+		stop := context.AfterFunc(ctx, func() { time.AfterFunc(snapshotEnd, cancel) })
 		info, err = s.store.Put(c, meta, bytes.NewReader(data))
+		stop()
 		cancel()
 		if err == nil || s.nc.IsClosed() {
 			break
@@ -315,17 +319,20 @@ func (s *snapshots) put(ctx context.Context, position uint64, write func(io.Writ
 	})
 	defer cancel()
 	for b := range full {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if err := part(b); err != nil {
 			return err
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	select {
 	case err := <-failed:
 		return err
 	default:
-	}
-	if err := ctx.Err(); err != nil {
-		return err
 	}
 	if s.journal != nil {
 		// Who cuts the log may not have seen part 0 in time.

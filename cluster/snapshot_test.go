@@ -148,7 +148,8 @@ func TestSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := blocks(snapshotPart*2 + 12345)
-	for position, b := range map[uint64][]byte{7: {}, 1000: data} {
+	for i, b := range [][]byte{{}, data} {
+		position := uint64(7 + 1000*i)
 		if err := s.put(ctx, position, writes(b)); err != nil {
 			t.Fatal(err)
 		}
@@ -162,14 +163,14 @@ func TestSnapshot(t *testing.T) {
 		}
 		r.Close()
 	}
-	if err := s.put(ctx, 1001, writes(data)); err != nil {
+	if err := s.put(ctx, 1008, writes(data)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.get(ctx, 1002); !errors.Is(err, errNoSnapshot) {
+	if _, _, err := s.get(ctx, 1009); !errors.Is(err, errNoSnapshot) {
 		t.Fatal(err)
 	}
 	l, err := s.list(ctx)
-	if err != nil || len(l) != 1 || l[0].position != 1001 {
+	if err != nil || len(l) != 1 || l[0].position != 1008 {
 		t.Fatal(l, err)
 	}
 	if err := s.remove(ctx, l[0]); err != nil {
