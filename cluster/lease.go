@@ -199,7 +199,7 @@ func (h *holding) take(ctx context.Context) bool {
 					}
 					return true
 				}
-				if errors.Is(err, jetstream.ErrKeyExists) {
+				if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 					err = nil // another was quicker, and the next reading shows it
 					wait = h.ttl / 20
 				}

@@ -347,6 +347,52 @@ func TestLeaseChurn(t *testing.T) {
 	}
 }
 
+// With a real server: one of three has the lease; one whose connection is gone is followed by another after ttl, and one that gives it up at once.
+func TestLeaseOnServer(t *testing.T) {
+	t.Parallel()
+	const ttl = time.Second
+	site, h := newSite(t, 1), newHolders(t)
+	type node struct {
+		nc   interface{ Close() }
+		stop context.CancelFunc
+		done chan struct{}
+	}
+	nodes := map[string]node{}
+	for _, name := range []string{"a", "b", "c"} {
+		nc, js := site.connect(0)
+		kv, err := openBucket(within(t), js, leaseBucket("c", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(within(t))
+		n := node{nc, stop, make(chan struct{})}
+		nodes[name] = n
+		go func() {
+			defer close(n.done)
+			newLeases(kv, name, ttl, silent()).Hold(ctx, "phones.0000-ffff.a platform/ü", h.work(name, ended))
+		}()
+	}
+	first := <-h.came
+	before := time.Now()
+	nodes[first].nc.Close()
+	second := <-h.came
+	// The last renewal is at most a quarter of ttl old when the connection goes, so that nobody may have it before half of ttl has passed.
+	if d := time.Since(before); d < ttl/2 {
+		t.Errorf("%s has the lease of %s after %v", second, first, d)
+	}
+	before = time.Now()
+	nodes[second].stop()
+	<-nodes[second].done
+	third := <-h.came
+	if d := time.Since(before); d > ttl/2 {
+		t.Errorf("%s has the lease that %s gave up after %v", third, second, d)
+	}
+	for _, n := range nodes {
+		n.stop()
+		<-n.done
+	}
+}
+
 // A name may have any bytes; no two have the same key, and each is a key that a bucket takes.
 func TestLeaseKey(t *testing.T) {
 	t.Parallel()
@@ -358,3 +404,26 @@ func TestLeaseKey(t *testing.T) {
 		}
 	}
 }
+
+func (b *bucket) Put(ctx context.Context, key string, value []byte) (uint64, error) {
+	b.mu.Lock()
+	revision := b.entries[key].revision
+	b.mu.Unlock()
+	return b.Update(ctx, key, value, revision)
+}
+
+func (b *bucket) ListKeys(context.Context, ...jetstream.WatchOpt) (jetstream.KeyLister, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := make(keys, len(b.entries))
+	for key := range b.entries {
+		l <- key
+	}
+	close(l)
+	return l, nil
+}
+
+type keys chan string
+
+func (k keys) Keys() <-chan string { return k }
+func (k keys) Stop() error         { return nil }
