@@ -195,13 +195,13 @@ func (m *modelRun) poke() {
 	}
 }
 
-// agreed says whether all nodes but those that are cut off have done and told the others what they have to.
-func (m *modelRun) agreed() bool {
+// busy says what the nodes, but for those that are cut off, have not done yet, or not told the others: nothing, when they are at rest.
+func (m *modelRun) busy() string {
 	if m.v.nodes == 0 {
-		return true
+		return ""
 	}
 	if holder, _ := m.cluster.holder(peers.Background); holder == nil || !m.cluster.quiet() {
-		return false
+		return "a node has gone"
 	}
 	last := m.cluster.last()
 	for _, n := range m.nodes {
@@ -210,24 +210,24 @@ func (m *modelRun) agreed() bool {
 		}
 		d := n.p.delivery
 		d.flightsMu.Lock()
-		owes := len(d.owed) > 0 || len(d.orphans) > 0
+		orphans, owed := len(d.orphans), len(d.owed)
 		d.flightsMu.Unlock()
-		if owes || n.p.store.Applied() != last || d.hasUnsaved.Load() || len(d.fleeting()) > 0 {
-			return false
-		}
-		settling := false
+		settling := 0
 		d.eachLane(func(l *lane) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			for p := range l.users.all() {
-				settling = settling || p.settling
+				if p.settling {
+					settling++
+				}
 			}
 		})
-		if settling {
-			return false
+		applied, unsaved, fleeting := n.p.store.Applied(), d.hasUnsaved.Load(), len(d.fleeting())
+		if applied != last || unsaved || orphans+owed+settling+fleeting > 0 {
+			return fmt.Sprintf("node %d: applied %d of %d, unsaved %v, orphans %d, owed %d, settling %d, fleeting %d", n.index, applied, last, unsaved, orphans, owed, settling, fleeting)
 		}
 	}
-	return true
+	return ""
 }
 
 // clusterActions are what is different with several nodes.
@@ -322,7 +322,7 @@ func (m *modelRun) slowNode() {
 		return
 	}
 	held := m.holds(n)
-	delay := rapid.SampledFrom([]time.Duration{30 * time.Millisecond, 200 * time.Millisecond, 3 * time.Second}).Draw(m.T, "delay")
+	delay := rapid.SampledFrom([]time.Duration{30 * time.Millisecond, 200 * time.Millisecond, time.Second}).Draw(m.T, "delay")
 	m.cluster.change(func() {
 		if n.mem.slow = delay; held {
 			m.cluster.leases[peers.Background].lose(0)

@@ -259,7 +259,7 @@ func (m *modelRun) settle() {
 	m.Helper()
 	for range 400 {
 		synctest.Wait()
-		if m.follow(); !m.log.idle() || !m.agreed() {
+		if m.follow(); !m.log.idle() || m.busy() != "" {
 			m.sleep(100 * time.Millisecond)
 			continue
 		}
@@ -295,7 +295,8 @@ func (m *modelRun) settle() {
 		}
 		m.sleep(wait)
 	}
-	m.Fatalf("it does not come to rest: deliveries at rest %v, paused %v, ended %v", m.log.idle(), m.paused, m.ended)
+	dumpAll()
+	m.Fatalf("it does not come to rest: deliveries at rest %v, paused %v, ended %v, nodes busy %q", m.log.idle(), m.paused, m.ended, m.busy())
 }
 
 // expire does what time does.
