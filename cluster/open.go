@@ -121,7 +121,13 @@ func (n *node) begin(ctx context.Context) (err error) {
 		return err
 	}
 	n.presence = newPresence(c.nc, o.Cluster, o.Name, o.Logger)
-	n.log.summed, n.log.folded, n.log.versions = n.digests.summed, n.members.folded, n.members.versions
+	n.log.folded, n.log.versions = n.members.folded, n.members.versions
+	n.log.summed = func(position, sum uint64) {
+		if o.spoil != nil && o.spoil() {
+			sum++
+		}
+		n.digests.summed(position, sum)
+	}
 	return nil
 }
 
