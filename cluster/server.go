@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -165,6 +167,9 @@ func start(ctx context.Context, dir string, o *Options) (*server.Server, error) 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+	if err := checkShape(dir, o); err != nil {
+		return nil, err
+	}
 	so, err := serverOptions(dir, o)
 	if err != nil {
 		return nil, err
@@ -191,6 +196,33 @@ func start(ctx context.Context, dir string, o *Options) (*server.Server, error) 
 		}
 		return nil, errors.Join(err, stop(context.WithoutCancel(ctx), s))
 	}
+}
+
+// checkShape refuses a directory of a cluster of one node for one of several, and the other way round. Where servers elect a leader, those streams are deleted half a minute after the start that the leader does not know; and a server
+// that is alone goes on with its copy of a log, whatever the others add to theirs.
+func checkShape(dir string, o *Options) error {
+	holds := func(path ...string) (bool, error) {
+		found, err := os.ReadDir(filepath.Join(append([]string{dir, "jetstream"}, path...)...))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("cluster: %w", err)
+		}
+		return len(found) > 0, nil
+	}
+	several, err := holds("$SYS", "_js_", "_meta_")
+	if err != nil {
+		return err
+	}
+	streams, err := holds("$G", "streams")
+	if err != nil {
+		return err
+	}
+	switch alone := o.nodes() == 1; {
+	case alone && several:
+		return fmt.Errorf("cluster: %s is of a cluster of several nodes, and there is none but this one in Peers", dir)
+	case !alone && !several && streams:
+		return fmt.Errorf("cluster: %s is of a cluster of one node, whose log several cannot take over", dir)
+	}
+	return nil
 }
 
 func serverOptions(dir string, o *Options) (*server.Options, error) {

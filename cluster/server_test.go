@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -178,13 +179,21 @@ func TestThreeNodes(t *testing.T) {
 		wantBodies(t, n, want...)
 	}
 
-	nodes[1].stop(t)
+	leader := slices.IndexFunc(nodes, func(n *testNode) bool { return n.server.JetStreamIsStreamLeader("$G", "S") })
+	if leader < 0 {
+		t.Fatal("nobody leads")
+	}
+	other := nodes[(leader+1)%3]
+	began = time.Now()
+	nodes[leader].stop(t)
+	t.Logf("the leader stopped in %v", time.Since(began))
 	want = append(want, "without one")
-	publish(t, nodes[2], "3", "without one")
-	nodes[1].start(t)
-	waitReady(t, nodes[1])
+	publish(t, other, "3", "without one")
+	t.Logf("another leads %v after it began to stop", time.Since(began))
+	nodes[leader].start(t)
+	waitReady(t, nodes[leader])
 	want = append(want, "with all again")
-	publish(t, nodes[1], "4", "with all again")
+	publish(t, nodes[leader], "4", "with all again")
 	for _, n := range nodes {
 		wantBodies(t, n, want...)
 	}
@@ -206,6 +215,32 @@ func TestOneNode(t *testing.T) {
 	n.start(t)
 	waitReady(t, n)
 	wantBodies(t, n, "kept")
+}
+
+// TestShape: a log is not lost because Peers changed.
+func TestShape(t *testing.T) {
+	t.Parallel()
+	n := &testNode{dir: filepath.Join(t.TempDir(), "[nats]"), options: Options{Name: "n"}}
+	t.Cleanup(func() { n.stop(t) })
+	n.start(t)
+	waitReady(t, n)
+	testStream(t, n, 1)
+	n.stop(t)
+	addresses := freeAddresses(t, 2)
+	several := Options{Name: "n", Listen: addresses[0], Peers: addresses}
+	several.fill()
+	if c, err := connect(t.Context(), n.dir, &several); err == nil || !strings.Contains(err.Error(), "of one node") {
+		t.Errorf("%v, %v", c, err)
+	}
+
+	one := testNodes(t, 1, func(_ int, o *Options) { o.Peers = append(o.Peers, freeAddresses(t, 1)...) })[0]
+	one.stop(t)
+	alone := Options{Name: "n0"}
+	alone.fill()
+	if c, err := connect(t.Context(), one.dir, &alone); err == nil || !strings.Contains(err.Error(), "of several nodes") {
+		t.Errorf("%v, %v", c, err)
+	}
+	one.start(t)
 }
 
 // TestNoStrangers: the port for clients, which a server in a cluster has, lets in nobody.
