@@ -45,7 +45,6 @@ type connection struct {
 // The options have been checked and filled.
 func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 	c := &connection{}
-	target := o.URL
 	options := []nats.Option{
 		nats.Name(o.Cluster + " " + o.Name),
 		nats.Timeout(2 * time.Second),
@@ -59,7 +58,7 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.server, target = s, ""
+		c.server = s
 		options = append(options, nats.InProcessServer(s))
 	}
 	options = append(options, o.NATS...)
@@ -69,7 +68,7 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 		// What is published while there is no connection fails at once, rather than be sent when nobody waits for it any more.
 		nats.ReconnectBufSize(-1),
 	)
-	err := c.dial(ctx, target, options)
+	err := c.dial(ctx, o.URL, o.Logger, options)
 	if err == nil {
 		c.js, err = jetstream.New(c.nc)
 	}
@@ -79,16 +78,21 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 	return c, nil
 }
 
-// dial connects, again and again, for a deployment may be starting as well. Who is not let in has to change something first.
-func (c *connection) dial(ctx context.Context, target string, options []nats.Option) error {
-	for {
-		nc, err := nats.Connect(target, options...)
+// dial connects. A deployment that is not there is tried again and again, for it may be starting as well; who is not let in has to change something first.
+func (c *connection) dial(ctx context.Context, servers string, logger *slog.Logger, options []nats.Option) error {
+	for attempt := 0; ; attempt++ {
+		nc, err := nats.Connect(servers, options...)
 		if err == nil {
 			c.nc = nc
 			return nil
 		}
-		if c.server != nil || !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
+		var op *net.OpError
+		absent := errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.As(err, &op) && op.Op == "dial"
+		if c.server != nil || !absent {
 			return err
+		}
+		if attempt == 0 {
+			logger.Warn("cluster: NATS cannot be reached yet", "error", err)
 		}
 		select {
 		case <-ctx.Done():

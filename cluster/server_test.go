@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/fanfare-im/fanfare"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -95,34 +98,34 @@ func waitReady(t *testing.T, nodes ...*testNode) {
 	}
 }
 
-// testStream creates a stream on all nodes. It waits for them: a leader may not know yet that the last one is there.
-func testStream(t *testing.T, n *testNode, replicas int) jetstream.Stream {
+// testStream creates a stream, until it is done: a leader may not know yet that the last node is there.
+func testStream(t *testing.T, n *testNode, replicas int) {
 	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		s, err := n.js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: replicas})
+		_, err := n.js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: replicas})
 		cancel()
 		if err == nil {
-			return s
+			return
 		}
-		select {
-		case <-t.Context().Done():
+		if time.Now().After(deadline) {
 			t.Fatal(err)
-		case <-time.After(100 * time.Millisecond):
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// publish tries until it is done, and returns the sequence.
-func publish(t *testing.T, n *testNode, id, body string) uint64 {
+// publish tries until it is done.
+func publish(t *testing.T, n *testNode, id, body string) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		ack, err := n.js.Publish(ctx, "s", []byte(body), jetstream.WithMsgID(id))
+		_, err := n.js.Publish(ctx, "s", []byte(body), jetstream.WithMsgID(id))
 		cancel()
 		if err == nil {
-			return ack.Sequence
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(err)
@@ -351,4 +354,52 @@ func TestExternal(t *testing.T) {
 	deployment = run()
 	publish(t, n, "2", "two")
 	wantBodies(t, n, "one", "two")
+}
+
+// TestExternalLate: a deployment that starts after the node.
+func TestExternalLate(t *testing.T) {
+	t.Parallel()
+	logged := make(errorWriter, 100)
+	address := freeAddresses(t, 1)[0]
+	o := Options{Name: "n", URL: "nats://" + address, Options: fanfare.Options{Logger: slog.New(slog.NewTextHandler(logged, nil))}}
+	o.fill()
+	gone, cancel := context.WithCancelCause(t.Context())
+	connected := make(chan error, 1)
+	connectIn := func(ctx context.Context) {
+		c, err := connect(ctx, "", &o)
+		if err == nil {
+			err = c.close(context.Background())
+		}
+		connected <- err
+	}
+	go connectIn(gone)
+	<-logged // it was tried once
+	given := errors.New("given up")
+	cancel(given)
+	if err := <-connected; !errors.Is(err, given) || !errors.Is(err, nats.ErrNoServers) {
+		t.Errorf("%v, want %v and %v", err, given, nats.ErrNoServers)
+	}
+
+	go connectIn(t.Context())
+	<-logged
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: n, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if err := <-connected; err != nil {
+		t.Error(err)
+	}
 }
