@@ -9,7 +9,7 @@ import (
 // killed, measured with three processes on one machine. A leader may be silent for nearly two heartbeats when nothing happens, so that the shortest wait leaves room for another, and for a pause.
 // They are of the whole process, and so of other servers that it embeds. What is agreed on does not depend on them, and they may differ between nodes.
 const (
-	heartbeat    = 500 * time.Millisecond
+	leaderBeat   = 500 * time.Millisecond
 	shortestWait = 2 * time.Second
 	longestWait  = 4 * time.Second
 )
@@ -28,5 +28,5 @@ var untouched [3]time.Duration
 
 func init() {
 	untouched = [...]time.Duration{hbInterval, minElectionTimeout, maxElectionTimeout}
-	hbInterval, minElectionTimeout, maxElectionTimeout = heartbeat, shortestWait, longestWait
+	hbInterval, minElectionTimeout, maxElectionTimeout = leaderBeat, shortestWait, longestWait
 }
