@@ -65,6 +65,13 @@ type Options struct {
 	// with URL 3, and 1 is for a deployment of one server. With two nodes it is 2, which does not make changes go on when one is lost, as no two nodes can;
 	// but the machine that is lost takes nothing with it that has been answered.
 	Replicas int
+	// Seed is the Name of the node whose directory the cluster begins with: one that a Pusher of one process has made, and closed completely. All nodes are started with it for the first time; those
+	// without a store then wait for that one's, and with one of their own they are refused. It changes nothing once the cluster has begun. Default: the cluster begins with nothing.
+	Seed string
+	// Absence is for how long the log is kept for a node that is not there. One that comes back later fetches the state of another, as one that never was there does. Default: 24 hours.
+	Absence time.Duration
+	// MaxLog is how many bytes the log may have before a node that is not there holds it back no more, or one that is far behind all others. Default: 8 GiB.
+	MaxLog int64
 	// Timeout is how long a change waits for a majority before it fails with [fanfare.ErrUnavailable]. Default: 5 s.
 	Timeout time.Duration
 }
@@ -94,6 +101,12 @@ func (o *Options) fill() {
 			o.Replicas = min(o.nodes(), 3)
 		}
 	}
+	if o.Absence <= 0 {
+		o.Absence = 24 * time.Hour
+	}
+	if o.MaxLog <= 0 {
+		o.MaxLog = 8 << 30
+	}
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second
 	}
@@ -109,6 +122,9 @@ func (o *Options) check() error {
 	}
 	if !nameForm.MatchString(o.Name) {
 		return fmt.Errorf("cluster: the node's Name, %q, is not 1 to 64 of a-z, A-Z, 0-9, - and _", o.Name)
+	}
+	if o.Seed != "" && !nameForm.MatchString(o.Seed) {
+		return fmt.Errorf("cluster: Seed, %q, is not the name of a node", o.Seed)
 	}
 	if o.Replicas < 0 || o.Replicas > maxReplicas {
 		return fmt.Errorf("cluster: %d Replicas are not 1 to %d", o.Replicas, maxReplicas)
