@@ -5,7 +5,7 @@ import (
 	_ "unsafe" // for go:linkname
 )
 
-// How soon another server leads when one is gone that did not say so. Left alone, the others wait for 4 to 9 s, and cannot be told otherwise by an option: then the log has no leader for a median of 6.1 s after its process was
+// How soon another server leads when one is gone that did not say so. Left alone, the others wait for 4 to 9 s, and cannot be told otherwise by an option: then the log has no leader for a median of some 6 s after its process was
 // killed, measured with three processes on one machine. A leader may be silent for nearly two heartbeats when nothing happens, so that the shortest wait leaves room for another, and for a pause.
 // They are of the whole process, and so of other servers that it embeds. What is agreed on does not depend on them, and they may differ between nodes.
 const (
