@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/fanfare-im/fanfare"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -23,6 +25,9 @@ import (
 
 // patience is how long a test waits for what must happen; nothing waits for its end.
 const patience = 30 * time.Second
+
+// again is after how long a node asks again, where a test is about what is lost.
+const again = 50 * time.Millisecond
 
 // town is a NATS server with presences connected to it.
 type town struct {
@@ -67,8 +72,8 @@ func (tn *town) connect(tb testing.TB) *nats.Conn {
 // node is a presence with short intervals that has not been started.
 func (tn *town) node(nc *nats.Conn, name string) *presence {
 	p := newPresence(nc, "test", name, slog.New(tn.log))
-	p.tellEvery, p.beatEvery, p.retry, p.learn = 2*time.Millisecond, 10*time.Millisecond, 50*time.Millisecond, time.Millisecond
-	p.goneAfter = patience
+	p.tellEvery, p.beatEvery, p.learn = 2*time.Millisecond, 10*time.Millisecond, time.Millisecond
+	p.goneAfter, p.retry = patience, patience
 	p.turned = func() {
 		select {
 		case tn.turns <- struct{}{}:
@@ -261,6 +266,7 @@ func TestPresenceLostParts(t *testing.T) {
 	}
 	var parts int
 	b := tn.node(tn.connect(t), "b")
+	b.retry = again
 	b.lose = func(h *wireHead) bool {
 		if h.kind == kindPart {
 			parts++
@@ -652,10 +658,9 @@ func TestPresenceSettleTogether(t *testing.T) {
 	t.Parallel()
 	tn := newTown(t)
 	slow := newAsked()
-	a := tn.start(t, "a", 1, nil)
-	a.mu.Lock()
+	a := tn.node(tn.connect(t), "a")
 	a.mostOrdinals = 6000
-	a.mu.Unlock()
+	begin(t, a, 1, nil)
 	tn.start(t, "b", 2, slow.settle)
 	tn.untilNodes(t, a, 2)
 	const n = 10_000
@@ -711,6 +716,7 @@ func TestPresenceSettleLost(t *testing.T) {
 	tn := newTown(t)
 	var questions, answers atomic.Int32
 	a := tn.node(tn.connect(t), "a")
+	a.retry = again
 	a.lose = func(h *wireHead) bool { return h.kind == kindSettled && answers.Add(1) == 1 }
 	begin(t, a, 1, nil)
 	slow := newAsked()
@@ -763,8 +769,8 @@ func TestPresenceHostile(t *testing.T) {
 func hostileSeeds() [][]byte {
 	h := func(k wireKind) []byte { return (&wireHead{k, "x", 9, 99, 5}).append(nil) }
 	var s sheets
-	var few, many words
-	few[3] = 0xf0
+	var few, many, both words
+	few[3], both[3] = 0xa0, 0xff
 	for i := range many {
 		many[i] = 0x5555_5555_5555_5555
 	}
@@ -787,10 +793,98 @@ func hostileSeeds() [][]byte {
 	for _, g := range good {
 		seeds = append(seeds, g[:len(g)-1], append([]byte{2}, g[1:]...), append(slices.Clone(g), 1, 2, 3))
 	}
+	s = sheets{}
+	s.add(1, &both, &few)
+	s.end()
+	seeds = append(seeds, append(u(h(kindChanges), 2), s.done[0]...))
 	wild := slices.Clone(good[2])
 	wild[len(h(kindChanges))+10] ^= 0xff
 	return append(seeds, nil, []byte{wireVersion}, h(200), wild, u(h(kindSettle), 1, 1<<60), append(u(h(kindChanges), 1), 0xff, 0xff, 3),
 		u(h(kindPart), 1, 0, 0, 0), u(h(kindChanges), 1, 1, 5, 3, 1, 2, 3, 0))
+}
+
+// The bytes are a format: nodes of two releases talk to each other while a cluster is upgraded.
+func TestPresenceFormat(t *testing.T) {
+	t.Parallel()
+	h := wireHead{kindChanges, "node-1", 0x0102030405060708, 0xa1a2a3a4a5a6a7a8, 300}
+	var s sheets
+	var joined, left words
+	joined[0], left[1023] = 1<<5|1<<7, 1<<63
+	s.add(0, &joined, nil)
+	s.add(300, nil, &left)
+	s.end()
+	message := append(binary.AppendUvarint(h.append(nil), 5), s.done[0]...)
+	const want = "0103" + "066e6f64652d31" + "0102030405060708" + "a1a2a3a4a5a6a7a8" + "ac02" + "05" + "02" +
+		"00" + "14" + "3a30000001000000" + "00000100" + "10000000" + "05000700" + "00" +
+		"ac02" + "00" + "12" + "3a30000001000000" + "00000000" + "10000000" + "ffff"
+	if got := hex.EncodeToString(message); got != want {
+		t.Errorf("changes:\n got %s\nwant %s", got, want)
+	}
+	got, r, err := readHead(message)
+	if err != nil || got != h || r.uvarint(100) != 5 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	list, err := r.sections()
+	if err != nil || len(list) != 2 || list[0].block != 0 || list[1].block != 300 || list[0].left != nil || list[1].joined != nil ||
+		!slices.Equal(list[0].joined.ToArray(), []uint32{5, 7}) || !slices.Equal(list[1].left.ToArray(), []uint32{65535}) {
+		t.Errorf("read back: %+v, %v", list, err)
+	}
+
+	ordinals := appendOrdinals(nil, []uint32{1<<32 - 1, 3, 300})
+	if got := hex.EncodeToString(ordinals); got != "03"+"03"+"a902"+"d3fdffff0f" {
+		t.Errorf("ordinals: %s", got)
+	}
+	back, err := (&wireReader{rest: ordinals}).ordinals()
+	if err != nil || !slices.Equal(back, []uint32{3, 300, 1<<32 - 1}) {
+		t.Errorf("read back: %d, %v", back, err)
+	}
+}
+
+// A full block, one of a size where the form of a set changes, and their parts come through.
+func TestPresenceSets(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 4095, 4096, 4097, 65_535, 65_536} {
+		var w, back words
+		for i := range n {
+			w[i/64] |= 1 << (i % 64)
+		}
+		r := wireReader{rest: appendSet(nil, &w)}
+		set, err := readSet(r.bytes(r.uvarint(maxSet)))
+		if err != nil {
+			t.Fatalf("%d users: %v", n, err)
+		}
+		if set.WriteDenseTo(back[:]); back != w {
+			t.Errorf("%d users: others are read back", n)
+		}
+	}
+	runs := roaring.New()
+	runs.AddRange(10, 1000)
+	runs.RunOptimize()
+	two := roaring.BitmapOf(1, 70_000)
+	high := roaring.BitmapOf(70_000)
+	for _, set := range []*roaring.Bitmap{runs, two, high, roaring.New()} {
+		raw, err := set.ToBytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readSet(raw); !errors.Is(err, errMalformed) {
+			t.Errorf("%v: %v", set, err)
+		}
+	}
+}
+
+// With nobody beating, nodes know each other by the hello of the later one, and its answer.
+func TestPresenceHello(t *testing.T) {
+	t.Parallel()
+	tn := newTown(t)
+	a, b := tn.node(tn.connect(t), "a"), tn.node(tn.connect(t), "b")
+	a.beatEvery, b.beatEvery = time.Hour, time.Hour
+	begin(t, a, 1, nil)
+	a.Joined(1)
+	begin(t, b, 2, nil)
+	tn.untilNodes(t, a, 2)
+	tn.untilNodes(t, b, 1)
+	tn.until(t, "b knows 1", func() bool { return b.Elsewhere(1) })
 }
 
 func FuzzPresenceMessage(f *testing.F) {
@@ -847,6 +941,7 @@ func TestPresenceModel(t *testing.T) {
 		here := [3]map[uint32]bool{}
 		start := func(i int) {
 			p, loss := tn.node(conns[i], string(rune('a'+i))), new(atomic.Int32)
+			p.retry = again
 			p.lose = func(*wireHead) bool { return rand.IntN(1000) < int(loss.Load()) }
 			if err := p.Start(uint64(i), func(_ []uint32, done func(uint64)) { done(uint64(i)) }); err != nil {
 				rt.Fatal(err)
@@ -921,13 +1016,20 @@ func TestPresenceModel(t *testing.T) {
 	})
 }
 
+// Users come and go, one by one, over ten million ordinals; the loop tells another node of them meanwhile.
 func BenchmarkPresenceJoined(b *testing.B) {
 	tn := newTown(b)
 	p := tn.start(b, "a", 1, nil)
+	tn.start(b, "b", 2, nil)
+	tn.untilNodes(b, p, 2)
 	b.ReportAllocs()
 	i := uint32(0)
 	for b.Loop() {
-		p.Joined(i * 7 % 10_000_000)
+		if o := i / 2 * 7919 % 10_000_000; i%2 == 0 {
+			p.Joined(o)
+		} else {
+			p.Left(o)
+		}
 		i++
 	}
 }
