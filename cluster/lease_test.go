@@ -427,3 +427,11 @@ type keys chan string
 
 func (k keys) Keys() <-chan string { return k }
 func (k keys) Stop() error         { return nil }
+
+func (b *bucket) Delete(_ context.Context, key string, _ ...jetstream.KVDeleteOpt) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.revision++
+	delete(b.entries, key)
+	return nil
+}

@@ -77,6 +77,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err er
 	if err := n.conn.ready(ctx); err != nil {
 		return nil, fmt.Errorf("%w: %w", fanfare.ErrUnavailable, err)
 	}
+	if most := n.conn.nc.MaxPayload(); most < store.MaxCommand+recordHead {
+		return nil, fmt.Errorf("cluster: the NATS deployment takes messages of %d bytes, and less than %d are too few", most, store.MaxCommand+recordHead)
+	}
 	if n.log, err = openLog(ctx, n.conn.js, &o); err != nil {
 		return nil, err
 	}
@@ -87,10 +90,13 @@ func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err er
 		return nil, err
 	}
 	peers.Join(&o.Options, &peers.Cluster{
-		Log: n.log, Timeout: o.Timeout, Presence: n.presence, Leases: n.leases, Opened: n.open, Close: n.close,
+		Log: n.log, Record: int(n.conn.nc.MaxPayload()) - recordHead, Timeout: o.Timeout, Presence: n.presence, Leases: n.leases, Opened: n.open, Close: n.close,
 	})
 	return fanfare.Open(dir, o.Options)
 }
+
+// recordHead is what a message has beside a record's commands: its headers, and what the record has for each command.
+const recordHead = 64 << 10
 
 // leaseTTL is how long a lease outlives its holder, at most and with a margin; all nodes must have the same.
 const leaseTTL = 3 * time.Second
@@ -121,7 +127,13 @@ func (n *node) begin(ctx context.Context) (err error) {
 		return err
 	}
 	n.presence = newPresence(c.nc, o.Cluster, o.Name, o.Logger)
-	n.log.summed, n.log.folded, n.log.versions = n.digests.summed, n.members.folded, n.members.versions
+	n.log.folded, n.log.versions = n.members.folded, n.members.versions
+	n.log.summed = func(position, sum uint64) {
+		if o.spoil != nil && o.spoil() {
+			sum++
+		}
+		n.digests.summed(position, sum)
+	}
 	return nil
 }
 

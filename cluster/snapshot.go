@@ -27,8 +27,8 @@ import (
 var errNoSnapshot = errors.New("cluster: there is no snapshot")
 
 const (
-	snapshotPart  = 8 << 20   // bytes of an object, but for the last
-	snapshotChunk = 512 << 10 // bytes of a message; servers take 1 MiB
+	snapshotPart  = 8 << 20   // bytes of an object, but for the last: what is in flight at a time
+	snapshotChunk = 128 << 10 // bytes of a message: larger ones were slower, on three servers
 	snapshotWait  = time.Minute
 	snapshotKept  = time.Hour        // a snapshot is for the nodes that join now
 	snapshotStale = 10 * time.Minute // what no snapshot came of, and nobody goes on with

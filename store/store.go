@@ -55,6 +55,8 @@ type Options struct {
 	// Log is the order of records of a cluster, in place of the local journal. The directory must be one that was made with the log, or [Attach]ed to it. Open replays what
 	// the log has; after it records of other stores are applied as they come. Default: none.
 	Log Log
+	// RecordBytes bounds what goes into one record, if that is more than one command. Default: 1 MiB.
+	RecordBytes int
 	// LogTimeout is how long a change waits for the log before it fails. Default: 5 s.
 	LogTimeout time.Duration
 
@@ -92,6 +94,9 @@ func (o *Options) fill() {
 	}
 	if o.Opened == nil {
 		o.Opened = func(*Store) {}
+	}
+	if o.RecordBytes <= 0 || o.RecordBytes > maxRecord {
+		o.RecordBytes = maxRecord
 	}
 	if o.LogTimeout <= 0 {
 		o.LogTimeout = 5 * time.Second
@@ -176,6 +181,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.leaving, s.leave = context.WithCancel(s.stopped)
+	s.queue.most = o.RecordBytes
 	s.queue.wake = make(chan struct{}, 1)
 	ok := false
 	defer func(s *Store) { // the result is nil by then

@@ -15,6 +15,7 @@ var Join func(options any, c *Cluster)
 // Cluster is the rest of a cluster, as one of its nodes sees it.
 type Cluster struct {
 	Log      store.Log     // in place of the journal
+	Record   int           // bytes of a record of the log, at most
 	Timeout  time.Duration // how long a change waits for the log
 	Presence Presence
 	Leases   Leases
