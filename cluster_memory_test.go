@@ -63,6 +63,7 @@ type memoryNode struct {
 	// Under the cluster's lock.
 	slow   time.Duration // how long each record takes to come
 	held   bool          // none comes
+	gated  bool          // what the node adds waits
 	faults []memoryFault // of the next records that the node adds
 	added  int           // records by it
 	there  bool          // it has begun to tell who is connected
@@ -164,7 +165,7 @@ func (n *memoryNode) Version() int {
 
 func (n *memoryNode) Append(ctx context.Context, id string, record []byte) (position uint64, err error) {
 	c := n.c
-	if err := c.await(ctx, func() (bool, time.Duration) { return n.dead || !n.cut, 0 }); err != nil {
+	if err := c.await(ctx, func() (bool, time.Duration) { return n.dead || !n.cut && !n.gated, 0 }); err != nil {
 		return 0, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	if n.strike != nil {
