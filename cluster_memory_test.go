@@ -345,7 +345,7 @@ func (n *memoryNode) Hold(ctx context.Context, name string, work func(ctx contex
 				return false, wait
 			}
 			mine, cancel = context.WithCancel(ctx)
-			l.waiting = append(slices.Delete(l.waiting, fit, fit+1), n)
+			l.waiting = slices.Delete(l.waiting, fit, fit+1)
 			l.holder, l.cancel, l.since = n, cancel, time.Now()
 			return true, 0
 		})
@@ -356,6 +356,9 @@ func (n *memoryNode) Hold(ctx context.Context, name string, work func(ctx contex
 		c.change(func() {
 			if mine != nil && l.holder == n {
 				l.holder = nil
+			}
+			if mine != nil {
+				l.waiting = append(l.waiting, n)
 			}
 			if ctx.Err() != nil {
 				l.waiting = slices.DeleteFunc(l.waiting, func(x *memoryNode) bool { return x == n })
