@@ -91,6 +91,16 @@ func (n *clusterNode) got(user string, want ...string) {
 
 func (n *clusterNode) set(f func(n *memoryNode)) { n.mem.c.change(func() { f(n.mem) }) }
 
+// owed is how many messages the lanes owe.
+func (n *clusterNode) owed() (count int) {
+	n.delivery.eachLane(func(l *lane) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		count += len(l.owed)
+	})
+	return count
+}
+
 // TestTwoNodesOneUser: who is connected to two nodes gets a live message on both, although the delivery of one is in the log before the other begins; but, where clients acknowledge, not
 // what was acknowledged by then.
 func TestTwoNodesOneUser(t *testing.T) {
@@ -148,6 +158,28 @@ func TestTwoNodesOneUser(t *testing.T) {
 					b.got("u", "1", "3", "6")
 				} else { // the delivery was what counted, and there was nothing left to acknowledge
 					b.got("u", "1", "3", "5", "6")
+				}
+
+				// The delivery of a is in the log while b's is under way, which fails.
+				release = b.rec.Block("u")
+				b.rec.FailNext("u", 1, nil)
+				a.push("7", week, Users("u"))
+				rest(nodes...)
+				a.got("u", "1", "3", "5", "6", "7")
+				release()
+				time.Sleep(time.Second)
+				rest(nodes...)
+				if got := bodies(b.rec.Received("u")); got[len(got)-1] != "7" {
+					t.Fatal(got)
+				}
+				release = b.rec.Block("u")
+				a.push("8", week, Users("u"))
+				rest(nodes...)
+				release()
+				time.Sleep(time.Second)
+				rest(nodes...)
+				if owed := b.owed(); owed != 0 {
+					t.Fatalf("%d messages are owed", owed)
 				}
 			})
 		})
