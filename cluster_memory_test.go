@@ -61,7 +61,7 @@ type memoryNode struct {
 	strike   func(after bool) // called before and after each record that the node adds; may be nil
 
 	// Under the cluster's lock.
-	slow   time.Duration // how long each record takes to come
+	slow   time.Duration // how long each record takes to come, and each that the node adds to be added
 	held   bool          // none comes
 	gated  bool          // what the node adds waits
 	faults []memoryFault // of the next records that the node adds
@@ -164,8 +164,11 @@ func (n *memoryNode) Version() int {
 }
 
 func (n *memoryNode) Append(ctx context.Context, id string, record []byte) (position uint64, err error) {
-	c := n.c
-	if err := c.await(ctx, func() (bool, time.Duration) { return n.dead || !n.cut && !n.gated, 0 }); err != nil {
+	c, began := n.c, time.Now()
+	if err := c.await(ctx, func() (bool, time.Duration) {
+		wait := time.Until(began.Add(n.slow))
+		return n.dead || !n.cut && !n.gated && wait <= 0, wait
+	}); err != nil {
 		return 0, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	if n.strike != nil {

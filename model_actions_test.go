@@ -24,7 +24,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 			f()
 			m.follow()
 			m.calm = false
-			if rapid.IntRange(0, 3).Draw(m.T, "hurry") > 0 {
+			if rapid.IntRange(0, 3).Draw(m.T, "hurry") > m.hurry() {
 				m.settle()
 				m.compare()
 			}

@@ -2,11 +2,9 @@ package fanfare
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"testing/synctest"
 	"time"
@@ -230,6 +228,14 @@ func (m *modelRun) busy() string {
 	return ""
 }
 
+// hurry is how often in four the next action comes while this one is under way: more often with several nodes, where more is.
+func (m *modelRun) hurry() int {
+	if m.v.nodes > 0 {
+		return 1
+	}
+	return 0
+}
+
 // clusterActions are what is different with several nodes.
 func (m *modelRun) clusterActions(all map[string]func(*rapid.T), do func(func()) func(*rapid.T)) {
 	for _, name := range []string{"backup", "restore", "kill 2"} {
@@ -299,6 +305,10 @@ func (m *modelRun) move() {
 	if len(ids) == 0 {
 		m.connect()
 		return
+	}
+	good := m.good()
+	if slow := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains(good, m.conns[id].node) }); len(slow) > 0 {
+		ids = slow // of whom the others know the least
 	}
 	id := rapid.SampledFrom(ids).Draw(m.T, "mover")
 	m.drain()
@@ -527,9 +537,3 @@ func (m *modelRun) crash() {
 	}
 	m.settle()
 }
-
-var (
-	_ = context.Background
-	_ = fmt.Sprint
-	_ = filepath.Join
-)
