@@ -299,7 +299,7 @@ func (m *modelRun) moveLease() {
 	m.moved()
 }
 
-// move has a user leave a node and connect to another at once.
+// move has a user leave a node and connect to another at once, perhaps when something was delivered there that nobody else knows of yet.
 func (m *modelRun) move() {
 	ids := slices.Sorted(maps.Keys(m.conns))
 	if len(ids) == 0 {
@@ -311,6 +311,16 @@ func (m *modelRun) move() {
 		ids = slow // of whom the others know the least
 	}
 	id := rapid.SampledFrom(ids).Draw(m.T, "mover")
+	if n := m.conns[id].node; len(good) > 1 && rapid.Bool().Draw(m.T, "from a slow node") {
+		const delay = 200 * time.Millisecond
+		if slices.Contains(good, n) {
+			m.slowDown(n, delay)
+		}
+		m.pushes++
+		m.send(Message{To: Users(id), Body: fmt.Appendf(nil, "m%d", m.pushes), Lifetime: week})
+		m.sleep(delay * 3 / 2)
+		m.counts.add("moved from a slow node")
+	}
 	m.drain()
 	for _, s := range m.conns[id].sessions {
 		m.must(s.Close(), "close session")
@@ -331,8 +341,11 @@ func (m *modelRun) slowNode() {
 	if n == nil {
 		return
 	}
+	m.slowDown(n, rapid.SampledFrom([]time.Duration{30 * time.Millisecond, 200 * time.Millisecond, time.Second}).Draw(m.T, "delay"))
+}
+
+func (m *modelRun) slowDown(n *modelNode, delay time.Duration) {
 	held := m.holds(n)
-	delay := rapid.SampledFrom([]time.Duration{30 * time.Millisecond, 200 * time.Millisecond, time.Second}).Draw(m.T, "delay")
 	m.cluster.change(func() {
 		if n.mem.slow = delay; held {
 			m.cluster.leases[peers.Background].lose(0)
