@@ -82,9 +82,10 @@ type pause struct {
 
 // rest is what a node has when all is done.
 type rest struct {
-	Node   int
-	State  string           // the same on all nodes
-	Totals map[string]int64 // message -> how many were in the audience
+	Node    int
+	State   string           // the same on all nodes
+	Totals  map[string]int64 // message -> how many were in the audience
+	Pending int              // how many messages users wait for, all together
 }
 
 // running is how much of a time a node was not stopped.
