@@ -24,7 +24,14 @@ func (p *presence) catchUp(w *worker) {
 		l.busy[p.low]++
 		l.mu.Unlock()
 		d.o.hook("catchup:limit", p.id)
-		seqs, err := d.store.PendingOf(d.store.OrdinalAt(l.block, p.low), after, maxUnacked)
+		var seqs []uint64
+		var full bool
+		var err error
+		d.store.Told(func() {
+			seqs, err = d.store.PendingOf(d.store.OrdinalAt(l.block, p.low), after, maxUnacked)
+			full = len(seqs) == maxUnacked
+			seqs = p.withOwed(seqs, full)
+		})
 		if err != nil {
 			d.fault("read what a user waits for", err)
 			l.mu.Lock()
@@ -35,7 +42,7 @@ func (p *presence) catchUp(w *worker) {
 			return
 		}
 		d.o.hook("catchup:read", p.id)
-		todo, again := p.plan(seqs, limit)
+		todo, again := p.plan(seqs, full, limit)
 		if len(todo) == 0 {
 			if again {
 				continue
@@ -63,11 +70,10 @@ func (p *presence) mayCatchUp() bool {
 }
 
 // plan chooses what to deliver of the pending messages read, and what was
-// queued, up to the limit. With nothing to do the user goes live, unless the lane has moved
+// queued, up to the limit; full says that more may be pending behind what was read. With nothing to do the user goes live, unless the lane has moved
 // on, and then again is true.
-func (p *presence) plan(seqs []uint64, limit uint64) (todo []*message, again bool) {
+func (p *presence) plan(seqs []uint64, full bool, limit uint64) (todo []*message, again bool) {
 	l, d := p.lane, p.lane.d
-	full := len(seqs) == maxUnacked
 	due := seqs
 	if n, found := slices.BinarySearch(seqs, limit); n < len(seqs) && !found {
 		due, full = seqs[:n], false

@@ -1,12 +1,325 @@
 package fanfare
 
 import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
+
 	"github.com/fanfare-im/fanfare/internal/peers"
+	"github.com/fanfare-im/fanfare/store"
 )
+
+// This file is what a Pusher does beyond its own process in a cluster. Every node applies every record, and delivers to who is connected to it; what is done
+// once in the cluster is told or done by the node whose record it is, or by the one that has the lease.
 
 func init() {
 	peers.Join = func(o any, c *peers.Cluster) { o.(*Options).cluster = c }
 	peers.Clock = func(o any, now func() time.Time) { o.(*Options).now = now }
+}
+
+const (
+	// settlePatience is how long another node waits for the outcomes of a user who is now connected there. It is more than a Deliver takes
+	// that is not left behind.
+	settlePatience = 6 * time.Second
+	// orphanPatience is how long a message without retention may be under way that was accepted before this process began, by who knows whom.
+	orphanPatience = 10 * time.Minute
+)
+
+// opened gets the store before anything is told.
+func (d *delivery) opened(s *store.Store) {
+	d.store, d.lastSeq = s, s.LastSeq()
+	if d.cluster != nil {
+		d.cluster.Opened(s)
+	}
+}
+
+func (d *delivery) joinCluster() error {
+	if d.cluster == nil {
+		return nil
+	}
+	return d.cluster.Presence.Start(d.store.Proposer(), d.settleFor)
+}
+
+func (d *delivery) leaveCluster() {
+	if d.cluster != nil {
+		if err := d.cluster.Presence.Close(); err != nil {
+			d.o.Logger.Warn("fanfare: leave the cluster", "error", err)
+		}
+	}
+}
+
+// Began notes whose record is told from here on.
+func (d *delivery) Began(proposer uint64, own bool) { d.origin, d.own = proposer, own }
+
+// Planned has the plans looked at.
+func (d *delivery) Planned() { d.planned() }
+
+// hooks are the events that this process tells of the record that is being told: nil for another node's, which tells them.
+func (d *delivery) hooks() *events {
+	if d.own {
+		return d.events
+	}
+	return nil
+}
+
+// elsewhere says whether what is told is a delivery of another node. It has reached the connections to that, and takes nothing from those that are here; an
+// acknowledgement does, and with client acks there is nothing else.
+func (d *delivery) elsewhere(acked bool) bool { return d.cluster != nil && !d.own && !acked && !d.clientAcks }
+
+// owe notes users who are connected here and are to get a message that another node has delivered to them, if it was accepted after they connected and has not been handed over here. Who is live gets it from
+// the lane, which has not come to it or has it in hand.
+func (l *lane) owe(seq uint64, low *roaring.Bitmap) {
+	here := roaring.And(low, l.connected)
+	for it := here.Iterator(); it.HasNext(); {
+		p := l.users.get(uint16(it.Next()))
+		if seq <= p.after || seq <= p.sent || p.live && seq <= l.started {
+			continue
+		}
+		if l.owed[seq] == nil {
+			l.owed[seq] = roaring.New()
+		}
+		l.owed[seq].Add(uint32(p.low))
+	}
+}
+
+// remit takes back that users are owed a message.
+func (l *lane) remit(seq uint64, low *roaring.Bitmap) {
+	if owed := l.owed[seq]; owed != nil {
+		if owed.AndNot(low); owed.IsEmpty() {
+			delete(l.owed, seq)
+		}
+	}
+}
+
+// withOwed adds to what is pending for a user, ascending, what the user is owed. Full says that more may be pending behind it.
+func (p *presence) withOwed(seqs []uint64, full bool) []uint64 {
+	l := p.lane
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.owed) == 0 {
+		return seqs
+	}
+	pending := seqs
+	for seq, low := range l.owed {
+		switch {
+		case !low.Contains(uint32(p.low)):
+		case seq <= p.sent:
+			l.remit(seq, roaring.BitmapOf(uint32(p.low)))
+		case full && seq > pending[len(pending)-1] || slices.Contains(pending, seq):
+		default:
+			seqs = append(seqs, seq)
+		}
+	}
+	slices.Sort(seqs)
+	return seqs
+}
+
+// lastAccepted is the last message that the lane knows of.
+func (l *lane) lastAccepted() uint64 {
+	if n := len(l.waiting); n > 0 {
+		return l.waiting[n-1].seq
+	}
+	return l.started
+}
+
+// arrive tells the other nodes of a user who is connected here now, and has what they have handed over settled before the catch-up reads what is pending.
+func (p *presence) arrive(ordinal uint32) {
+	d := p.lane.d
+	if d.cluster == nil {
+		return
+	}
+	p.settling, p.after = true, p.lane.lastAccepted()
+	d.cluster.Presence.Joined(ordinal)
+	go func() {
+		position, err := d.cluster.Presence.Settle(d.ctx, ordinal)
+		if err == nil {
+			err = d.store.WaitApplied(d.ctx, position)
+		}
+		if err != nil && d.ctx.Err() == nil { // the user gets what is pending as far as is known here
+			d.o.Logger.Warn("fanfare: settle what other nodes have delivered", "user", p.id, "error", err)
+		}
+		p.lane.mu.Lock()
+		defer p.lane.mu.Unlock()
+		p.settling = false
+		p.schedule()
+	}()
+}
+
+// depart tells them of one who is not any more.
+func (p *presence) depart() {
+	l := p.lane
+	if l.d.cluster == nil {
+		return
+	}
+	l.d.cluster.Presence.Left(l.d.store.OrdinalAt(l.block, p.low))
+	bit := roaring.BitmapOf(uint32(p.low))
+	for seq := range l.owed {
+		l.remit(seq, bit)
+	}
+}
+
+// settleFor calls done when what has been handed over here for users, who are connected to another node now, is in the log.
+func (d *delivery) settleFor(ordinals []uint32, done func(position uint64)) {
+	var patience *time.Timer
+	answer := sync.OnceFunc(func() { done(d.store.Applied()) })
+	patience = time.AfterFunc(settlePatience, answer)
+	var left atomic.Int32
+	left.Store(1)
+	settled := func() {
+		if left.Add(-1) == 0 {
+			patience.Stop()
+			answer()
+		}
+	}
+	for _, ordinal := range ordinals {
+		block, low := d.store.Block(ordinal)
+		l := d.laneOf(block)
+		if l == nil {
+			continue
+		}
+		l.mu.Lock()
+		if l.inflight(low) {
+			left.Add(1)
+			l.settles[low] = append(l.settles[low], settled)
+		}
+		l.mu.Unlock()
+	}
+	settled()
+}
+
+// settled tells who waits that a user's outcomes are applied.
+func (l *lane) settled(low uint16) {
+	list := l.settles[low]
+	delete(l.settles, low)
+	for _, f := range list {
+		f()
+	}
+}
+
+// awaitParts has the task of a message without retention wait for what comes of it on the other nodes.
+func (d *delivery) awaitParts(f *flight) {
+	if d.cluster == nil {
+		return
+	}
+	nodes := d.cluster.Presence.Nodes()
+	if len(nodes) == 0 {
+		return
+	}
+	f.retain()
+	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	f.parts = make(map[uint64]struct{}, len(nodes))
+	for _, node := range nodes {
+		f.parts[node] = struct{}{}
+	}
+}
+
+// OnlinePart notes that a node is done with such a message.
+func (d *delivery) OnlinePart(seq uint64) {
+	d.flightsMu.Lock()
+	f := d.flights[seq]
+	last := f != nil && f.without(d.origin)
+	d.flightsMu.Unlock()
+	if last {
+		f.release()
+	}
+}
+
+// without waits no longer for a node; last says that there is no other.
+func (f *flight) without(node uint64) (last bool) {
+	if _, waits := f.parts[node]; !waits {
+		return false
+	}
+	delete(f.parts, node)
+	return len(f.parts) == 0
+}
+
+// checkParts waits no longer for nodes that are gone.
+func (d *delivery) checkParts() {
+	if d.cluster == nil {
+		return
+	}
+	nodes := d.cluster.Presence.Nodes()
+	var done []*flight
+	d.flightsMu.Lock()
+	for _, f := range d.flights {
+		for node := range f.parts {
+			if !slices.Contains(nodes, node) && f.without(node) {
+				done = append(done, f)
+			}
+		}
+	}
+	d.flightsMu.Unlock()
+	for _, f := range done {
+		f.release()
+	}
+}
+
+// orphan is a message without retention that another node accepted.
+type orphan struct {
+	origin uint64
+	since  time.Time // by which it is given up when its origin is not known
+}
+
+// noteOrigin remembers who is to end a task.
+func (d *delivery) noteOrigin(seq uint64) {
+	if d.cluster == nil || d.own {
+		return
+	}
+	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	d.orphans[seq] = orphan{d.origin, time.Now()}
+}
+
+func (d *delivery) forgetOrigin(seq uint64) {
+	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	delete(d.orphans, seq)
+}
+
+// adopt notes the tasks without retention that were accepted before this process began.
+func (d *delivery) adopt() error {
+	if d.cluster == nil {
+		return nil
+	}
+	online, _, err := d.store.Unfinished()
+	if err != nil {
+		return err
+	}
+	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	for _, seq := range online {
+		_, known := d.orphans[seq]
+		if f := d.flights[seq]; !known && (f == nil || f.foreign) {
+			d.orphans[seq] = orphan{0, time.Now()}
+		}
+	}
+	return nil
+}
+
+// endOrphans ends the tasks without retention of nodes that are gone.
+func (d *delivery) endOrphans(ctx context.Context) error {
+	if d.cluster == nil {
+		return nil
+	}
+	nodes := d.cluster.Presence.Nodes()
+	var ends []uint64
+	d.flightsMu.Lock()
+	for seq, o := range d.orphans {
+		if o.origin != 0 && !slices.Contains(nodes, o.origin) || o.origin == 0 && time.Since(o.since) > orphanPatience {
+			ends = append(ends, seq)
+		}
+	}
+	d.flightsMu.Unlock()
+	for _, seq := range ends {
+		if _, err := d.store.Propose(ctx, &store.OnlineDone{Seq: seq}); err != nil {
+			return err
+		}
+		d.forgetOrigin(seq)
+	}
+	return nil
 }

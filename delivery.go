@@ -10,6 +10,7 @@ import (
 
 	"github.com/RoaringBitmap/roaring/v2"
 
+	"github.com/fanfare-im/fanfare/internal/peers"
 	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 )
@@ -34,21 +35,29 @@ type delivery struct {
 	// How many users were unregistered.
 	unregistered atomic.Uint64
 	dueSoon      func(at int64)
+	planned      func()
 
 	flightsMu sync.Mutex
 	flights   map[uint64]*flight
-	owed      []*store.OnlineDone // of flights that have landed, but the commit failed
+	owed      []store.Command // outcomes of flights that have landed, but the commit failed
 
 	hasUnsaved atomic.Bool
 	counts     counters
 	events     *events // nil without hooks that are told by it
+
+	cluster *peers.Cluster // nil for one process
+	// Of the record that is being told, and the committer's own.
+	own    bool   // it is this process's
+	origin uint64 // whose it is
+	// Tasks without retention that other nodes are to end, under flightsMu.
+	orphans map[uint64]orphan
 
 	endedMu sync.Mutex
 	ended   map[uint64]struct{} // with client acks: tasks that ended lately, whose acks nobody waits for
 }
 
 func newDelivery(ctx context.Context, o *Options) *delivery {
-	d := &delivery{o: o, ctx: ctx, online: o.Online, lanes: make(map[uint16]*lane), flights: make(map[uint64]*flight)}
+	d := &delivery{o: o, cluster: o.cluster, ctx: ctx, online: o.Online, lanes: make(map[uint16]*lane), flights: make(map[uint64]*flight), orphans: make(map[uint64]orphan)}
 	d.messages.d = d
 	d.messages.cached = make(map[uint64]*message)
 	if b, ok := o.Online.(transport.Batcher); ok {
@@ -100,12 +109,17 @@ func (d *delivery) eachLane(f func(*lane)) {
 
 // Accepted starts the fan-out of a push.
 func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.BlockSet) {
-	d.counts.accepted.Add(1)
-	d.events.accepted(t.Seq)
+	if d.own {
+		d.counts.accepted.Add(1)
+	}
+	d.hooks().accepted(t.Seq)
+	if d.cluster != nil { // this node may be the one that looks after it
+		d.dueSoon(t.Accepted + store.KeyRetention.Milliseconds())
+	}
 	if len(audience) == 0 {
 		return
 	}
-	f := &flight{d: d, seq: t.Seq, done: make(chan struct{})}
+	f := &flight{d: d, seq: t.Seq, origin: d.origin, foreign: !d.own, done: make(chan struct{})}
 	if t.Expires == t.Accepted {
 		f.message = newMessage(m)
 		f.message.f = f
@@ -120,6 +134,12 @@ func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.Bl
 	d.flights[t.Seq] = f
 	d.flightsMu.Unlock()
 	f.left.Store(1)
+	if f.fleeting() {
+		d.noteOrigin(t.Seq)
+		if d.own {
+			d.awaitParts(f)
+		}
+	}
 	for _, platform := range t.Platforms {
 		d.phones.start(f, platform, t)
 	}
@@ -140,15 +160,20 @@ func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.Bl
 }
 
 // Received takes users who have a message out of what is under way.
-func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
-	d.events.delivered(seq, block, low)
-	d.events.changed(seq)
+func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap, acked bool) {
+	d.hooks().delivered(seq, block, low)
+	d.hooks().changed(seq)
 	l := d.laneOf(block)
 	if l == nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if d.elsewhere(acked) {
+		l.owe(seq, low)
+		return
+	}
+	l.remit(seq, low)
 	l.cancel(seq, low)
 	if uint64(len(l.busy)) < low.GetCardinality() {
 		for b := range l.busy {
@@ -174,12 +199,12 @@ func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap) {
 }
 
 // CaughtUp does the same for one user and several messages, whose sequences ascend.
-func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64) {
+func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64, acked bool) {
 	block, low := d.store.Block(ordinal)
-	if d.events != nil {
+	if e := d.hooks(); e != nil {
 		for _, seq := range seqs {
-			d.events.deliveredOne(seq, block, low)
-			d.events.changed(seq)
+			e.deliveredOne(seq, block, low)
+			e.changed(seq)
 		}
 	}
 	l := d.laneOf(block)
@@ -188,6 +213,19 @@ func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.users.get(low) != nil && (len(l.owed) > 0 || d.elsewhere(acked)) {
+		bit := roaring.BitmapOf(uint32(low))
+		for _, seq := range seqs {
+			if d.elsewhere(acked) {
+				l.owe(seq, bit)
+			} else {
+				l.remit(seq, bit)
+			}
+		}
+	}
+	if d.elsewhere(acked) {
+		return
+	}
 	for _, r := range l.runs {
 		if _, of := slices.BinarySearch(seqs, r.f.seq); of {
 			l.cancel(r.f.seq, roaring.BitmapOf(uint32(low)))
@@ -232,9 +270,9 @@ func (d *delivery) Ended(seq uint64, r store.Reason) {
 	again := f != nil && f.fleeting() && f.message.ended.Swap(true)
 	switch {
 	case r == store.Expired:
-		d.events.expired(seq)
+		d.hooks().expired(seq)
 	case r == store.Withdrawn && !again:
-		d.events.withdrawn(seq)
+		d.hooks().withdrawn(seq)
 	}
 	d.phones.end(seq)
 	if d.clientAcks {
@@ -245,10 +283,11 @@ func (d *delivery) Ended(seq uint64, r store.Reason) {
 		d.ended[seq] = struct{}{}
 		d.endedMu.Unlock()
 	}
-	if d.hasUnsaved.Load() {
+	if d.hasUnsaved.Load() || d.cluster != nil {
 		d.eachLane(func(l *lane) {
 			l.mu.Lock()
 			delete(l.unsaved, seq)
+			delete(l.owed, seq)
 			l.mu.Unlock()
 		})
 	}
@@ -269,22 +308,32 @@ func (d *delivery) Recalled(m *store.Message, platforms []string) {
 
 // Finished counts those whom a task that is over did not reach.
 func (d *delivery) Finished(seq uint64, p store.Progress) {
-	d.counts.expired.Add(p.Expired)
-	d.counts.withdrawn.Add(p.Withdrawn)
-	d.events.finished(seq)
+	if d.own {
+		d.counts.expired.Add(p.Expired)
+		d.counts.withdrawn.Add(p.Withdrawn)
+	}
+	d.hooks().finished(seq)
+	if d.cluster != nil {
+		d.dueSoon(p.Ended + store.TaskRetention.Milliseconds())
+		d.forgetOrigin(seq)
+	}
 }
 
 // Opened counts who has opened a message.
 func (d *delivery) Opened(seq uint64, _ uint16, low *roaring.Bitmap) {
-	d.counts.opened.Add(int64(low.GetCardinality()))
-	d.events.changed(seq)
+	if d.own {
+		d.counts.opened.Add(int64(low.GetCardinality()))
+	}
+	d.hooks().changed(seq)
 }
 
 // Unregistered takes a user offline who is not known any more.
 func (d *delivery) Unregistered(ordinal uint32, seqs []uint64) {
-	d.counts.gone.Add(int64(len(seqs)))
+	if d.own {
+		d.counts.gone.Add(int64(len(seqs)))
+	}
 	for _, seq := range seqs {
-		d.events.changed(seq)
+		d.hooks().changed(seq)
 	}
 	d.unregistered.Add(1) // before who connects now could be overlooked below
 	block, low := d.store.Block(ordinal)
@@ -327,8 +376,12 @@ func (d *delivery) failed(p *presence, m *message, err error) {
 	}
 }
 
-// connected says whether the user of an ordinal is online.
+// connected says whether the user of an ordinal is online, in a cluster on any node.
 func (d *delivery) connected(ordinal uint32) bool {
+	return d.connectedHere(ordinal) || d.cluster != nil && d.cluster.Presence.Elsewhere(ordinal)
+}
+
+func (d *delivery) connectedHere(ordinal uint32) bool {
 	block, low := d.store.Block(ordinal)
 	l := d.laneOf(block)
 	if l == nil {
@@ -365,7 +418,7 @@ func (d *delivery) retryUnsaved() {
 					}
 				}
 			}
-			if err := d.store.Go(&store.Received{Seq: seq, Block: l.block, Bits: low}, done); err != nil {
+			if err := d.store.Go(&store.Delivered{Seq: seq, Block: l.block, Bits: low}, done); err != nil {
 				done(nil, err)
 			}
 		}

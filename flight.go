@@ -15,6 +15,10 @@ type flight struct {
 	left atomic.Int32 // lanes that have not had it, users it is queued on, platforms not done
 	done chan struct{}
 
+	origin  uint64              // who accepted it, to the log
+	foreign bool                // it is another node
+	parts   map[uint64]struct{} // nodes whose outcome is waited for, under flightsMu
+
 	// Of a message without retention, which lives here alone.
 	message           *message
 	blocks            map[uint16]*roaring.Bitmap
@@ -26,6 +30,23 @@ func (f *flight) fleeting() bool { return f.message != nil }
 func (f *flight) audience(block uint16) *roaring.Bitmap { return f.blocks[block] }
 
 func (f *flight) retain() { f.left.Add(1) }
+
+// again returns the fan-out of a task that goes on, or one that begins again, retained.
+func (d *delivery) again(seq uint64) *flight {
+	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	if f := d.flights[seq]; f != nil {
+		for n := f.left.Load(); n > 0; n = f.left.Load() {
+			if f.left.CompareAndSwap(n, n+1) {
+				return f
+			}
+		}
+	}
+	f := &flight{d: d, seq: seq, done: make(chan struct{})}
+	f.retain()
+	d.flights[seq] = f
+	return f
+}
 
 // release ends one part of the fan-out; the last one ends it all. It may be called under a lane's lock.
 func (f *flight) release() {
@@ -56,7 +77,7 @@ func (d *delivery) land(f *flight) {
 }
 
 // owe remembers an outcome whose commit failed; see retryUnsaved.
-func (d *delivery) owe(c *store.OnlineDone) {
+func (d *delivery) owe(c store.Command) {
 	d.flightsMu.Lock()
 	d.owed = append(d.owed, c)
 	d.flightsMu.Unlock()
@@ -81,8 +102,12 @@ func (d *delivery) retryOwed() {
 	}
 }
 
-func (f *flight) outcome() *store.OnlineDone {
-	return &store.OnlineDone{Seq: f.seq, Delivered: uint64(f.delivered.Load()), Failed: uint64(f.failed.Load())}
+func (f *flight) outcome() store.Command {
+	c := store.OnlineDone{Seq: f.seq, Delivered: uint64(f.delivered.Load()), Failed: uint64(f.failed.Load())}
+	if f.foreign {
+		return (*store.OnlinePart)(&c)
+	}
+	return &c
 }
 
 // fleeting returns the fan-outs of pushes without retention.

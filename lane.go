@@ -42,6 +42,8 @@ type lane struct {
 	hung      map[uint16]int             // calls that were left behind and have not returned, of earlier connections too
 	gone      map[uint16][]uint64        // acknowledged while the user was busy
 	unacked   map[uint16]*presence       // with client acks: who has been sent something not acknowledged, or had been lately
+	owed      map[uint64]*roaring.Bitmap // in a cluster: who is to get a message here although another node has delivered it
+	settles   map[uint16][]func()        // what waits for a user's outcomes, for another node
 	unsaved   map[uint64]*roaring.Bitmap // delivered, but the commit failed: never sent again, committed when it can be
 }
 
@@ -49,7 +51,7 @@ func newLane(d *delivery, block uint16, started uint64) *lane {
 	return &lane{
 		d: d, block: block, started: started, connected: roaring.New(), live: roaring.New(),
 		busy: make(map[uint16]int), gone: make(map[uint16][]uint64), waiters: make(map[uint16]struct{}), hung: make(map[uint16]int),
-		unacked: make(map[uint16]*presence),
+		unacked: make(map[uint16]*presence), owed: make(map[uint64]*roaring.Bitmap), settles: make(map[uint16][]func()),
 		unsaved: make(map[uint64]*roaring.Bitmap),
 	}
 }
@@ -161,8 +163,15 @@ func (l *lane) start(f *flight) *run {
 	l.mu.Lock()
 	l.runs = append(l.runs, r) // from before the read on, so that what is acknowledged behind it is cancelled
 	l.mu.Unlock()
-	var audience *roaring.Bitmap
 	m, _ := l.d.messages.acquire(f.seq, f) // one that cannot be read stays pending
+	l.d.store.Told(func() { l.choose(r, f, m) })
+	l.d.o.hook("lane:started", "")
+	return r
+}
+
+// choose makes the users who are live the targets of a run.
+func (l *lane) choose(r *run, f *flight, m *message) {
+	var audience *roaring.Bitmap
 	if m != nil {
 		if f.fleeting() {
 			audience = f.audience(l.block)
@@ -175,10 +184,18 @@ func (l *lane) start(f *flight) *run {
 	}
 	l.d.o.hook("lane:start", "")
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.waiting[0] = nil
 	l.waiting = l.waiting[1:]
 	l.started = f.seq
 	r.m, r.since = m, l.d.pool.clock()
+	if owed := l.owed[f.seq]; owed != nil && m != nil {
+		if audience == nil {
+			audience = roaring.New()
+		}
+		audience = roaring.Or(audience, owed)
+		defer func() { l.remit(f.seq, r.targets) }()
+	}
 	if audience != nil {
 		r.targets = roaring.And(audience, l.live)
 		if u := l.unsaved[f.seq]; u != nil {
@@ -196,9 +213,6 @@ func (l *lane) start(f *flight) *run {
 	}
 	r.it = r.targets.Iterator()
 	l.current = r
-	l.mu.Unlock()
-	l.d.o.hook("lane:started", "")
-	return r
 }
 
 // deliver sends the run to all its targets. It returns false when the lane is another worker's now.
@@ -268,6 +282,9 @@ func (l *lane) release(r *run, low uint16) {
 
 // wake schedules the catch-up of a user who waited for an outcome.
 func (l *lane) wake(low uint16) {
+	if len(l.settles[low]) > 0 && !l.inflight(low) {
+		l.settled(low)
+	}
 	if _, waits := l.waiters[low]; !waits || l.inflight(low) {
 		return
 	}
@@ -415,7 +432,7 @@ func (l *lane) commit(r *run) {
 		l.applied(r, low)
 		r.f.release()
 	}
-	if err := l.d.store.Go(&store.Received{Seq: r.f.seq, Block: l.block, Bits: low}, done); err != nil {
+	if err := l.d.store.Go(&store.Delivered{Seq: r.f.seq, Block: l.block, Bits: low}, done); err != nil {
 		done(nil, err)
 	}
 }
@@ -427,6 +444,11 @@ func (l *lane) applied(r *run, low *roaring.Bitmap) {
 	r.released.Or(low)
 	l.dropRun(r)
 	for w := range l.waiters {
+		if low.Contains(uint32(w)) {
+			l.wake(w)
+		}
+	}
+	for w := range l.settles {
 		if low.Contains(uint32(w)) {
 			l.wake(w)
 		}

@@ -58,7 +58,7 @@ func (p *Pusher) AckThrough(ctx context.Context, user, messageID string) error {
 
 // caughtUp acknowledges several messages of a user.
 func (p *Pusher) caughtUp(ctx context.Context, ord uint32, seqs []uint64) error {
-	cleared, err := p.store.Propose(ctx, &store.CaughtUp{Ordinal: ord, Seqs: seqs})
+	cleared, err := p.store.Propose(ctx, &store.Acked{Ordinal: ord, Seqs: seqs})
 	if n, ok := cleared.(int); ok {
 		p.delivery.counts.acked.Add(int64(n))
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fanfare-im/fanfare/internal/peers"
 	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 )
@@ -46,7 +47,9 @@ type phoneRunner struct {
 	batch    int
 	counts   phoneCounters
 
+	ctx   context.Context // of the Pusher, or of the lease while the node has it
 	mu    sync.Mutex
+	holds bool // it is for this process to notify
 	tasks map[uint64]*phoneTask
 	queue phoneQueue // the same
 	// stopped are tasks that go no further in this process, and why.
@@ -130,7 +133,7 @@ func newPhones(d *delivery, mobile []transport.Mobile) (*phones, error) {
 		if p.runners[platform] != nil {
 			return nil, fmt.Errorf("fanfare: two mobile transports for platform %q", platform)
 		}
-		r := &phoneRunner{d: d, platform: platform, mobile: m, batch: phoneBatch, tasks: make(map[uint64]*phoneTask), stopped: make(map[uint64]string), wake: make(chan struct{}, 1)}
+		r := &phoneRunner{d: d, platform: platform, mobile: m, batch: phoneBatch, tasks: make(map[uint64]*phoneTask), stopped: make(map[uint64]string), ctx: d.ctx, holds: d.cluster == nil, wake: make(chan struct{}, 1)}
 		if s, ok := m.(transport.Sizer); ok && s.BatchSize() > 0 {
 			r.batch = min(s.BatchSize(), maxPhoneBatch)
 		}
@@ -163,8 +166,72 @@ func (p *phones) check(c *transport.Content) error {
 
 func (p *phones) run() {
 	for _, r := range p.runners {
-		p.running.Go(r.run)
+		if p.d.cluster != nil {
+			p.running.Go(func() { p.d.cluster.Leases.Hold(p.d.ctx, peers.Phones(r.platform), r.hold) })
+		} else {
+			p.running.Go(r.run)
+		}
 	}
+}
+
+// hold does the work while this node has its lease, from the checkpoints that there are.
+func (r *phoneRunner) hold(ctx context.Context) {
+	r.mu.Lock()
+	r.ctx, r.holds = ctx, true // what is accepted from here on is added by who tells it
+	r.mu.Unlock()
+	_, unfinished, err := r.d.store.Unfinished()
+	if err == nil {
+		err = r.d.phones.resume(unfinished, r.platform)
+	}
+	if err != nil {
+		r.d.fault("notify phones", err, "platform", r.platform)
+	} else {
+		r.run()
+	}
+	r.mu.Lock()
+	left := r.tasks
+	r.holds, r.tasks, r.queue, r.stopped = false, make(map[uint64]*phoneTask), nil, make(map[uint64]string)
+	r.mu.Unlock()
+	for _, t := range left {
+		t.f.release()
+	}
+}
+
+// resume takes up what is unfinished on a platform, or, without one, on all.
+func (p *phones) resume(unfinished []store.PhoneWork, platform string) error {
+	d := p.d
+	for _, w := range unfinished {
+		r := p.runners[w.Platform]
+		if r == nil || platform != "" && w.Platform != platform {
+			continue // waits for a process that has the transport, or for the task's end
+		}
+		t, err := d.store.Task(w.Seq)
+		if errors.Is(err, ErrUnknownTask) && d.cluster != nil {
+			continue // forgotten meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		f := d.again(w.Seq)
+		again := &phoneTask{
+			f: f, seq: w.Seq, always: t.Always, walk: phoneWalk{next: w.Next, slept: w.Slept, staying: w.Slept != 0}, retries: w.Retries, from: p.from(&t.Task),
+		}
+		if w.Recall {
+			m, err := d.store.Recall(w.Seq)
+			if err != nil || m == nil {
+				f.release()
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			again = p.recallTask(f, m)
+			again.walk.next, again.retries = w.Next, w.Retries
+		}
+		r.add(again)
+		f.release()
+	}
+	return nil
 }
 
 // start begins a task's work on a platform, if there is a transport for it.
@@ -181,8 +248,12 @@ func (p *phones) recall(f *flight, platform string, m *store.Message) {
 		return
 	}
 	t := p.recallTask(f, m)
-	f.retain()
 	r.mu.Lock()
+	if !r.holds {
+		r.mu.Unlock()
+		return
+	}
+	f.retain()
 	if before := r.tasks[t.seq]; before != nil { // a batch of it may be under way
 		before.then = t
 	} else {
@@ -199,11 +270,12 @@ func (p *phones) recallTask(f *flight, m *store.Message) *phoneTask {
 }
 
 // notifying are the platforms on which a task may be notifying phones.
-func (p *phones) notifying(seq uint64) (list []string) {
+// Those that another node sees to may be doing so if mayRun is true.
+func (p *phones) notifying(seq uint64, mayRun bool) (list []string) {
 	for _, platform := range p.platforms() {
 		r := p.runners[platform]
 		r.mu.Lock()
-		if r.tasks[seq] != nil {
+		if r.tasks[seq] != nil || !r.holds && mayRun {
 			list = append(list, platform)
 		}
 		r.mu.Unlock()
@@ -253,10 +325,13 @@ func (p *phones) end(seq uint64) {
 // add hands a task to the runner, which may be done with it before add returns: so its part in the
 // fan-out is counted first.
 func (r *phoneRunner) add(t *phoneTask) {
-	t.f.retain()
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.holds || r.tasks[t.seq] != nil { // another node's, or taken up while it was told
+		return
+	}
+	t.f.retain()
 	r.put(t)
-	r.mu.Unlock()
 	r.poke()
 }
 
@@ -275,7 +350,7 @@ func (r *phoneRunner) poke() {
 }
 
 func (r *phoneRunner) run() {
-	for r.d.ctx.Err() == nil {
+	for r.ctx.Err() == nil {
 		t, wait := r.pick()
 		if t == nil {
 			r.sleep(wait)
@@ -311,7 +386,7 @@ func (r *phoneRunner) sleep(wait time.Duration) {
 	select {
 	case <-timer:
 	case <-r.wake:
-	case <-r.d.ctx.Done():
+	case <-r.ctx.Done():
 	}
 }
 
@@ -518,7 +593,7 @@ func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error)
 	}
 	for part := range slices.Chunk(batch, r.batch) {
 		switch {
-		case m.deliverable() && r.d.ctx.Err() == nil && o.denied == nil:
+		case m.deliverable() && r.ctx.Err() == nil && o.denied == nil:
 			r.send(m, part, o)
 		case cp.Stats.Sent == 0 && o.denied == nil:
 			return nil, nil // after a restart the checkpoint is where it was
@@ -536,7 +611,7 @@ func (r *phoneRunner) sendBatch(t *phoneTask, m *message) (*phoneOutcome, error)
 // record makes the outcome of a batch durable. It may be called again after an error.
 func (r *phoneRunner) record(o *phoneOutcome) error {
 	// The context of the Pusher ends while this is under way; what was sent must be recorded all the same.
-	ctx := context.WithoutCancel(r.d.ctx)
+	ctx := context.WithoutCancel(r.ctx)
 	for len(o.dead) > 0 {
 		n, size := 0, 0
 		for n < min(len(o.dead), 100) && (n == 0 || size+opBytes(&o.dead[n]) <= importBytes) {
@@ -589,11 +664,11 @@ func (r *phoneRunner) collect(t *phoneTask, m *message, o *phoneOutcome) (batch 
 	}
 	look := at
 	if r.quiet(m) {
-		if w.Asleep, look, err = r.d.phones.night(r.d.ctx, at, since); err != nil {
+		if w.Asleep, look, err = r.d.phones.night(r.ctx, at, since); err != nil {
 			return nil, err
 		}
 	}
-	for more, sets := true, 0; more && len(batch) < r.batch && sets < store.MaxStepSets && r.d.ctx.Err() == nil; {
+	for more, sets := true, 0; more && len(batch) < r.batch && sets < store.MaxStepSets && r.ctx.Err() == nil; {
 		w.Targets = r.batch - len(batch)
 		step, err := r.d.store.PhoneStep(&w)
 		if err != nil {
@@ -772,7 +847,7 @@ func (s *sending) unsent(now time.Time) store.PhoneRetry {
 
 // call is Send with its promises made good.
 func (r *phoneRunner) call(list []transport.Notification) (results []transport.Result) {
-	ctx, cancel := context.WithTimeout(r.d.ctx, r.d.o.SendTimeout)
+	ctx, cancel := context.WithTimeout(r.ctx, r.d.o.SendTimeout)
 	defer cancel()
 	defer func() {
 		if x := recover(); x != nil {

@@ -144,7 +144,6 @@ func (p *Pusher) Plan(ctx context.Context, plan Plan) (*Planned, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.planner.poke()
 	res := r.(store.PlanResult)
 	return &Planned{ID: store.PlanID(res.ID), Duplicate: res.Duplicate, p: p, id: res.ID}, nil
 }
@@ -566,7 +565,6 @@ func (pl *Planned) change(ctx context.Context, f func(rec *store.Plan, plan *Pla
 			if c.End {
 				pl.p.dueSoon(pl.p.o.now().UnixMilli() + store.TaskRetention.Milliseconds())
 			}
-			pl.p.planner.poke()
 			return err
 		}
 	}

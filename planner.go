@@ -223,6 +223,7 @@ func (pl *planner) poke() {
 }
 
 func (pl *planner) run(ctx context.Context) {
+	clear(pl.released) // another node may have been at work since
 	for ctx.Err() == nil {
 		wait, err := pl.look(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -269,7 +270,6 @@ func (pl *planner) look(ctx context.Context) (time.Duration, error) {
 					continue
 				}
 				moved = true
-				pl.poke()
 			}
 			if len(due) < 100 {
 				next = more

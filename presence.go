@@ -24,6 +24,8 @@ type presence struct {
 	timeouts uint8
 	conns    int32
 	sent     uint64 // the highest sequence handed to the transport
+	settling bool   // in a cluster: other nodes are asked what they have handed over
+	after    uint64 // in a cluster: the last message that was accepted before the user connected here
 	fleeting []*message
 	unacked  []unacked
 	retry    *time.Timer
@@ -45,6 +47,7 @@ func (d *delivery) connect(ord uint32, id string) *Session {
 		l.users.put(p)
 		l.connected.Add(uint32(low))
 		d.present.Add(1)
+		p.arrive(ord)
 	}
 	if p.conns++; p.conns == 1 {
 		p.schedule()
@@ -75,6 +78,7 @@ func (p *presence) leave() {
 	delete(l.waiters, p.low)
 	l.connected.Remove(uint32(p.low))
 	l.d.present.Add(-1)
+	p.depart()
 	p.dropFleeting()
 	if p.retry != nil {
 		p.retry.Stop()
@@ -95,7 +99,7 @@ func (p *presence) setLive(is bool) {
 
 // schedule puts the user's catch-up into the pool's queue, once.
 func (p *presence) schedule() {
-	if !p.queued && !p.stuck && p.conns > 0 && p.lane.d.online != nil {
+	if !p.queued && !p.stuck && !p.settling && p.conns > 0 && p.lane.d.online != nil {
 		p.queued = true
 		p.lane.d.pool.add(job{user: p})
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fanfare-im/fanfare/internal/peers"
 	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 )
@@ -51,8 +52,8 @@ func Open(dir string, o Options) (*Pusher, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := newDelivery(ctx, &o)
 	p := &Pusher{o: o, delivery: d, stop: cancel}
-	d.o, d.dueSoon = &p.o, p.dueSoon
 	p.planner = newPlanner(p)
+	d.o, d.dueSoon, d.planned = &p.o, p.dueSoon, p.planner.poke
 	if !o.ReadOnly { // in which nothing happens
 		d.events = newEvents(p, &p.o.Hooks)
 	}
@@ -64,6 +65,10 @@ func Open(dir string, o Options) (*Pusher, error) {
 	so := store.Options{
 		DeltaEntries: o.DeltaEntries, DeltaBytes: o.DeltaBytes, BlockBits: o.blockBits,
 		ReadOnly: o.ReadOnly, Now: o.now, Logger: o.Logger, WrapJournal: o.wrap, Failed: d.storeFailed,
+		Opened: d.opened,
+	}
+	if o.cluster != nil {
+		so.Log, so.LogTimeout = o.cluster.Log, o.cluster.Timeout
 	}
 	if o.disk != nil {
 		so = on(o.disk, so)
@@ -73,17 +78,20 @@ func Open(dir string, o Options) (*Pusher, error) {
 		cancel()
 		return nil, err
 	}
-	d.store, d.lastSeq = p.store, p.store.LastSeq()
 	p.keepLimits(given)
 	if o.ReadOnly {
 		return p, nil // with nothing that goes on by itself
 	}
 	err = p.setLimits(ctx)
+	if err == nil {
+		err = d.joinCluster()
+	}
 	if err == nil && !o.Maintenance {
 		err = p.resume(ctx)
 	}
 	if err != nil {
 		cancel()
+		d.leaveCluster()
 		return nil, errors.Join(err, p.store.Close(context.Background()))
 	}
 	if d.events != nil {
@@ -97,7 +105,11 @@ func Open(dir string, o Options) (*Pusher, error) {
 	}
 	d.phones.run()
 	p.sweeping.Go(func() { p.sweep(ctx) })
-	p.sweeping.Go(func() { p.planner.run(ctx) })
+	if o.cluster != nil {
+		p.sweeping.Go(func() { o.cluster.Leases.Hold(ctx, peers.Background, p.background) })
+	} else {
+		p.sweeping.Go(func() { p.background(ctx) })
+	}
 	return p, nil
 }
 
@@ -128,45 +140,15 @@ func (p *Pusher) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if p.o.cluster != nil { // where what is unfinished goes on, on other nodes
+		return nil
+	}
 	for _, seq := range online {
 		if _, err := p.store.Propose(ctx, &store.OnlineDone{Seq: seq}); err != nil {
 			return err
 		}
 	}
-	d := p.delivery
-	for _, w := range phones {
-		r := d.phones.runners[w.Platform]
-		if r == nil {
-			continue // waits for a process that has the transport, or for the task's end
-		}
-		t, err := p.store.Task(w.Seq)
-		if err != nil {
-			return err
-		}
-		f := d.flights[w.Seq]
-		if f == nil {
-			f = &flight{d: d, seq: w.Seq, done: make(chan struct{})}
-			d.flights[w.Seq] = f
-		}
-		if w.Recall {
-			m, err := p.store.Recall(w.Seq)
-			if err != nil {
-				return err
-			}
-			if m == nil {
-				continue
-			}
-			again := d.phones.recallTask(f, m)
-			again.walk.next, again.retries = w.Next, w.Retries
-			r.add(again)
-			continue
-		}
-		r.add(&phoneTask{
-			f: f, seq: w.Seq, always: t.Always, walk: phoneWalk{next: w.Next, slept: w.Slept, staying: w.Slept != 0}, retries: w.Retries,
-			from: p.delivery.phones.from(&t.Task),
-		})
-	}
-	return nil
+	return p.delivery.phones.resume(phones, "")
 }
 
 // open returns ErrClosed once the Pusher is closing.
@@ -214,10 +196,14 @@ func (p *Pusher) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		errs = append(errs, ctx.Err())
 	}
+	p.delivery.leaveCluster()
 	p.delivery.stopTimers()
 	p.delivery.retryUnsaved()
 	p.delivery.events.close(ctx)
 	errs = append(errs, p.store.Close(ctx))
+	if p.o.cluster != nil {
+		errs = append(errs, p.o.cluster.Close(ctx))
+	}
 	for _, t := range append([]any{p.o.Online}, anys(p.o.Mobile)...) {
 		if c, ok := t.(transport.Closer); ok {
 			errs = append(errs, c.Close())
@@ -243,20 +229,42 @@ func (p *Pusher) dueSoon(at int64) {
 	}
 }
 
-// sweep expires messages, forgets old tasks and keys, and looks after
-// deliveries that need another try.
+// sweep looks after deliveries that need another try.
 func (p *Pusher) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	p.dueSoon(1) // whatever is due since the last process
+	for {
+		p.delivery.retryUnsaved()
+		p.delivery.checkAcks(time.Now())
+		p.delivery.checkParts()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// background does what the clock brings about: in a cluster, on one node.
+func (p *Pusher) background(ctx context.Context) {
+	var plans sync.WaitGroup
+	plans.Go(func() { p.planner.run(ctx) })
+	defer plans.Wait()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	p.dueSoon(1) // whatever is due since the last process, or node
+	if err := p.delivery.adopt(); err != nil && ctx.Err() == nil {
+		p.delivery.fault("sweep", err)
+	}
 	for {
 		if next := p.nextDue.Load(); next != 0 && next <= p.o.now().UnixMilli() {
 			if err := p.sweepDue(ctx); err != nil && ctx.Err() == nil {
 				p.delivery.fault("sweep", err)
 			}
 		}
-		p.delivery.retryUnsaved()
-		p.delivery.checkAcks(time.Now())
+		if err := p.delivery.endOrphans(ctx); err != nil && ctx.Err() == nil {
+			p.delivery.fault("sweep", err)
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -364,7 +372,8 @@ func (p *Pusher) Compact(ctx context.Context) error {
 // Stats are figures about a Pusher at a moment.
 type Stats struct {
 	Users        int64  // known
-	Online       int64  // connected; 0 without an Online transport
+	Online       int64  // connected, in a cluster to any node, as [Pusher.Online] says; 0 without an Online transport
+	Here         int64  // of them, connected to this process
 	Pushes       int64  // ever accepted
 	Position     uint64 // of the journal: durable steps ever made
 	DeltaEntries int    // changes that are held in memory until they are in the blocks, those being folded too
@@ -417,7 +426,7 @@ func (p *Pusher) Stats(ctx context.Context) (Stats, error) {
 	}
 	return Stats{
 		Counters: c, Phones: phones,
-		Users: s.Users, Online: p.delivery.present.Load(), Pushes: s.Pushes, Position: s.Position,
+		Users: s.Users, Online: int64(p.Online()), Here: p.delivery.present.Load(), Pushes: s.Pushes, Position: s.Position,
 		DeltaEntries: s.DeltaEntries, DeltaBytes: s.DeltaBytes, Folding: s.Folding,
 		BlocksBytes: s.BlocksBytes, JournalBytes: s.JournalBytes, StoreID: hex.EncodeToString(s.ID[:]), Found: Found(s.Found), Limits: p.o.Limits,
 		Stuck: int64(p.delivery.pool.abandoned.Load()), Refused: p.store.Refused(),

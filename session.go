@@ -82,9 +82,15 @@ func (p *Pusher) arrive(ctx context.Context, user string, kinds ...store.OpKind)
 	return err
 }
 
-// Online returns how many users are connected; 0 without an Online transport. It reads a counter, and is the one method that does not say that the Pusher
-// is closed.
-func (p *Pusher) Online() int { return int(p.delivery.present.Load()) }
+// Online returns how many users are connected; 0 without an Online transport. In a cluster it is those of all nodes, of the others as of about a second ago. It reads a counter, and is the
+// one method that does not say that the Pusher is closed.
+func (p *Pusher) Online() int {
+	n := int(p.delivery.present.Load())
+	if p.o.cluster != nil {
+		n += p.o.cluster.Presence.Others()
+	}
+	return n
+}
 
 // Connected says whether a user has a session. It returns [ErrUnknownUser] for one who is not known; without an Online transport nobody has.
 func (p *Pusher) Connected(ctx context.Context, user string) (bool, error) {

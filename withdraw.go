@@ -46,7 +46,11 @@ func (p *Pusher) withdraw(ctx context.Context, taskID string, instead *Notificat
 		if c.Note, err = p.recallNote(m, instead); err != nil {
 			return err
 		}
-		c.Notifying = p.delivery.phones.notifying(seq)
+		t, err := p.store.Task(seq)
+		if err != nil {
+			return err
+		}
+		c.Notifying = p.delivery.phones.notifying(seq, !p.o.now().Before(p.delivery.phones.from(&t.Task)))
 	} else if instead != nil { // which is refused whether there is something to replace or not
 		if _, err := p.note(instead); err != nil {
 			return err

@@ -128,6 +128,8 @@ func (s *Store) ahead(c Command) (r *ahead, err error) {
 			}
 			return nil
 		})
+	case *Acked:
+		return s.ahead((*CaughtUp)(c))
 	case *CaughtUp:
 		if len(c.Seqs) == 0 {
 			return nil, nil

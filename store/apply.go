@@ -15,10 +15,16 @@ type Observer interface {
 	// Accepted: a push. Audience has the blocks with members, of which there may be none, and of a push without retention
 	// who they are; of a retained one they are pending now.
 	Accepted(t *Task, m *Message, audience []BlockSet)
-	// Received: users who no longer wait for a message, by acknowledgement or delivery.
-	Received(seq uint64, block uint16, low *roaring.Bitmap)
-	// CaughtUp: one user no longer waits for the messages.
-	CaughtUp(ordinal uint32, seqs []uint64)
+	// Began: what is told from here on comes of a record of a proposer, this store or, by a log, another.
+	Began(proposer uint64, own bool)
+	// Received: users who no longer wait for a message, because they have acknowledged it, or because it was delivered to them.
+	Received(seq uint64, block uint16, low *roaring.Bitmap, acked bool)
+	// CaughtUp: one user no longer waits for the messages, for the same reasons.
+	CaughtUp(ordinal uint32, seqs []uint64, acked bool)
+	// OnlinePart: a node is done with a message without retention.
+	OnlinePart(seq uint64)
+	// Planned: a plan was made, or has moved.
+	Planned()
 	// Ended: nobody is to get the message any more. It is told again, as [Completed], when no phone is to be told any more that it was withdrawn.
 	Ended(seq uint64, r Reason)
 	// Recalled: the message was withdrawn, and phones are to be told on these platforms. It is told behind Finished.
@@ -67,9 +73,15 @@ func (a *applier) apply(c Command) (any, error) {
 	case *Push:
 		return a.push(c)
 	case *Received:
-		return a.received(c)
+		return a.received(c, true)
+	case *Delivered:
+		return a.received((*Received)(c), false)
 	case *CaughtUp:
-		return a.caughtUp(c)
+		return a.caughtUp(c, false)
+	case *Acked:
+		return a.caughtUp((*CaughtUp)(c), true)
+	case *OnlinePart:
+		return nil, a.onlinePart(c)
 	case *OnlineDone:
 		return nil, a.onlineDone(c)
 	case *End:

@@ -47,6 +47,7 @@ func (a *applier) planStep(c *PlanStep) (any, error) {
 			a.put(bucketPlanKeys, keyKey("", p.Key), planKeyRecord(p.ID))
 		}
 	}
+	a.tell(func(o Observer) { o.Planned() })
 	id := key64(p.ID)
 	if p.Due != 0 {
 		a.removeDue(duePlan, p.Due, id)

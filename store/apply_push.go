@@ -156,6 +156,7 @@ func (a *applier) retain(t *Task, m *Message, c *Push, audience []audienceSet) {
 	for i := range audience {
 		b := &audience[i]
 		t.blocks.Add(uint32(b.Block))
+		a.d.digest.words(b.n)
 		a.d.updatePending(b.Block, t.Seq, func(e *bits) { *e = bits{raw: b.raw, gone: true, charged: e.charged} })
 	}
 	t.blocks.RunOptimize()
@@ -230,7 +231,7 @@ func (a *applier) live(seq uint64) *Progress {
 
 // received clears the bits that are still set and counts only those. Its
 // result is the set of them.
-func (a *applier) received(c *Received) (any, error) {
+func (a *applier) received(c *Received, acked bool) (any, error) {
 	cleared := roaring.New()
 	if a.live(c.Seq) == nil {
 		return cleared, nil
@@ -249,13 +250,14 @@ func (a *applier) received(c *Received) (any, error) {
 		return cleared, nil
 	}
 	a.d.updatePending(c.Block, c.Seq, func(b *bits) { b.removeAll(cleared) })
-	a.tell(func(o Observer) { o.Received(c.Seq, c.Block, cleared) })
+	a.d.digest.words(uint64(n))
+	a.tell(func(o Observer) { o.Received(c.Seq, c.Block, cleared, acked) })
 	a.lessPending(c.Seq, n, func(p *Progress) *int64 { return &p.Delivered })
 	return cleared, nil
 }
 
 // caughtUp clears one user's bits; the result is the number of those that were set.
-func (a *applier) caughtUp(c *CaughtUp) (any, error) {
+func (a *applier) caughtUp(c *CaughtUp, acked bool) (any, error) {
 	g := a.s.geo
 	block, low := g.block(c.Ordinal), g.low(c.Ordinal)
 	var cleared []uint64
@@ -263,9 +265,10 @@ func (a *applier) caughtUp(c *CaughtUp) (any, error) {
 	for _, seq := range c.Seqs {
 		if a.v.waits(block, low, seq) {
 			if len(cleared) == 0 { // in front of the ends that it brings about
-				a.tell(func(o Observer) { o.CaughtUp(ordinal, cleared) })
+				a.tell(func(o Observer) { o.CaughtUp(ordinal, cleared, acked) })
 			}
 			a.d.updatePending(block, seq, func(b *bits) { b.remove(low) })
+			a.d.digest.words(uint64(low))
 			a.lessPending(seq, 1, func(p *Progress) *int64 { return &p.Delivered })
 			cleared = append(cleared, seq)
 		}
@@ -311,11 +314,26 @@ func (a *applier) onlineDone(c *OnlineDone) error {
 	if p == nil || p.Pending > 0 || a.task(c.Seq).retained() { // a retained one ends otherwise
 		return nil
 	}
-	p.Delivered = min(int64(c.Delivered), p.Total)
-	p.Failed = min(int64(c.Failed), p.Total-p.Delivered)
+	p.addOnline(c.Delivered, c.Failed)
 	p.Expired = p.Total - p.Delivered - p.Failed
 	a.finish(c.Seq, p, Completed)
 	return nil
+}
+
+// onlinePart adds what came of such a push on one node.
+func (a *applier) onlinePart(c *OnlinePart) error {
+	if p := a.live(c.Seq); p != nil && p.Pending == 0 && !a.task(c.Seq).retained() {
+		p.addOnline(c.Delivered, c.Failed)
+	}
+	seq := c.Seq
+	a.tell(func(o Observer) { o.OnlinePart(seq) })
+	return nil
+}
+
+// addOnline adds an outcome. A user with connections to two nodes is in those of both, so that there may be more than the task has users.
+func (p *Progress) addOnline(delivered, failed uint64) {
+	p.Delivered = min(p.Delivered+int64(min(delivered, 1<<32)), p.Total)
+	p.Failed = min(p.Failed+int64(min(failed, 1<<32)), p.Total-p.Delivered)
 }
 
 // end expires or withdraws a task; the result says whether it did.

@@ -27,23 +27,46 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	if s.o.ReadOnly {
 		return s.backupInPlace(ctx, w)
 	}
-	spool, err := os.MkdirTemp(s.dir, "backup-")
+	c, err := s.Copy(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(spool)) }()
-	names, err := s.spool(ctx, spool)
-	if err != nil {
-		if noRoom(err) {
-			return roomError("a copy beside the store", err)
-		}
-		return err
+	defer func() { err = errors.Join(err, c.Remove()) }()
+	return c.Write(ctx, w)
+}
+
+// Copy is a copy of a store's files at one position, beside them.
+type Copy struct {
+	Position uint64 // of the blocks and their segment
+	dir      string
+	names    []string
+}
+
+// Copy makes one, as [Store.Backup] does. It is to be removed.
+func (s *Store) Copy(ctx context.Context) (_ *Copy, err error) {
+	c := new(Copy)
+	if c.dir, err = os.MkdirTemp(s.dir, "backup-"); err != nil {
+		return nil, err
 	}
+	if c.names, err = s.spool(ctx, c.dir); err == nil {
+		c.Position, err = positionOf(c.dir)
+	}
+	if noRoom(err) {
+		err = roomError("a copy beside the store", err)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Remove())
+	}
+	return c, nil
+}
+
+// Write writes the archive that [Restore] takes.
+func (c *Copy) Write(ctx context.Context, w io.Writer) error {
 	tw := tar.NewWriter(w)
-	for _, name := range names {
-		size, err := fileSize(spool, name)
+	for _, name := range c.names {
+		size, err := fileSize(c.dir, name)
 		if err == nil {
-			err = addFile(ctx, tw, spool, name, size)
+			err = addFile(ctx, tw, c.dir, name, size)
 		}
 		if err != nil {
 			return err
@@ -51,6 +74,9 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	}
 	return tw.Close()
 }
+
+// Remove removes the copy.
+func (c *Copy) Remove() error { return os.RemoveAll(c.dir) }
 
 // spool copies the files while nothing is written to the blocks. The journal goes on, and is
 // copied last: it has every record behind the position of the others.
@@ -79,7 +105,11 @@ func (s *Store) spool(ctx context.Context, spool string) (names []string, err er
 		}
 		names = append(names, segment)
 	}
-	err = viewFile(s.local.db.Load(), func(tx *bbolt.Tx) error { return copyTx(ctx, tx, filepath.Join(spool, journalFile)) })
+	if s.o.Log != nil {
+		err = detach(spool)
+	} else {
+		err = viewFile(s.local.db.Load(), func(tx *bbolt.Tx) error { return copyTx(ctx, tx, filepath.Join(spool, journalFile)) })
+	}
 	return append(names, journalFile), err
 }
 

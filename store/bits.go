@@ -278,6 +278,7 @@ type delta struct {
 	position uint64 // of the last record applied to it
 	entries  int
 	bytes    int64
+	digest   *digest // of the changes; nil without a log
 }
 
 // records are the entries of a bucket outside the blocks.
@@ -324,6 +325,7 @@ const (
 )
 
 func (d *delta) put(b bucket, key string, value []byte) {
+	d.digest.record(uint64(b), key, value)
 	d.mu.Lock()
 	r := &d.records[b]
 	old, had := r.values[key]
@@ -428,6 +430,7 @@ func (d *delta) addUsers(block uint16, n int, user func(i int) (low uint16, reco
 	b.mu.Lock()
 	for i := range n {
 		low, record, id := user(i)
+		d.digest.record(uint64(block)<<16|uint64(low), "", record)
 		old, had := b.users[low]
 		b.users[low] = record
 		d.charge(had, 2, len(record)-len(old))
@@ -442,6 +445,7 @@ func (d *delta) addUsers(block uint16, n int, user func(i int) (low uint16, reco
 }
 
 func (d *delta) putUser(block, low uint16, value []byte) {
+	d.digest.record(uint64(block)<<16|uint64(low), "", value)
 	b := d.ensureBlock(block)
 	b.mu.Lock()
 	old, had := b.users[low]
@@ -451,6 +455,7 @@ func (d *delta) putUser(block, low uint16, value []byte) {
 }
 
 func (d *delta) putDevices(block, low uint16, value []byte) {
+	d.digest.record(uint64(block)<<16|uint64(low), "device", value)
 	b := d.ensureBlock(block)
 	b.mu.Lock()
 	old, had := b.devices[low]
@@ -461,6 +466,7 @@ func (d *delta) putDevices(block, low uint16, value []byte) {
 
 // setFacts makes a fact true, or untrue, of users of a block, given in ascending order.
 func (d *delta) setFacts(block uint16, fact uint32, low []uint32, is bool) {
+	d.digest.bits(uint64(block)<<32|uint64(fact), is, low)
 	b := d.ensureBlock(block)
 	b.mu.Lock()
 	e := b.facts[fact]
@@ -500,6 +506,7 @@ func (d *delta) updatePending(block uint16, seq uint64, f func(*bits)) {
 
 // update does so with a set of a kind.
 func (d *delta) update(kind byte, block uint16, seq uint64, f func(*bits)) {
+	d.digest.words(uint64(kind), uint64(block), seq)
 	b := d.ensureBlock(block)
 	b.mu.Lock()
 	defer b.mu.Unlock() // f may meet damaged bytes of the file in what a push has

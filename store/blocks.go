@@ -23,7 +23,8 @@ var (
 	metaPosition = []byte("position")  // of the last record that the file and its segment contain
 	metaSegment  = []byte("segment")   // name of the segment, while there is one
 	metaBits     = []byte("blockbits") // low bits of an ordinal
-	metaProposer = []byte("proposer")  // who this store is to the log
+	metaProposer = []byte("proposer")  // who this store is to the journal
+	metaLog      = []byte("log")       // ID of the log that position is of; absent: of the local journal
 )
 
 type blocksMeta struct {
@@ -32,6 +33,29 @@ type blocksMeta struct {
 	segment  string
 	geo      geometry
 	proposer uint64
+	log      []byte // ID of the log; nil: the local journal
+}
+
+// belongs says whether the directory is one for the log, or, with none, for the local journal.
+func (m *blocksMeta) belongs(log Log, readOnly bool) error {
+	switch {
+	case log == nil && m.log != nil && !readOnly:
+		return fmt.Errorf("%w: %s is of a node of a cluster, which package cluster opens", ErrForeignFile, blocksFile)
+	case log == nil:
+		return nil
+	case m.log == nil:
+		return fmt.Errorf("%w: %s is of no cluster", ErrForeignFile, blocksFile)
+	}
+	if id := log.ID(); !bytes.Equal(m.log, id[:]) {
+		return fmt.Errorf("%w: %s is of another cluster", ErrForeignFile, blocksFile)
+	}
+	return nil
+}
+
+func newProposer() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return be64(b[:])
 }
 
 // The freelist is synced, or opening would walk the whole file.
@@ -42,9 +66,7 @@ func blocksOptions() *bbolt.Options {
 	}
 }
 
-func createBlocks(dir string, id storeID, g geometry) error {
-	var proposer [8]byte
-	rand.Read(proposer[:])
+func createBlocks(dir string, id storeID, g geometry, log Log) error {
 	return createFile(dir, blocksFile, blocksOptions(), func(tx *bbolt.Tx) error {
 		for _, name := range bucketName {
 			if _, err := tx.CreateBucket(name); err != nil {
@@ -61,9 +83,18 @@ func createBlocks(dir string, id storeID, g geometry) error {
 			meta.Put(metaStore, id[:]),
 			meta.Put(metaPosition, key64(0)),
 			meta.Put(metaBits, []byte{g.bits}),
-			meta.Put(metaProposer, proposer[:]),
+			meta.Put(metaProposer, key64(newProposer())),
+			putLog(meta, log),
 			tx.Bucket(bucketName[bucketState]).Put(stateKey, st.encode()))
 	})
+}
+
+func putLog(meta *bbolt.Bucket, log Log) error {
+	if log == nil {
+		return nil
+	}
+	id := log.ID()
+	return meta.Put(metaLog, id[:])
 }
 
 func openBlocks(dir string, readOnly bool) (db *bbolt.DB, m blocksMeta, err error) {
@@ -85,6 +116,11 @@ func openBlocks(dir string, readOnly bool) (db *bbolt.DB, m blocksMeta, err erro
 			return &FormatError{What: blocksFile, Detail: "meta bucket"}
 		}
 		m.position, m.geo.bits, m.proposer = be64(position), bits[0], be64(proposer)
+		if log := meta.Get(metaLog); log != nil && len(log) != 16 {
+			return &FormatError{What: blocksFile, Detail: "log"}
+		} else if log != nil {
+			m.log = bytes.Clone(log)
+		}
 		m.segment = string(meta.Get(metaSegment))
 		if m.segment != "" && m.segment != segmentName(m.position) {
 			return &FormatError{What: blocksFile, Detail: "segment name"}

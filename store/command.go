@@ -9,7 +9,7 @@ import (
 
 // applyVersion is the version of apply: what a command means. A record of a
 // higher version is refused, because applying it by other rules would drift.
-const applyVersion = 1
+const applyVersion = 2
 
 // MaxCommand is the most bytes of one encoded command, maxRecord about the
 // most of a journal record, which is a group of commands.
@@ -41,6 +41,9 @@ const (
 	kindForget     commandKind = 9
 	kindCheckpoint commandKind = 10
 	kindPlanStep   commandKind = 13
+	kindDelivered  commandKind = 14
+	kindAcked      commandKind = 15
+	kindOnlinePart commandKind = 16
 	kindSetTypes   commandKind = 12
 	kindSave       commandKind = 20
 	kindOpened     commandKind = 11
@@ -60,8 +63,14 @@ func newCommand(k commandKind) Command {
 		return new(Received)
 	case kindCaughtUp:
 		return new(CaughtUp)
+	case kindDelivered:
+		return new(Delivered)
+	case kindAcked:
+		return new(Acked)
 	case kindOnlineDone:
 		return new(OnlineDone)
+	case kindOnlinePart:
+		return new(OnlinePart)
 	case kindEnd:
 		return new(End)
 	case kindForget:
@@ -431,8 +440,7 @@ func (c *Push) decode(r *reader) {
 	c.PerDay, c.PerWeek = r.byte(), r.byte()
 }
 
-// Received says that users of a block have the message: those that the lane
-// delivered to, or whose clients acknowledged it.
+// Received says that users of a block have acknowledged the message.
 type Received struct {
 	Seq   uint64
 	Block uint16
@@ -453,6 +461,18 @@ func (c *Received) decode(r *reader) {
 	c.Bits = decodeBits(r)
 }
 
+// Delivered says that the lane of a block has delivered the message to users: to those of their connections that are to the same node.
+type Delivered struct {
+	Seq   uint64
+	Block uint16
+	Bits  *roaring.Bitmap // low halves of ordinals
+}
+
+func (*Delivered) kind() commandKind { return kindDelivered }
+
+func (c *Delivered) encode(w *writer) { (*Received)(c).encode(w) }
+func (c *Delivered) decode(r *reader) { (*Received)(c).decode(r) }
+
 // Opened says that users of a block have opened a message: each counts once, whether the task has
 // ended or not.
 type Opened struct {
@@ -466,7 +486,7 @@ func (*Opened) kind() commandKind { return kindOpened }
 func (c *Opened) encode(w *writer) { (*Received)(c).encode(w) }
 func (c *Opened) decode(r *reader) { (*Received)(c).decode(r) }
 
-// CaughtUp says that one user has several messages.
+// CaughtUp says that several messages were delivered to one user who had been away.
 type CaughtUp struct {
 	Ordinal uint32
 	Seqs    []uint64 // ascending
@@ -494,7 +514,26 @@ func (c *CaughtUp) decode(r *reader) {
 	}
 }
 
-// OnlineDone reports the outcome of a push with lifetime 0; it ends the task.
+// Acked says that one user has acknowledged several messages.
+type Acked struct {
+	Ordinal uint32
+	Seqs    []uint64 // ascending
+}
+
+func (*Acked) kind() commandKind { return kindAcked }
+
+func (c *Acked) encode(w *writer) { (*CaughtUp)(c).encode(w) }
+func (c *Acked) decode(r *reader) { (*CaughtUp)(c).decode(r) }
+
+// OnlinePart reports what came of a push with lifetime 0 on one of several nodes. The task goes on.
+type OnlinePart struct{ Seq, Delivered, Failed uint64 }
+
+func (*OnlinePart) kind() commandKind { return kindOnlinePart }
+
+func (c *OnlinePart) encode(w *writer) { (*OnlineDone)(c).encode(w) }
+func (c *OnlinePart) decode(r *reader) { (*OnlineDone)(c).decode(r) }
+
+// OnlineDone reports the outcome of a push with lifetime 0, beside that of parts; it ends the task.
 type OnlineDone struct{ Seq, Delivered, Failed uint64 }
 
 func (*OnlineDone) kind() commandKind { return kindOnlineDone }

@@ -210,7 +210,7 @@ const ackStep = 10_000
 func (s *Store) AckThrough(ctx context.Context, ordinal uint32, through uint64) (cleared int, err error) {
 	block, low := s.geo.block(ordinal), s.geo.low(ordinal)
 	for more := true; more; {
-		c, read := &CaughtUp{Ordinal: ordinal}, new(ahead)
+		c, read := &Acked{Ordinal: ordinal}, new(ahead)
 		err := s.withView(func(v *view) error {
 			read.layers = v.layers
 			c.Seqs, read.waiting = v.pendingOf(block, low, 0, ackStep)
@@ -327,14 +327,26 @@ func (s *Store) commitGroup(group []*proposal) {
 		return
 	}
 	s.publish()
-	if s.observer != nil {
-		for _, tell := range events {
-			tell(s.observer)
-		}
-	}
+	s.tell(g.rec, events)
 	for _, answer := range g.answers {
 		answer()
 	}
+	s.freezeFull()
+}
+
+// tell tells the observer what a record has changed.
+func (s *Store) tell(rec *record, events []func(Observer)) {
+	if s.observer == nil || len(events) == 0 {
+		return
+	}
+	s.observer.Began(rec.proposer, rec.proposer == s.proposer)
+	for _, event := range events {
+		event(s.observer)
+	}
+}
+
+// freezeFull starts a checkpoint when the delta has reached its bound.
+func (s *Store) freezeFull() {
 	if d := s.layers.Load().active; d.entries >= s.o.DeltaEntries || d.bytes >= s.o.DeltaBytes {
 		s.freezeDelta()
 	}
@@ -356,7 +368,7 @@ type formed struct {
 
 func (s *Store) form(group []*proposal) *formed {
 	g := &formed{rec: &record{
-		stamp: max(s.o.Now().UnixMilli(), s.st.now), proposer: s.proposer, first: s.number + 1,
+		stamp: max(s.o.Now().UnixMilli(), s.published.Load().now), proposer: s.proposer, first: s.number + 1,
 	}}
 	add := func(c Command, payload []byte, read *ahead, result func(any, error)) {
 		g.rec.commands = append(g.rec.commands, payload)
@@ -471,9 +483,10 @@ func (s *Store) freezeDelta() {
 	if l.frozen != nil || s.refuse.Load() != nil { // a group may be applied in part: the journal decides at the next Open
 		return
 	}
-	l.active.put(bucketState, string(stateKey), s.st.encode())
 	fresh := newDelta()
-	fresh.position = l.active.position
+	fresh.position, fresh.digest = l.active.position, l.active.digest
+	l.active.digest = nil // when a store freezes its delta is its own affair
+	l.active.put(bucketState, string(stateKey), s.st.encode())
 	s.setLayers(func(l *layers) { l.frozen, l.active = l.active, fresh })
 	s.frozen <- struct{}{}
 }

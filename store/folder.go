@@ -78,6 +78,9 @@ func (s *Store) foldFrozen() (err error) {
 			return err
 		}
 		s.cut.Store(d.position)
+		if s.o.Log != nil {
+			s.o.Log.Folded(d.position)
+		}
 	}
 	if err := fold(s.blocksDB, d, s.writeBlocks); err != nil {
 		return err

@@ -160,6 +160,7 @@ func (t *idTable) of(h idHash, to []idNote) []idNote {
 
 // putID notes that an ordinal is one of a hash, or is not any more.
 func (d *delta) putID(h idHash, ordinal uint32, gone bool) {
+	d.digest.record(uint64(ordinal), "id", nil)
 	d.mu.Lock()
 	is := d.ids.put(idNote{h, ordinal, gone})
 	d.mu.Unlock()

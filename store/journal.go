@@ -68,8 +68,8 @@ func journalOptions() *bbolt.Options {
 	}
 }
 
-// createJournal makes an empty journal under a temporary name and renames it into place.
-func createJournal(dir string, id storeID) error {
+// createJournal makes an empty journal, whose first record is to come behind base, under a temporary name and renames it into place.
+func createJournal(dir string, id storeID, base uint64) error {
 	return createFile(dir, journalFile, journalOptions(), func(tx *bbolt.Tx) error {
 		meta, err := tx.CreateBucket(bucketMeta)
 		if err != nil {
@@ -81,7 +81,7 @@ func createJournal(dir string, id storeID) error {
 		return errors.Join(
 			meta.Put(metaFormat, key32(journalVersion)),
 			meta.Put(metaStore, id[:]),
-			meta.Put(metaBase, key64(0)))
+			meta.Put(metaBase, key64(base)))
 	})
 }
 

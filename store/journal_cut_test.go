@@ -29,7 +29,7 @@ func positions(t *testing.T, j *boltJournal) (list []uint64, base uint64) {
 func newJournal(t *testing.T) *boltJournal {
 	t.Helper()
 	dir := t.TempDir()
-	if err := createJournal(dir, storeID{1}); err != nil {
+	if err := createJournal(dir, storeID{1}, 0); err != nil {
 		t.Fatal(err)
 	}
 	j, _, err := openJournal(dir, false)

@@ -35,10 +35,10 @@ func pristine(t testing.TB, journal, segment bool) map[string][]byte {
 func createdStore(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := createJournal(dir, storeID([]byte("a store of tests"))); err != nil {
+	if err := createJournal(dir, storeID([]byte("a store of tests")), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := create(dir, geometry{2}); err != nil {
+	if err := create(dir, geometry{2}, nil); err != nil {
 		t.Fatal(err)
 	}
 	patch(t, dir, blocksFile, func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(metaProposer, key64(17)) })

@@ -554,7 +554,7 @@ func TestInterruptedCreation(t *testing.T) {
 		dir := t.TempDir()
 		var id storeID
 		if part != journalFile+".new" {
-			if err := createJournal(dir, id); err != nil {
+			if err := createJournal(dir, id, 0); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -242,13 +242,16 @@ type accepted struct {
 func (o *accepted) Accepted(t *Task, _ *Message, audience []BlockSet) {
 	o.tasks, o.audiences = append(o.tasks, t), append(o.audiences, audience)
 }
-func (o *accepted) Received(uint64, uint16, *roaring.Bitmap) {}
-func (o *accepted) CaughtUp(uint32, []uint64)                {}
-func (o *accepted) Recalled(*Message, []string)              {}
-func (o *accepted) Ended(seq uint64, r Reason)               { o.ended = append(o.ended, fmt.Sprint(seq, r)) }
-func (o *accepted) Finished(uint64, Progress)                {}
-func (o *accepted) Opened(uint64, uint16, *roaring.Bitmap)   {}
-func (o *accepted) Unregistered(uint32, []uint64)            {}
+func (o *accepted) Began(uint64, bool)                             {}
+func (o *accepted) Received(uint64, uint16, *roaring.Bitmap, bool) {}
+func (o *accepted) CaughtUp(uint32, []uint64, bool)                {}
+func (o *accepted) OnlinePart(uint64)                              {}
+func (o *accepted) Planned()                                       {}
+func (o *accepted) Recalled(*Message, []string)                    {}
+func (o *accepted) Ended(seq uint64, r Reason)                     { o.ended = append(o.ended, fmt.Sprint(seq, r)) }
+func (o *accepted) Finished(uint64, Progress)                      {}
+func (o *accepted) Opened(uint64, uint16, *roaring.Bitmap)         {}
+func (o *accepted) Unregistered(uint32, []uint64)                  {}
 
 // TestAudienceIsFrozen pushes, and changes who would be in the audience: who was in it waits, and nobody else. What the observer
 // got of the push without retention stays as it was.

@@ -33,7 +33,7 @@ func TestReplayRandom(t *testing.T) {
 		}
 		passed := false
 		defer func() { failed = failed || !passed }()
-		playTwins(t, dir)
+		playTwins(t, dir, nil)
 		passed = true
 	})
 }
@@ -47,7 +47,8 @@ type twins struct {
 	now     time.Time
 	bits    int
 	entries int
-	a, b    *Store // a folds, b does not
+	a, b    *Store     // a folds, b does not
+	log     *memoryLog // that both have; nil: each has its own journal
 	tasks   []PushResult
 
 	// The kill of a: copies of its files, each between two writes of a fold.
@@ -57,14 +58,14 @@ type twins struct {
 	every   int
 }
 
-func playTwins(t *rapid.T, base string) {
+func playTwins(t *rapid.T, base string, log *memoryLog) {
 	dir, err := os.MkdirTemp(base, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
 	w := &twins{
-		T: t, ctx: context.Background(), base: dir, now: time.Unix(1_000_000, 0),
+		T: t, log: log, ctx: context.Background(), base: dir, now: time.Unix(1_000_000, 0),
 		bits:    rapid.SampledFrom([]int{1, 2, 4, 16}).Draw(t, "block bits"),
 		entries: rapid.IntRange(1, 8).Draw(t, "delta entries"),
 		every:   rapid.IntRange(1, 7).Draw(t, "writes between copies"),
@@ -77,7 +78,7 @@ func playTwins(t *rapid.T, base string) {
 		}
 	}()
 	first := w.newDir()
-	w.must(create(first, geometry{uint8(w.bits)}))
+	w.must(create(first, geometry{uint8(w.bits)}, w.logOf()))
 	second := w.newDir()
 	w.must(copyFiles(first, second)) // the same store ID and proposer
 	w.a = w.open(first, w.entries, true)
@@ -144,7 +145,7 @@ func (j lockedJournal) Cut(through uint64) error {
 
 func (w *twins) open(dir string, entries int, copied bool) *Store {
 	w.Helper()
-	o := Options{DeltaEntries: entries, BlockBits: w.bits, Now: func() time.Time { return w.now }}
+	o := Options{DeltaEntries: entries, BlockBits: w.bits, Now: func() time.Time { return w.now }, Log: w.logOf(), digestEvery: 8}
 	if copied {
 		o.WrapJournal = func(j Journal) Journal { return lockedJournal{j, &w.journal} }
 		o.foldError = func() error { // called before each write of a fold, under the lock that keeps others from writing
@@ -190,6 +191,9 @@ func copyFiles(from, to string) error {
 func (w *twins) propose(c Command) any {
 	w.Helper()
 	w.now = w.now.Add(time.Millisecond)
+	if w.log != nil {
+		return w.proposeToLog(c)
+	}
 	ra, errA := w.a.Propose(w.ctx, c)
 	rb, errB := w.b.Propose(w.ctx, c)
 	if fmt.Sprint(ra, errA) != fmt.Sprint(rb, errB) {
@@ -270,7 +274,7 @@ func (w *twins) resurrect() {
 	w.copies = nil
 	w.a.blocksMu.Unlock()
 	for _, dir := range copies {
-		s, err := Open(dir, Options{DeltaEntries: w.entries, Now: func() time.Time { return w.now }}, nil)
+		s, err := Open(dir, Options{DeltaEntries: w.entries, Now: func() time.Time { return w.now }, Log: w.logOf()}, nil)
 		w.must(err)
 		err = s.Check(w.ctx)
 		st, err2 := s.Stats()

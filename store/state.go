@@ -48,14 +48,20 @@ func (st *state) last(id uint64) uint64 {
 	return 0
 }
 
+// maxProposers bounds the proposers that are remembered. Each time that a node of a cluster is opened it is another one; a record is not delivered again
+// by a log, nor comes late, after so many others have joined.
+const maxProposers = 64
+
+// setLast moves the proposer to the end, so that those who have been silent for the longest are forgotten first.
 func (st *state) setLast(id, number uint64) {
-	for i := range st.proposers {
-		if st.proposers[i].id == id {
-			st.proposers[i].last = number
-			return
+	if n := len(st.proposers); n == 0 || st.proposers[n-1].id != id {
+		st.proposers = slices.DeleteFunc(st.proposers, func(p proposer) bool { return p.id == id })
+		if len(st.proposers) == maxProposers {
+			st.proposers = slices.Delete(st.proposers, 0, 1)
 		}
+		st.proposers = append(st.proposers, proposer{id: id})
 	}
-	st.proposers = append(st.proposers, proposer{id, number})
+	st.proposers[len(st.proposers)-1].last = number
 }
 
 // slot returns the slot that a name stands for.

@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -51,11 +52,20 @@ type Options struct {
 	// WriteBlocks, for tests, makes a write to blocks.db, or fails it: with an error that is a lack of room, before
 	// anything of it is made. Default: it is made.
 	WriteBlocks func(write func() error) error
+	// Log is the order of records of a cluster, in place of the local journal. The directory must be one that was made with the log, or [Attach]ed to it. Open replays what
+	// the log has; after it records of other stores are applied as they come. Default: none.
+	Log Log
+	// LogTimeout is how long a change waits for the log before it fails. Default: 5 s.
+	LogTimeout time.Duration
+
+	// Opened gets the store before the observer is told anything. Default: nobody does.
+	Opened func(*Store)
 
 	// For tests.
-	foldError  func() error      // asked before each step of a fold
-	foldDone   func(error) error // asked after each step of a fold, with what came of it
-	checkError func() error      // asked before each step of a check
+	digestEvery uint64            // in place of the constant
+	foldError   func() error      // asked before each step of a fold
+	foldDone    func(error) error // asked after each step of a fold, with what came of it
+	checkError  func() error      // asked before each step of a check
 }
 
 func (o *Options) fill() {
@@ -76,6 +86,15 @@ func (o *Options) fill() {
 	}
 	if o.Failed == nil {
 		o.Failed = func(error) {}
+	}
+	if o.digestEvery == 0 {
+		o.digestEvery = digestEvery
+	}
+	if o.Opened == nil {
+		o.Opened = func(*Store) {}
+	}
+	if o.LogTimeout <= 0 {
+		o.LogTimeout = 5 * time.Second
 	}
 	if o.WriteBlocks == nil {
 		o.WriteBlocks = func(write func() error) error { return write() }
@@ -106,13 +125,14 @@ type Store struct {
 	aheads sync.Pool
 	cut    atomic.Uint64
 
-	queue   queue
-	stop    context.CancelFunc
-	stopped context.Context // ends when the committer is to leave
-	leave   context.CancelFunc
-	leaving context.Context // ends when Close begins
-	closing sync.Once
-	running sync.WaitGroup
+	follower follower // with a log
+	queue    queue
+	stop     context.CancelFunc
+	stopped  context.Context // ends when the committer is to leave
+	leave    context.CancelFunc
+	leaving  context.Context // ends when Close begins
+	closing  sync.Once
+	running  sync.WaitGroup
 
 	counts   counters
 	refuse   atomic.Pointer[error] // why changes are refused, if they are
@@ -139,7 +159,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	}()
 	defer guardFaults("open", &err)()
 	if !o.ReadOnly {
-		if err := create(dir, geometry{uint8(o.BlockBits)}); err != nil {
+		if err := create(dir, geometry{uint8(o.BlockBits)}, o.Log); err != nil {
 			return nil, err
 		}
 	}
@@ -150,6 +170,9 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	s = &Store{
 		dir: dir, o: o, id: meta.id, geo: meta.geo, proposer: meta.proposer, observer: observer,
 		frozen: make(chan struct{}, 1), copying: newLock(), blocksMu: newLock(),
+	}
+	if o.Log != nil {
+		s.proposer = newProposer() // a record of the process before may still come
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.leaving, s.leave = context.WithCancel(s.stopped)
@@ -175,7 +198,13 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	if id != meta.id {
 		return nil, fmt.Errorf("%w: %s belongs to another %s", ErrForeignFile, journalFile, blocksFile)
 	}
+	if err := meta.belongs(o.Log, o.ReadOnly); err != nil {
+		return nil, err
+	}
 	l := &layers{db: db, active: newDelta()}
+	if o.Log != nil {
+		l.active.digest = &digest{every: o.digestEvery}
+	}
 	if meta.segment != "" {
 		if l.frozen, err = readSegment(dir, meta.segment, s.id); err != nil {
 			return nil, err
@@ -186,11 +215,17 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 		}
 	}
 	s.layers.Store(l)
-	if err := s.replay(meta.position); err != nil {
+	if meta.log != nil { // whose records come later, or, for reading only, not at all
+		err = s.loadState(meta.position)
+	} else {
+		err = s.replay(meta.position)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if o.ReadOnly {
 		s.readOnly()
+		o.Opened(s)
 		ok = true
 		return s, nil
 	}
@@ -199,21 +234,38 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	}
 	s.publish()
 	s.cut.Store(meta.position)
+	if o.Log == nil {
+		s.running.Go(s.commit)
+	} else if err := s.openLog(meta.position); err != nil {
+		return nil, err
+	}
 	ok = true
-	s.running.Go(s.commit)
 	s.running.Go(s.folder)
 	if l.frozen != nil {
 		s.frozen <- struct{}{}
 	} else {
 		s.foldedTo.Store(meta.position)
 	}
+	if o.Log == nil {
+		o.Opened(s)
+		return s, nil
+	}
+	if err := s.catchUpWithLog(s.follower.quiet); err != nil {
+		s.stop()
+		close(s.follower.opened)
+		s.running.Wait()
+		return nil, errors.Join(err, l.db.Close(), s.local.db.Load().Close())
+	}
+	s.found.Records = int64(s.follower.quiet - meta.position)
+	o.Opened(s)
+	close(s.follower.opened)
 	return s, nil
 }
 
 // create makes the files where there are none. The journal comes first, so that an
 // interrupted creation shows as a journal that never held anything, and is finished here;
 // any other missing file is an error.
-func create(dir string, g geometry) error {
+func create(dir string, g geometry, log Log) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -240,7 +292,10 @@ func create(dir string, g geometry) error {
 		}
 		var id storeID
 		rand.Read(id[:])
-		if err := createJournal(dir, id); err != nil {
+		if log != nil { // so that the stores of a cluster that begins with nothing are one
+			id = log.ID()
+		}
+		if err := createJournal(dir, id, 0); err != nil {
 			return err
 		}
 	}
@@ -257,7 +312,7 @@ func create(dir string, g geometry) error {
 	if base != 0 || j.last != 0 {
 		return fmt.Errorf("%w: %s", ErrMissingFile, blocksFile)
 	}
-	return createBlocks(dir, id, g)
+	return createBlocks(dir, id, g, log)
 }
 
 // replay applies the journal behind the position that the blocks and the segment contain.
@@ -274,7 +329,26 @@ func (s *Store) replay(position uint64) error {
 		return fmt.Errorf("%w: %s ends at position %d, but %s is at %d: it is older than the blocks",
 			ErrForeignFile, journalFile, s.local.last, blocksFile, position)
 	}
-	if err := s.withView(func(v *view) error {
+	if err := s.loadState(position); err != nil {
+		return err
+	}
+	if err := s.replayRecords(s.journal.Records(position), 0); err != nil {
+		return err
+	}
+	last, _, err := s.journal.Last()
+	if err != nil {
+		return err
+	}
+	if s.st.position < last { // what was acknowledged must not be passed over
+		return &FormatError{What: journalFile, Detail: fmt.Sprintf("its records end at %d, the last is %d", s.st.position, last)}
+	}
+	s.number = s.st.last(s.proposer)
+	return nil
+}
+
+// loadState reads the state at the position that the blocks and the segment contain.
+func (s *Store) loadState(position uint64) error {
+	if err := s.withView(func(v *view) (err error) {
 		s.st, err = decodeState(v.get(bucketState, stateKey), s.geo)
 		return err
 	}); err != nil {
@@ -283,6 +357,11 @@ func (s *Store) replay(position uint64) error {
 	s.st.position = position
 	s.layers.Load().active.position = position
 	s.publish() // what is read ahead needs the names of attributes
+	return nil
+}
+
+// replayRecords applies records that come behind the state, until there are no more or the position is reached, unless that is 0.
+func (s *Store) replayRecords(from iter.Seq2[JournalRecord, error], until uint64) error {
 	records := make(chan *decoded, replayAhead)
 	done := make(chan struct{})
 	defer func() {
@@ -291,7 +370,7 @@ func (s *Store) replay(position uint64) error {
 		}
 	}()
 	aheads := &sync.Pool{New: func() any { return new(ahead) }}
-	go s.decodeAhead(position, records, aheads, done)
+	go s.decodeAhead(from, records, aheads, done)
 	for d := range records {
 		<-d.ready
 		if d.err != nil {
@@ -308,15 +387,10 @@ func (s *Store) replay(position uint64) error {
 		if d.ahead != nil {
 			aheads.Put(d.ahead)
 		}
+		if s.st.position == until {
+			break
+		}
 	}
-	last, _, err := s.journal.Last()
-	if err != nil {
-		return err
-	}
-	if s.st.position < last { // what was acknowledged must not be passed over
-		return &FormatError{What: journalFile, Detail: fmt.Sprintf("its records end at %d, the last is %d", s.st.position, last)}
-	}
-	s.number = s.st.last(s.proposer)
 	return nil
 }
 
@@ -330,14 +404,15 @@ type decoded struct {
 	ready    chan struct{}
 	rec      *record
 	commands []Command
-	ahead    *ahead // of all of the commands; may be nil
+	own      *logGroup // if it is one of this store's, with a log
+	ahead    *ahead    // of all of the commands; may be nil
 	err      error
 }
 
 // decodeAhead sends the records behind a position, the last with an error if one keeps it from the rest. That a record
 // is decoded, and what its commands look up is read, goes on in several goroutines while earlier records are applied: a replay
 // has no callers who would do it. The blocks do not change meanwhile, nor do the layers.
-func (s *Store) decodeAhead(position uint64, records chan<- *decoded, aheads *sync.Pool, done <-chan struct{}) {
+func (s *Store) decodeAhead(from iter.Seq2[JournalRecord, error], records chan<- *decoded, aheads *sync.Pool, done <-chan struct{}) {
 	defer close(records)
 	var decoding sync.WaitGroup
 	defer decoding.Wait()
@@ -350,7 +425,7 @@ func (s *Store) decodeAhead(position uint64, records chan<- *decoded, aheads *sy
 			return false
 		}
 	}
-	err := s.eachRecord(position, func(r JournalRecord) bool {
+	err := eachRecord(from, func(r JournalRecord) bool {
 		d := &decoded{position: r.Position, bytes: len(r.Record), ready: make(chan struct{})}
 		free <- struct{}{}
 		decoding.Go(func() {
@@ -371,7 +446,11 @@ func (s *Store) decode(d *decoded, b []byte, aheads *sync.Pool) {
 	defer guardFaults(journalFile, &d.err)()
 	rec, err := decodeRecord(b)
 	if err == nil {
-		d.rec = rec
+		d.rec, d.own = rec, s.ownGroup(rec)
+		if d.own != nil { // which has been read for, too
+			d.commands = d.own.commands
+			return
+		}
 		d.commands, err = decodeCommands(rec)
 	}
 	if err != nil {
@@ -384,9 +463,9 @@ func (s *Store) decode(d *decoded, b []byte, aheads *sync.Pool) {
 }
 
 // eachRecord has a guard of its own, for it reads in a goroutine of its own.
-func (s *Store) eachRecord(after uint64, f func(JournalRecord) bool) (err error) {
+func eachRecord(from iter.Seq2[JournalRecord, error], f func(JournalRecord) bool) (err error) {
 	defer guardFaults(journalFile, &err)()
-	for r, err := range s.journal.Records(after) {
+	for r, err := range from {
 		if err != nil {
 			return fmt.Errorf("fanfare: read %s: %w", journalFile, err)
 		}
@@ -417,6 +496,7 @@ func (s *Store) replayRecord(d *decoded) error {
 	a := &applier{s: s, st: &s.st, d: v.active, v: v}
 	defer func() { a.v.close() }()
 	a.record(d.position, d.rec, d.commands, func(int) *ahead { return d.ahead }, func(int, any, error) {})
+	s.summed(d.position)
 	return nil
 }
 
@@ -480,7 +560,7 @@ func (s *Store) close(ctx context.Context) error {
 	s.queue.failAll(ErrClosed)
 	s.copying.Lock() // a compaction ends first, for it reads what is closed here
 	defer s.copying.Unlock()
-	if err == nil && s.refuse.Load() == nil && !s.o.ReadOnly { // else the next Open needs the journal
+	if err == nil && s.refuse.Load() == nil && !s.o.ReadOnly && s.o.Log == nil { // else the next Open needs the journal
 		err = s.journal.Cut(s.foldedTo.Load())
 	}
 	return errors.Join(err, s.layers.Load().db.Close(), s.local.db.Load().Close())

@@ -17,10 +17,21 @@ var Clock func(options any, now func() time.Time)
 
 // Cluster is the rest of a cluster, as one of its nodes sees it.
 type Cluster struct {
-	Log      store.Log // in place of the journal
+	Log      store.Log     // in place of the journal
+	Timeout  time.Duration // how long a change waits for the log
 	Presence Presence
 	Leases   Leases
+	// Opened gets the store when it is open, before anybody is told what has been applied.
+	Opened func(*store.Store)
+	// Close ends the connection to the others, behind everything else. It is called once, when the Pusher has closed its store.
+	Close func(ctx context.Context) error
 }
+
+// Phones is the name of the lease of notifying the phones of a platform, of the users of all blocks.
+func Phones(platform string) string { return "phones.0000-ffff." + platform }
+
+// Background is the name of the lease of what the clock brings about: plans, expiry, and forgetting.
+const Background = "background"
 
 // Presence is who is connected to which node. Its methods are safe for concurrent use.
 type Presence interface {

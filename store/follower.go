@@ -1,0 +1,389 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// follower is what proposing to a log, and applying what comes back from it, have between them: with a log they are two goroutines, where the committer is one.
+type follower struct {
+	controls chan *proposal // to be run between two records
+	quiet    uint64         // records up to there were in the log when the store was opened, and nobody is told of them
+	opened   chan struct{}  // closed when the observer can be told of those behind them
+
+	mu       sync.Mutex
+	pending  map[uint64]*logGroup // own groups that are in the log, or may be, by the number of their first command
+	answered broadcast            // a group has its answers
+
+	// applying is held while a record is applied and told, so that who holds it for reading sees nothing of what records have changed that
+	// the observer has not been told.
+	applying sync.RWMutex
+	applied  atomic.Uint64 // the position up to which records are applied and told
+	moved    broadcast     // it is another
+	full     atomic.Pointer[error]
+	ended    atomic.Pointer[error] // why nothing more is applied
+}
+
+// logGroup is a group that this store adds to the log.
+type logGroup struct {
+	*formed
+	group []*proposal
+	done  atomic.Bool // its callers are answered, or are about to be
+	late  atomic.Pointer[time.Timer]
+}
+
+// take says whether it is for the one who asks to answer the callers.
+func (g *logGroup) take() bool {
+	if !g.done.CompareAndSwap(false, true) {
+		return false
+	}
+	if t := g.late.Load(); t != nil {
+		t.Stop()
+	}
+	return true
+}
+
+func (s *Store) failGroup(g *logGroup, err error) {
+	if !g.take() {
+		return
+	}
+	s.counts.refused(len(g.group), err)
+	for _, p := range g.group {
+		p.done(nil, err)
+	}
+	s.follower.answered.tell()
+}
+
+// propose adds the groups of waiting callers to the log, one at a time: the numbers of their commands must go up in the log too, for apply passes
+// over a number that is not above the last.
+func (s *Store) propose() {
+	for {
+		group := s.queue.take()
+		switch {
+		case len(group) == 0:
+			select {
+			case <-s.queue.wake:
+			case <-s.stopped.Done():
+				return
+			}
+		case group[0].control != nil:
+			s.passControl(group[0])
+		default:
+			s.proposeGroup(group)
+		}
+	}
+}
+
+// passControl has a control run when the callers of everything before it have their answers.
+func (s *Store) passControl(p *proposal) {
+	for {
+		news := s.follower.answered.wait()
+		if !s.follower.waited() {
+			break
+		}
+		select {
+		case <-news:
+		case <-s.stopped.Done():
+			p.done(nil, ErrClosed)
+			return
+		}
+	}
+	select {
+	case s.follower.controls <- p:
+	case <-s.stopped.Done():
+		p.done(nil, ErrClosed)
+	}
+}
+
+// waited says whether callers wait for their answers.
+func (f *follower) waited() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, g := range f.pending {
+		if !g.done.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Store) proposeGroup(group []*proposal) {
+	f := &s.follower
+	g := &logGroup{formed: s.form(group), group: group}
+	for _, why := range []*atomic.Pointer[error]{&s.refuse, &f.full} {
+		if p := why.Load(); p != nil {
+			s.failGroup(g, *p)
+			return
+		}
+	}
+	first := g.rec.first
+	s.number += uint64(len(g.commands)) // also for a group that fails: it may come late, and is passed over then
+	f.mu.Lock()
+	f.pending[first] = g
+	f.mu.Unlock()
+	rec, began := g.rec.encode(), time.Now()
+	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
+	defer cancel()
+	_, err := s.o.Log.Append(ctx, fmt.Sprintf("%016x-%d", s.proposer, first), rec)
+	switch {
+	case err == nil:
+		s.counts.committed(g.formed, len(rec), time.Since(began))
+		g.late.Store(time.AfterFunc(s.o.LogTimeout, func() {
+			s.failGroup(g, fmt.Errorf("%w: %w: it is in the log, and has not come back", ErrOutcomeUnknown, ErrUnavailable))
+		}))
+		if g.done.Load() {
+			g.late.Load().Stop()
+		}
+	case errors.Is(err, ErrOutcomeUnknown): // if it comes back, it is applied
+		s.failGroup(g, err)
+	default:
+		f.mu.Lock()
+		delete(f.pending, first)
+		f.mu.Unlock()
+		s.failGroup(g, err)
+	}
+}
+
+// follow applies the log's records as they come.
+func (s *Store) follow() {
+	f := &s.follower
+	records := make(chan *decoded, replayAhead)
+	done := make(chan struct{})
+	aheads := &sync.Pool{New: func() any { return new(ahead) }}
+	ctx, cancel := context.WithCancel(s.stopped)
+	go s.decodeAhead(s.o.Log.Records(ctx, s.st.position), records, aheads, done)
+	defer func() {
+		cancel()
+		close(done)
+		for range records {
+		}
+		f.mu.Lock()
+		left := f.pending
+		f.pending = nil
+		f.mu.Unlock()
+		for _, g := range left {
+			s.failGroup(g, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed))
+		}
+	}()
+	from := records
+	for {
+		select {
+		case p := <-f.controls:
+			p.control()
+			p.done(nil, nil)
+			continue
+		case <-s.stopped.Done():
+			return
+		case d, more := <-from:
+			var err error
+			if more {
+				<-d.ready
+				if d.err == nil && d.position > f.quiet {
+					<-f.opened
+				}
+				err = s.followRecord(d)
+			}
+			if err == nil && more {
+				if d.ahead != nil {
+					aheads.Put(d.ahead)
+				}
+				continue
+			}
+			if s.stopped.Err() != nil {
+				return
+			}
+			if err == nil {
+				err = errors.New("fanfare: the log has ended")
+			}
+			err = s.refuseChanges(err)
+			f.ended.Store(&err)
+			f.moved.tell()
+			from = nil // controls go on
+		}
+	}
+}
+
+// followRecord applies one record, tells the observer, and answers the callers if it is this store's.
+func (s *Store) followRecord(d *decoded) error {
+	f := &s.follower
+	if d.err != nil {
+		return d.err
+	}
+	if d.position != s.st.position+1 {
+		return fmt.Errorf("%w: record %d came after %d", ErrBehind, d.position, s.st.position)
+	}
+	if err := s.followRoom(); err != nil {
+		return err
+	}
+	f.applying.Lock()
+	events, err := s.applyRecord(d)
+	if err == nil {
+		s.publish()
+		if d.position > f.quiet {
+			s.tell(d.rec, events)
+		}
+		f.applied.Store(d.position)
+	}
+	f.applying.Unlock()
+	if err != nil {
+		return fmt.Errorf("record %d of the log: %w", d.position, err)
+	}
+	f.moved.tell()
+	if g := d.own; g != nil {
+		f.mu.Lock()
+		delete(f.pending, g.rec.first)
+		f.mu.Unlock()
+		if g.take() {
+			for _, answer := range g.answers {
+				answer()
+			}
+		}
+		f.answered.tell()
+	}
+	s.freezeFull()
+	return nil
+}
+
+// followRoom waits for the fold as [Store.waitForRoom] does. Nothing is applied meanwhile, and while the fold cannot write this store's own changes fail.
+func (s *Store) followRoom() error {
+	f := &s.follower
+	defer f.full.Store(nil)
+	for {
+		if p := s.refuse.Load(); p != nil {
+			return *p
+		}
+		news := s.foldNews.wait()
+		if l := s.layers.Load(); l.frozen == nil || s.fits(l.active, l.frozen) {
+			return nil
+		}
+		f.full.Store(s.foldFail.Load())
+		select {
+		case <-news:
+		case p := <-f.controls:
+			p.control()
+			p.done(nil, nil)
+		case <-s.stopped.Done():
+			return ErrClosed
+		}
+	}
+}
+
+func (s *Store) applyRecord(d *decoded) (events []func(Observer), err error) {
+	defer guardFaults("apply", &err)()
+	v, err := s.view()
+	if err != nil {
+		return nil, err
+	}
+	a := &applier{s: s, st: &s.st, d: v.active, v: v}
+	defer func() { a.v.close() }()
+	read, result := func(int) *ahead { return d.ahead }, func(int, any, error) {}
+	if g := d.own; g != nil {
+		read = func(i int) *ahead { return g.aheads[i] }
+		result = func(i int, r any, err error) { g.result[i](r, err) }
+	}
+	a.record(d.position, d.rec, d.commands, read, result)
+	if d.own != nil {
+		s.reuse(d.own.aheads)
+	}
+	s.summed(d.position)
+	return a.events, nil
+}
+
+// summed tells the log the digest at a position at which it is told.
+func (s *Store) summed(position uint64) {
+	if sum, tell := s.layers.Load().active.digest.at(position, &s.st); tell {
+		s.o.Log.Summed(position, sum)
+	}
+}
+
+// ownGroup returns the group that a record is, nil for none of this store's.
+func (s *Store) ownGroup(rec *record) *logGroup {
+	if s.o.Log == nil || rec.proposer != s.proposer {
+		return nil
+	}
+	s.follower.mu.Lock()
+	defer s.follower.mu.Unlock()
+	return s.follower.pending[rec.first]
+}
+
+// openLog begins to propose to the log, and to follow it from a position on.
+func (s *Store) openLog(position uint64) error {
+	f := &s.follower
+	f.controls, f.pending, f.opened = make(chan *proposal), make(map[uint64]*logGroup), make(chan struct{})
+	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
+	defer cancel()
+	last, err := s.o.Log.Last(ctx)
+	if err != nil {
+		return err
+	}
+	if last < position {
+		return fmt.Errorf("%w: the log ends at %d, and %s is at %d", ErrForeignFile, last, blocksFile, position)
+	}
+	f.quiet = last
+	f.applied.Store(position)
+	g := s.layers.Load().active.digest
+	g.sum, g.whole = digestStart, position%g.every == 0
+	s.o.Log.Folded(position)
+	s.running.Go(s.follow)
+	s.running.Go(s.propose)
+	return nil
+}
+
+// catchUpWithLog waits until everything is applied that is in the log now.
+func (s *Store) catchUpWithLog(last uint64) error {
+	for {
+		news := s.follower.moved.wait()
+		if s.follower.applied.Load() >= last {
+			return nil
+		}
+		if p := s.follower.ended.Load(); p != nil {
+			return *p
+		}
+		<-news
+	}
+}
+
+// WaitApplied waits until all records up to a position of the log are applied.
+func (s *Store) WaitApplied(ctx context.Context, position uint64) error {
+	for {
+		news := s.follower.moved.wait()
+		if s.follower.applied.Load() >= position {
+			return nil
+		}
+		if p := s.follower.ended.Load(); p != nil {
+			return *p
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.stopped.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// Applied returns the position of the log up to which records are applied, and their observer has been told.
+func (s *Store) Applied() uint64 { return s.follower.applied.Load() }
+
+// Proposer returns who this store is in the log: another one each time that it is opened.
+func (s *Store) Proposer() uint64 { return s.proposer }
+
+// Told holds up the records of the log while f runs, which therefore reads nothing that the observer has not been told. F must not wait for a command. Without a log
+// it just calls f.
+func (s *Store) Told(f func()) {
+	if s.o.Log == nil {
+		f()
+		return
+	}
+	s.follower.applying.RLock()
+	defer s.follower.applying.RUnlock()
+	f()
+}
+
+// Refuse makes every later change fail with an error, and nothing more is applied: the state is not to be trusted.
+func (s *Store) Refuse(cause error) { s.refuseChanges(cause) }
