@@ -114,7 +114,7 @@ func serve(env string) error {
 	p.skew.Store(int64(p.Skew))
 	o := fanfare.Options{
 		Online:       &clients{p},
-		Logger:       slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger:       slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		AckTimeout:   2 * time.Second,
 		DeltaEntries: 2000, // so that there are folds
 	}

@@ -15,11 +15,13 @@ type workload struct {
 	*cluster
 	random   func() *rand.Rand // one for each goroutine
 	people   []*person
-	waiters  [nodes]string // users who are pushed to, and connect to no node before they are asked to
+	waiters  [nodes]*person // they are pushed to, and come when the test wants them to
 	sessions atomic.Int64
 	keys     atomic.Int64
 	settling chan struct{} // closed when nothing new is to begin
 	active   sync.WaitGroup
+	ended    chan struct{} // closed when everything is acknowledged
+	ackers   sync.WaitGroup
 }
 
 var colours = []string{"red", "green", "blue"}
@@ -28,16 +30,22 @@ var colours = []string{"red", "green", "blue"}
 func newWorkload(c *cluster, seed uint64) *workload {
 	c.t.Helper()
 	var goroutines atomic.Uint64
-	w := &workload{cluster: c, settling: make(chan struct{}), random: func() *rand.Rand { return rand.New(rand.NewPCG(seed, goroutines.Add(1))) }}
+	w := &workload{cluster: c, settling: make(chan struct{}), ended: make(chan struct{}), random: func() *rand.Rand { return rand.New(rand.NewPCG(seed, goroutines.Add(1))) }}
 	random := w.random()
 	known := make(map[string]*person)
+	newPerson := func(user string) *person {
+		p := &person{w: w, user: user, at: make(map[int]visit), wake: make(chan struct{}, 1)}
+		known[user] = p
+		if c.clientAcks {
+			w.ackers.Go(p.acknowledge)
+		}
+		return p
+	}
 	for i := range 32 {
-		p := &person{w: w, user: fmt.Sprintf("user-%02d", i), at: make(map[int]visit), wake: make(chan struct{}, 1)}
-		w.people = append(w.people, p)
-		known[p.user] = p
+		w.people = append(w.people, newPerson(fmt.Sprintf("user-%02d", i)))
 	}
 	for i := range w.waiters {
-		w.waiters[i] = fmt.Sprint("waiter-", i)
+		w.waiters[i] = newPerson(fmt.Sprint("waiter-", i))
 	}
 	c.heard = func(d delivery) {
 		if p := known[d.User]; p != nil && c.clientAcks {
@@ -45,8 +53,8 @@ func newWorkload(c *cluster, seed uint64) *workload {
 		}
 	}
 	w.must(request{Do: string(push), Facts: []string{exists}, Key: "before anybody"})
-	for _, user := range w.waiters {
-		w.must(request{Do: "register", User: user})
+	for _, p := range w.waiters {
+		w.must(request{Do: "register", User: p.user})
 	}
 	for _, p := range w.people[:24] {
 		w.must(request{Do: "register", User: p.user})
@@ -85,7 +93,6 @@ func (w *workload) run() {
 	w.active.Go(w.change)
 	for _, p := range w.people {
 		w.active.Go(p.live)
-		w.active.Go(p.acknowledge)
 	}
 }
 
@@ -94,9 +101,23 @@ func (w *workload) sleep(random *rand.Rand, least, most time.Duration) bool {
 	select {
 	case <-w.settling:
 		return false
-	case <-time.After(least + random.N(most-least)):
+	case <-time.After(between(random, least, most)):
 		return true
 	}
+}
+
+// busy says whether things still are to begin.
+func (w *workload) busy() bool {
+	select {
+	case <-w.settling:
+		return false
+	default:
+		return true
+	}
+}
+
+func between(random *rand.Rand, least, most time.Duration) time.Duration {
+	return least + time.Duration(random.Int64N(int64(most-least)))
 }
 
 // push pushes; what is not done it mostly tries again, at whatever node, until it is.
@@ -117,13 +138,13 @@ func (w *workload) try(r request, again bool) {
 	begin := clock()
 	for {
 		r.Node = random.IntN(nodes)
-		if o := w.do(r); o.Outcome == done || !again {
+		if o := w.do(r); o.Outcome == done || !again || w.t.Context().Err() != nil {
 			return
 		} else if clock()-begin > patience {
 			w.t.Errorf("not done within %v: %v", patience, o)
 			return
 		}
-		time.Sleep(50*time.Millisecond + random.N(200*time.Millisecond))
+		time.Sleep(between(random, 50*time.Millisecond, 250*time.Millisecond))
 	}
 }
 
@@ -169,6 +190,9 @@ func (p *person) live() {
 	}
 	begin := clock()
 	for p.look(); len(p.at) == 0; p.look() {
+		if p.w.t.Context().Err() != nil {
+			return
+		}
 		if !p.arrive(random.IntN(nodes)) {
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -223,26 +247,24 @@ func (p *person) receive(d delivery) {
 // acknowledge acknowledges what the client has received, some of it late, not in order, or only when it comes again.
 func (p *person) acknowledge() {
 	random := p.w.random()
-	end := false
 	for {
 		select {
 		case <-p.wake:
-		case <-p.w.settling:
-			end = true
+		case <-p.w.ended:
+			return
+		case <-p.w.t.Context().Done():
+			return
 		case <-time.After(200 * time.Millisecond):
 		}
 		p.mu.Lock()
 		list := p.unacked
 		p.unacked = nil
 		p.mu.Unlock()
-		if end && len(list) == 0 {
-			return
-		}
 		if random.IntN(4) == 0 {
 			slices.SortFunc(list, func(a, b delivery) int { return cmp.Compare(b.Seq, a.Seq) })
 		}
 		for _, d := range list {
-			if random.IntN(10) == 0 && !end {
+			if random.IntN(10) == 0 && p.w.busy() {
 				continue // it is lost
 			}
 			if p.w.do(request{Do: string(ack), Node: d.Node, User: p.user, Message: d.Message}).Outcome != done {
