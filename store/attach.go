@@ -97,3 +97,46 @@ func positionOf(dir string) (uint64, error) {
 	}
 	return m.position, db.Close()
 }
+
+// Replace puts the files of another directory, which [Restore] made, in the place of those of a directory, and removes the other. When it was interrupted it is to be called again,
+// before either is opened.
+func Replace(dir, from string) error {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	names := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		names[e.Name()] = true
+	}
+	old, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if names[blocksFile] { // else the segment has been moved by now
+		for _, e := range old {
+			if isSegmentName(e.Name()) && !names[e.Name()] {
+				if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	// The blocks go last: as long as they are there, so is everything that tells what is theirs.
+	for _, e := range entries {
+		if e.Name() != blocksFile {
+			if err := os.Rename(filepath.Join(from, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	if names[blocksFile] {
+		if err := os.Rename(filepath.Join(from, blocksFile), filepath.Join(dir, blocksFile)); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	return os.Remove(from)
+}

@@ -1,0 +1,233 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/store"
+)
+
+const (
+	// appendTry is how long one publication waits for the stream's answer. After it the record is published again, under the same ID.
+	appendTry = time.Second
+	// again is the pause before something that has failed is tried again.
+	again = 50 * time.Millisecond
+	// duplicates is how long the stream remembers IDs; more than a record is tried for. What comes later all the same is passed over when it is applied.
+	duplicates = 2 * time.Minute
+	// heartbeat is how often the stream says that there is nothing new. After two that are missing it is asked anew: the least that the client takes.
+	heartbeat = 500 * time.Millisecond
+
+	metaLog  = "fanfare-log"  // key of the stream's metadata: the log's ID in hexadecimal digits
+	metaSeed = "fanfare-seed" // the node whose directory the log begins behind; absent: it begins with nothing
+)
+
+// log is the stream as a store sees it: each message is a record, and its sequence the position.
+type log struct {
+	js      jetstream.JetStream
+	name    string // of the stream
+	subject string
+	id      [16]byte
+	seed    string
+	logger  *slog.Logger
+	folded  func(position uint64)
+	summed  func(position, digest uint64)
+}
+
+func streamName(cluster string) string { return "fanfare-" + cluster }
+
+// openLog finds the stream, and makes it where there is none and this node may: a cluster that begins with the directory of a node waits for that one. It tries until ctx ends.
+func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, error) {
+	l := &log{js: js, name: streamName(o.Cluster), subject: "fanfare." + o.Cluster + ".log", logger: o.Logger}
+	for {
+		s, err := l.find(ctx, o)
+		if err == nil {
+			return l, l.read(s.CachedInfo())
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, err)
+		}
+		var refused *jetstream.APIError
+		if errors.As(err, &refused) && refused.Code == 400 { // as would be the next try
+			return nil, fmt.Errorf("fanfare: the log: %w", err)
+		}
+		sleep(ctx, again)
+	}
+}
+
+// find does one try.
+func (l *log) find(ctx context.Context, o *Options) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	s, err := l.js.Stream(ctx, l.name)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) || o.Seed != "" && o.Seed != o.Name {
+		return s, err
+	}
+	var id [16]byte
+	rand.Read(id[:])
+	c := jetstream.StreamConfig{
+		Name: l.name, Subjects: []string{l.subject}, Storage: jetstream.FileStorage, Replicas: o.Replicas, Duplicates: duplicates,
+		Discard: jetstream.DiscardNew, DenyDelete: true, AllowDirect: true, Metadata: map[string]string{metaLog: hex.EncodeToString(id[:])},
+	}
+	if o.Seed != "" {
+		c.Metadata[metaSeed] = o.Seed
+	}
+	s, err = l.js.CreateStream(ctx, c)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another node meanwhile
+		return l.js.Stream(ctx, l.name)
+	}
+	return s, err
+}
+
+func (l *log) read(info *jetstream.StreamInfo) error {
+	id, err := hex.DecodeString(info.Config.Metadata[metaLog])
+	if err != nil || len(id) != len(l.id) {
+		return fmt.Errorf("%w: the stream %s is not one of a cluster of fanfare", fanfare.ErrForeignFile, l.name)
+	}
+	copy(l.id[:], id)
+	l.seed = info.Config.Metadata[metaSeed]
+	return nil
+}
+
+// ID is in the stream's metadata.
+func (l *log) ID() [16]byte { return l.id }
+
+// Append publishes a record until the stream has answered or ctx ends. The ID keeps it from being added twice.
+func (l *log) Append(ctx context.Context, id string, record []byte) (position uint64, err error) {
+	m := &nats.Msg{Subject: l.subject, Data: record}
+	known := true // that it is not there
+	var last error
+	for ctx.Err() == nil {
+		try, cancel := context.WithTimeout(ctx, appendTry)
+		ack, err := l.js.PublishMsg(try, m, jetstream.WithMsgID(id), jetstream.WithExpectStream(l.name), jetstream.WithRetryAttempts(0))
+		cancel()
+		if err == nil {
+			return ack.Sequence, nil
+		}
+		last = err
+		var refused *jetstream.APIError
+		if !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, nats.ErrReconnectBufExceeded) && !errors.As(err, &refused) {
+			known = false // it was sent, and may be there
+		}
+		sleep(ctx, again)
+	}
+	if last == nil {
+		last = ctx.Err()
+	}
+	if known {
+		return 0, fmt.Errorf("%w: %w", fanfare.ErrUnavailable, last)
+	}
+	return 0, fmt.Errorf("%w: %w: %w", fanfare.ErrOutcomeUnknown, fanfare.ErrUnavailable, last)
+}
+
+// Last asks the stream's leader.
+func (l *log) Last(ctx context.Context) (uint64, error) {
+	first, last, err := l.bounds(ctx)
+	return max(last, first-1), err
+}
+
+// bounds returns the sequence of the first message that is kept, at least 1, and of the last one that there was.
+func (l *log) bounds(ctx context.Context) (first, last uint64, err error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		var s jetstream.Stream
+		if s, err = l.js.Stream(try, l.name); err == nil {
+			cancel()
+			state := s.CachedInfo().State
+			return max(state.FirstSeq, 1), state.LastSeq, nil
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return 1, 0, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, err)
+		}
+		sleep(ctx, again)
+	}
+}
+
+// Records reads by an ordered consumer, and by another one when that has failed.
+func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {
+	return func(yield func(store.JournalRecord, error) bool) {
+		for warned := false; ctx.Err() == nil; {
+			more, err := l.read1(ctx, &after, yield)
+			if !more {
+				return
+			}
+			if err != nil && ctx.Err() == nil && !warned {
+				warned = true
+				l.logger.Warn("fanfare: the cluster's log cannot be read; trying again until it can", "error", err)
+			} else if err == nil {
+				warned = false
+			}
+			sleep(ctx, again)
+		}
+	}
+}
+
+// read1 reads until its consumer fails. More is false when there is nobody who wants any.
+func (l *log) read1(ctx context.Context, after *uint64, yield func(store.JournalRecord, error) bool) (more bool, err error) {
+	try, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	c, err := l.js.OrderedConsumer(try, l.name, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *after + 1, MaxResetAttempts: 1,
+	})
+	if err != nil {
+		return true, err
+	}
+	messages, err := c.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.PullMaxBytes(16<<20))
+	if err != nil {
+		return true, err
+	}
+	defer messages.Stop()
+	read := false
+	for {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			if read {
+				err = nil
+			}
+			return true, err
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return true, err
+		}
+		position := meta.Sequence.Stream
+		if position <= *after {
+			continue
+		}
+		if position != *after+1 {
+			yield(store.JournalRecord{}, fmt.Errorf("%w: the next record is %d, this node is at %d", fanfare.ErrBehind, position, *after))
+			return false, nil
+		}
+		read = true
+		*after = position
+		if !yield(store.JournalRecord{Position: position, Record: m.Data()}, nil) {
+			return false, nil
+		}
+	}
+}
+
+// Folded passes it on to what cuts the log.
+func (l *log) Folded(position uint64) { l.folded(position) }
+
+// Summed passes it on to who compares.
+func (l *log) Summed(position, digest uint64) { l.summed(position, digest) }
+
+// sleep waits, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

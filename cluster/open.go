@@ -1,0 +1,199 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/internal/peers"
+	"github.com/fanfare-im/fanfare/store"
+)
+
+const (
+	natsDir = "nats"   // of the embedded server, in the directory of the node
+	joinDir = "joined" // files that are to take the place of the directory's, complete
+)
+
+// node is what a Pusher has of its cluster.
+type node struct {
+	o         *Options
+	dir       string
+	conn      *connection
+	log       *log
+	digests   *digests
+	presence  *presence
+	leases    *leases
+	members   *members
+	snapshots *snapshots
+	stop      context.CancelFunc // of what goes on by itself
+	running   sync.WaitGroup
+
+	opened chan struct{} // closed when store is there
+	store  *store.Store
+}
+
+// Open opens a node of a cluster in a directory, and makes it when there is none. It waits until more than half of the nodes are there, until this one has
+// the state that the log leads to, and until ctx ends at most; what it returns then is [fanfare.ErrUnavailable] if it was the others that it waited for. The first start of a cluster wants all nodes that keep the log.
+//
+// A node without state, or with one from which the log goes on no more, first fetches that of another node. Its directory may
+// be lost with it, as long as others have theirs.
+//
+// The Pusher is the node: its Close takes the node out of the cluster, with the embedded server, and the others go on as long as they are more than half. The errors beyond
+// those of [fanfare.Open] are of the network, of NATS, and of [Options] that say what cannot be.
+func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	o.fill()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := finishJoin(dir); err != nil {
+		return nil, err
+	}
+	place, err := store.PlaceOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{o: &o, dir: dir, opened: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close(context.Background()))
+		}
+	}()
+	if n.conn, err = connect(ctx, filepath.Join(dir, natsDir), &o); err != nil {
+		return nil, err
+	}
+	if err := n.conn.ready(ctx); err != nil {
+		return nil, fmt.Errorf("%w: %w", fanfare.ErrUnavailable, err)
+	}
+	if n.log, err = openLog(ctx, n.conn.js, &o); err != nil {
+		return nil, err
+	}
+	if err := n.begin(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.enter(ctx, place); err != nil {
+		return nil, err
+	}
+	peers.Join(&o.Options, &peers.Cluster{
+		Log: n.log, Timeout: o.Timeout, Presence: n.presence, Leases: n.leases, Opened: n.open, Close: n.close,
+	})
+	return fanfare.Open(dir, o.Options)
+}
+
+// begin starts what is between the nodes, beside the log.
+func (n *node) begin(ctx context.Context) (err error) {
+	run, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	n.log.summed = func(uint64, uint64) {}
+	if n.digests, err = newDigests(n.conn.nc, n.o.Cluster, n.o.Name, n.o.Logger, n.diverged); err != nil {
+		return err
+	}
+	n.log.summed = n.digests.summed
+	n.leases = &leases{n.o.Name=="a"}
+	n.members=&members{}
+	n.log.folded = n.members.folded
+	n.presence = newPresence(n.conn.nc, n.o.Cluster, n.o.Name, n.o.Logger)
+	_ = run
+	return nil
+}
+
+// enter brings the directory to a place from which the log goes on.
+func (n *node) enter(ctx context.Context, place store.Place) error {
+	first, last, err := n.log.bounds(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case place.Log != nil && *place.Log != n.log.id:
+		return fmt.Errorf("%w: the directory is of another cluster", fanfare.ErrForeignFile)
+	case place.Log != nil && place.Position+1 >= first:
+		return nil
+	case place.Log == nil && place.Store && !place.Empty:
+		switch {
+		case n.log.seed != n.o.Name:
+			return fmt.Errorf("%w: the directory has a store of its own, and the cluster does not begin with it: that is what Seed is for", fanfare.ErrForeignFile)
+		case last > 0:
+			return fmt.Errorf("%w: the directory has a store of its own, and the cluster has begun already", fanfare.ErrForeignFile)
+		}
+		return store.Attach(n.dir, n.log.id, 0)
+	case first == 1 && n.log.seed == "":
+		if place.Store {
+			return store.Attach(n.dir, n.log.id, 0)
+		}
+		return nil
+	}
+	return n.join(ctx, first-1)
+}
+
+// join fetches the state of another node, which is at a position from which the log goes on.
+func (n *node) join(ctx context.Context, atLeast uint64) error {
+	position, r, err := n.snapshots.await(ctx, atLeast)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	part := filepath.Join(n.dir, joinDir+".new")
+	if err := os.RemoveAll(part); err != nil {
+		return err
+	}
+	if err := fanfare.Restore(ctx, part, r); err != nil {
+		return fmt.Errorf("fanfare: fetch the state of another node: %w", err)
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil { // its digest is behind the end of the archive
+		return fmt.Errorf("fanfare: fetch the state of another node: %w", errors.Join(err, os.RemoveAll(part)))
+	}
+	if err := store.Attach(part, n.log.id, position); err != nil {
+		return err
+	}
+	if err := os.Rename(part, filepath.Join(n.dir, joinDir)); err != nil {
+		return err
+	}
+	return finishJoin(n.dir)
+}
+
+// finishJoin puts files that were fetched, and are complete, in the place of those of the directory. It may be called again when it was interrupted.
+func finishJoin(dir string) error {
+	from := filepath.Join(dir, joinDir)
+	if _, err := os.Stat(from); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return store.Replace(dir, from)
+}
+
+// open gets the store of the Pusher.
+func (n *node) open(s *store.Store) {
+	n.store = s
+	close(n.opened)
+}
+
+// diverged stops the node.
+func (n *node) diverged(err error) {
+	select {
+	case <-n.opened:
+		n.store.Refuse(err)
+	default: // it replays, and will tell the same when it is open
+	}
+}
+
+// close ends what begin and connect have begun.
+func (n *node) close(ctx context.Context) error {
+	var errs []error
+	if n.stop != nil {
+		n.stop()
+	}
+	n.running.Wait()
+	if n.digests != nil {
+		errs = append(errs, n.digests.close())
+	}
+	if n.conn != nil {
+		errs = append(errs, n.conn.close(ctx))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,187 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const testSecret = "a secret of tests, which everybody can guess"
+
+// freeAddresses are addresses of loopback on which nobody listens.
+func freeAddresses(t *testing.T, n int) []string {
+	t.Helper()
+	var addresses []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // when all have been found, so that they differ
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses
+}
+
+// testNode is a node that can be started again.
+type testNode struct {
+	*connection
+	dir     string
+	options Options
+}
+
+func (n *testNode) start(t *testing.T) {
+	t.Helper()
+	o := n.options
+	if err := o.check(); err != nil {
+		t.Fatal(err)
+	}
+	o.fill()
+	c, err := connect(t.Context(), n.dir, &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.connection = c
+}
+
+func (n *testNode) stop(t *testing.T) {
+	t.Helper()
+	if n.connection == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := n.close(ctx); err != nil {
+		t.Error(err)
+	}
+	n.connection = nil
+}
+
+// testNodes starts as many nodes, which are stopped at the end of the test.
+func testNodes(t *testing.T, count int, adjust func(i int, o *Options)) []*testNode {
+	t.Helper()
+	addresses := freeAddresses(t, count)
+	nodes := make([]*testNode, count)
+	for i := range nodes {
+		o := Options{Name: fmt.Sprint("n", i), Listen: addresses[i], Peers: addresses}
+		if adjust != nil {
+			adjust(i, &o)
+		}
+		nodes[i] = &testNode{dir: filepath.Join(t.TempDir(), "nats"), options: o}
+		t.Cleanup(func() { nodes[i].stop(t) })
+		nodes[i].start(t)
+	}
+	return nodes
+}
+
+func waitReady(t *testing.T, nodes ...*testNode) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for _, n := range nodes {
+		if err := n.ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// testStream creates a stream on all nodes. It waits for them: a leader may not know yet that the last one is there.
+func testStream(t *testing.T, n *testNode, replicas int) jetstream.Stream {
+	t.Helper()
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		s, err := n.js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: replicas})
+		cancel()
+		if err == nil {
+			return s
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal(err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// publish tries until it is done, and returns the sequence.
+func publish(t *testing.T, n *testNode, id, body string) uint64 {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ack, err := n.js.Publish(ctx, "s", []byte(body), jetstream.WithMsgID(id))
+		cancel()
+		if err == nil {
+			return ack.Sequence
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// wantBodies reads a stream from its beginning by an ordered consumer.
+func wantBodies(t *testing.T, n *testNode, want ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var consumer jetstream.Consumer
+	for {
+		var err error
+		if consumer, err = n.js.OrderedConsumer(ctx, "S", jetstream.OrderedConsumerConfig{}); err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer messages.Stop()
+	for i, body := range want {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			t.Fatalf("%s: %d: %v", n.options.Name, i, err)
+		}
+		if string(m.Data()) != body {
+			t.Fatalf("%s: %d is %q, want %q", n.options.Name, i, m.Data(), body)
+		}
+	}
+}
+
+func TestThreeNodes(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	nodes := testNodes(t, 3, func(_ int, o *Options) { o.Secret = testSecret })
+	waitReady(t, nodes...)
+	t.Logf("ready after %v", time.Since(began))
+	testStream(t, nodes[0], 3)
+	t.Logf("a stream after %v", time.Since(began))
+	var want []string
+	for i, n := range nodes {
+		want = append(want, fmt.Sprint("body ", i))
+		publish(t, n, want[i], want[i])
+	}
+	for _, n := range nodes {
+		wantBodies(t, n, want...)
+	}
+
+	nodes[1].stop(t)
+	want = append(want, "without one")
+	publish(t, nodes[2], "3", "without one")
+	nodes[1].start(t)
+	waitReady(t, nodes[1])
+	want = append(want, "with all again")
+	publish(t, nodes[1], "4", "with all again")
+	for _, n := range nodes {
+		wantBodies(t, n, want...)
+	}
+}
