@@ -187,7 +187,7 @@ func TestFaults(t *testing.T) {
 }
 
 func (s *scenario) run(t *testing.T, seed uint64) *result {
-	c := newCluster(t, s.clientAcks)
+	c := newTrio(t, s.clientAcks)
 	w := newWorkload(c, seed)
 	w.run()
 	r := &result{scenario: s}

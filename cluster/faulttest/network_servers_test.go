@@ -13,16 +13,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// trio are three NATS servers that know each other by the proxies of a network alone.
-type trio struct {
+// natsTrio is three NATS servers that know each other by the proxies of a network alone.
+type natsTrio struct {
 	*network
 	servers [nodes]*server.Server
 	streams [nodes]jetstream.JetStream
 }
 
-func newTrio(t *testing.T) *trio {
+func newNATSTrio(t *testing.T) *natsTrio {
 	t.Helper()
-	c := &trio{network: newNetwork(t)}
+	c := &natsTrio{network: newNetwork(t)}
 	for i := range nodes {
 		host, port := split(t, c.routes[i])
 		var routes []*url.URL
@@ -63,7 +63,7 @@ func newTrio(t *testing.T) *trio {
 }
 
 // until tries until it works.
-func (c *trio) until(t *testing.T, what string, try func(context.Context) error) time.Duration {
+func (c *natsTrio) until(t *testing.T, what string, try func(context.Context) error) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	for {
@@ -89,7 +89,7 @@ func split(t *testing.T, address string) (string, int) {
 	return a.IP.String(), a.Port
 }
 
-func (c *trio) publish(node int) func(context.Context) error {
+func (c *natsTrio) publish(node int) func(context.Context) error {
 	return func(ctx context.Context) error {
 		_, err := c.streams[node].Publish(ctx, "j", nil)
 		return err
@@ -99,7 +99,7 @@ func (c *trio) publish(node int) func(context.Context) error {
 // TestNetwork does to three servers what the faults of the network are, to see that these are what they are meant to be.
 func TestNetwork(t *testing.T) {
 	t.Parallel()
-	c := newTrio(t)
+	c := newNATSTrio(t)
 	all := func(t *testing.T) {
 		t.Helper()
 		for i := range nodes {

@@ -21,8 +21,8 @@ import (
 // patience is how long the test waits for anything at all.
 const patience = 90 * time.Second
 
-// cluster is three nodes, each of them a process, as the test sees them.
-type cluster struct {
+// trio is three nodes, each of them a process, as the test sees them.
+type trio struct {
 	t          *testing.T
 	net        *network
 	dir        string
@@ -53,9 +53,9 @@ type node struct {
 	said    []string // to its error output, the end of it
 }
 
-func newCluster(t *testing.T, clientAcks bool) *cluster {
+func newTrio(t *testing.T, clientAcks bool) *trio {
 	t.Helper()
-	c := &cluster{t: t, net: newNetwork(t), dir: t.TempDir(), clientAcks: clientAcks, heard: func(delivery) {}}
+	c := &trio{t: t, net: newNetwork(t), dir: t.TempDir(), clientAcks: clientAcks, heard: func(delivery) {}}
 	for i := range c.advertise {
 		c.advertise[i] = unused(t)
 	}
@@ -81,7 +81,7 @@ func newCluster(t *testing.T, clientAcks bool) *cluster {
 }
 
 // start starts the process of a node, and waits until it is one.
-func (c *cluster) start(i int) {
+func (c *trio) start(i int) {
 	n := &node{number: i, gone: make(chan struct{}), waiting: map[int]chan reply{0: make(chan reply, 1)}}
 	if last := c.nodes[i]; last != nil {
 		n.life = last.life + 1
@@ -137,7 +137,7 @@ func (c *cluster) start(i int) {
 }
 
 // listen notes deliveries, and passes answers on.
-func (n *node) listen(c *cluster, out io.Reader) {
+func (n *node) listen(c *trio, out io.Reader) {
 	in := json.NewDecoder(out)
 	for {
 		var l line
@@ -216,14 +216,14 @@ func (n *node) kill() {
 	<-n.gone
 }
 
-func (c *cluster) node(i int) *node {
+func (c *trio) node(i int) *node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.nodes[i]
 }
 
 // do asks one node for something that belongs into the history, and returns what came of it. With several facts it is an operation for each.
-func (c *cluster) do(r request) op {
+func (c *trio) do(r request) op {
 	c.t.Helper()
 	o := op{Kind: kind(r.Do), Node: r.Node, User: r.User, Key: r.Key, Message: r.Message, Session: r.Session, Begin: clock(), End: never}
 	if len(r.Facts) > 0 {
@@ -252,7 +252,7 @@ func (c *cluster) do(r request) op {
 }
 
 // control asks a node for what does not belong into the history, and must work.
-func (c *cluster) control(i int, r request) reply {
+func (c *trio) control(i int, r request) reply {
 	c.t.Helper()
 	a, err := c.node(i).ask(r)
 	if err == nil && a.Outcome != done {
@@ -265,7 +265,7 @@ func (c *cluster) control(i int, r request) reply {
 }
 
 // stop stops the process of a node, until what it returns is called.
-func (c *cluster) stop(i int) (resume func()) {
+func (c *trio) stop(i int) (resume func()) {
 	c.t.Helper()
 	n := c.node(i)
 	begin := clock()
@@ -287,7 +287,7 @@ func (c *cluster) stop(i int) (resume func()) {
 }
 
 // limit lets no file of a node's process grow beyond so many bytes.
-func (c *cluster) limit(i int, bytes uint64) {
+func (c *trio) limit(i int, bytes uint64) {
 	c.t.Helper()
 	var l unix.Rlimit
 	pid := c.node(i).cmd.Process.Pid
@@ -301,7 +301,7 @@ func (c *cluster) limit(i int, bytes uint64) {
 }
 
 // end closes all nodes.
-func (c *cluster) end() {
+func (c *trio) end() {
 	c.t.Helper()
 	var wg sync.WaitGroup
 	for i := range nodes {

@@ -12,7 +12,7 @@ import (
 
 // workload is what goes on while faults come and go: pushes, changes, and people who come and go between the nodes.
 type workload struct {
-	*cluster
+	*trio
 	random   func() *rand.Rand // one for each goroutine
 	people   []*person
 	waiters  [nodes]*person // they are pushed to, and come when the test wants them to
@@ -27,10 +27,10 @@ type workload struct {
 var colours = []string{"red", "green", "blue"}
 
 // newWorkload registers most of the people; the others become known when they connect.
-func newWorkload(c *cluster, seed uint64) *workload {
+func newWorkload(c *trio, seed uint64) *workload {
 	c.t.Helper()
 	var goroutines atomic.Uint64
-	w := &workload{cluster: c, settling: make(chan struct{}), ended: make(chan struct{}), random: func() *rand.Rand { return rand.New(rand.NewPCG(seed, goroutines.Add(1))) }}
+	w := &workload{trio: c, settling: make(chan struct{}), ended: make(chan struct{}), random: func() *rand.Rand { return rand.New(rand.NewPCG(seed, goroutines.Add(1))) }}
 	random := w.random()
 	known := make(map[string]*person)
 	newPerson := func(user string) *person {
