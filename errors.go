@@ -64,6 +64,8 @@ var (
 	// ErrBehind: in a cluster, this node has been away, or stopped, for so long that what it has missed is not in the log any more. It refuses changes; opening it again
 	// fetches the state from another node.
 	ErrBehind = store.ErrBehind
+	// ErrUpgrading: in a cluster, not all nodes run a version of the library that knows what is asked for. It is made when they do.
+	ErrUpgrading = store.ErrUpgrading
 	// ErrDiverged: in a cluster, what the same changes made of this node's state is not what they made of the others'. The node applies nothing more, and refuses changes. Its directory
 	// is worth a report; without it the node opens with the state of another.
 	ErrDiverged = store.ErrDiverged

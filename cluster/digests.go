@@ -68,7 +68,7 @@ func encodeDigest(position, sum uint64, node string) []byte {
 }
 
 func decodeDigest(b []byte) (position, sum uint64, node string, err error) {
-	if len(b) <= digestHeader || len(b) > digestHeader+64 || b[0] != digestVersion {
+	if len(b) <= digestHeader || len(b) > digestHeader+maxName || b[0] != digestVersion {
 		return 0, 0, "", errors.New("fanfare: not a digest of this version")
 	}
 	return binary.BigEndian.Uint64(b[1:]), binary.BigEndian.Uint64(b[9:]), string(b[digestHeader:]), nil

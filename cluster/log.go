@@ -33,14 +33,15 @@ const (
 
 // log is the stream as a store sees it: each message is a record, and its sequence the position.
 type log struct {
-	js      jetstream.JetStream
-	name    string // of the stream
-	subject string
-	id      [16]byte
-	seed    string
-	logger  *slog.Logger
-	folded  func(position uint64)
-	summed  func(position, digest uint64)
+	js       jetstream.JetStream
+	name     string // of the stream
+	subject  string
+	id       [16]byte
+	seed     string
+	logger   *slog.Logger
+	folded   func(position uint64)
+	summed   func(position, digest uint64)
+	versions func() (lowest, nodes int)
 }
 
 func streamName(cluster string) string { return "fanfare-" + cluster }
@@ -48,19 +49,19 @@ func streamName(cluster string) string { return "fanfare-" + cluster }
 // openLog finds the stream, and makes it where there is none and this node may: a cluster that begins with the directory of a node waits for that one. It tries until ctx ends.
 func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, error) {
 	l := &log{js: js, name: streamName(o.Cluster), subject: "fanfare." + o.Cluster + ".log", logger: o.Logger}
+	var last error
 	for {
 		s, err := l.find(ctx, o)
 		if err == nil {
 			return l, l.read(s.CachedInfo())
 		}
+		if last == nil || ctx.Err() == nil { // else it says no more than that
+			last = err
+		}
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, err)
+			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, last)
 		}
-		var refused *jetstream.APIError
-		if errors.As(err, &refused) && refused.Code == 400 { // as would be the next try
-			return nil, fmt.Errorf("fanfare: the log: %w", err)
-		}
-		sleep(ctx, again)
+		pause(ctx, again) // whatever it is: servers that have not met yet refuse in many ways
 	}
 }
 
@@ -101,6 +102,12 @@ func (l *log) read(info *jetstream.StreamInfo) error {
 // ID is in the stream's metadata.
 func (l *log) ID() [16]byte { return l.id }
 
+// Version is the lowest of the nodes that were heard of lately.
+func (l *log) Version() int {
+	lowest, _ := l.versions()
+	return lowest
+}
+
 // Append publishes a record until the stream has answered or ctx ends. The ID keeps it from being added twice.
 func (l *log) Append(ctx context.Context, id string, record []byte) (position uint64, err error) {
 	m := &nats.Msg{Subject: l.subject, Data: record}
@@ -118,7 +125,7 @@ func (l *log) Append(ctx context.Context, id string, record []byte) (position ui
 		if !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, nats.ErrReconnectBufExceeded) && !errors.As(err, &refused) {
 			known = false // it was sent, and may be there
 		}
-		sleep(ctx, again)
+		pause(ctx, again)
 	}
 	if last == nil {
 		last = ctx.Err()
@@ -149,7 +156,7 @@ func (l *log) bounds(ctx context.Context) (first, last uint64, err error) {
 		if ctx.Err() != nil {
 			return 1, 0, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, err)
 		}
-		sleep(ctx, again)
+		pause(ctx, again)
 	}
 }
 
@@ -167,7 +174,7 @@ func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.Journal
 			} else if err == nil {
 				warned = false
 			}
-			sleep(ctx, again)
+			pause(ctx, again)
 		}
 	}
 }
@@ -221,13 +228,3 @@ func (l *log) Folded(position uint64) { l.folded(position) }
 
 // Summed passes it on to who compares.
 func (l *log) Summed(position, digest uint64) { l.summed(position, digest) }
-
-// sleep waits, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}

@@ -8,6 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/internal/peers"
@@ -30,8 +33,10 @@ type node struct {
 	leases    *leases
 	members   *members
 	snapshots *snapshots
-	stop      context.CancelFunc // of what goes on by itself
-	running   sync.WaitGroup
+	stream    jetstream.Stream
+	running   context.Context // of what goes on by itself
+	stop      context.CancelFunc
+	all       sync.WaitGroup
 
 	opened chan struct{} // closed when store is there
 	store  *store.Store
@@ -87,20 +92,36 @@ func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err er
 	return fanfare.Open(dir, o.Options)
 }
 
-// begin starts what is between the nodes, beside the log.
+// leaseTTL is how long a lease outlives its holder, at most and with a margin; all nodes must have the same.
+const leaseTTL = 3 * time.Second
+
+// begin opens what is between the nodes, beside the log.
 func (n *node) begin(ctx context.Context) (err error) {
-	run, stop := context.WithCancel(context.Background())
-	n.stop = stop
-	n.log.summed = func(uint64, uint64) {}
-	if n.digests, err = newDigests(n.conn.nc, n.o.Cluster, n.o.Name, n.o.Logger, n.diverged); err != nil {
+	o, c := n.o, n.conn
+	n.running = context.WithoutCancel(ctx)
+	n.running, n.stop = context.WithCancel(n.running)
+	leased, err := openBucket(ctx, c.js, leaseBucket(o.Cluster, o.Replicas))
+	if err != nil {
 		return err
 	}
-	n.log.summed = n.digests.summed
-	n.leases = &leases{n.o.Name=="a"}
-	n.members=&members{}
-	n.log.folded = n.members.folded
-	n.presence = newPresence(n.conn.nc, n.o.Cluster, n.o.Name, n.o.Logger)
-	_ = run
+	n.leases = newLeases(leased, o.Name, leaseTTL, o.Logger)
+	nodes, err := openBucket(ctx, c.js, memberBucket(o.Cluster, o.Replicas))
+	if err != nil {
+		return err
+	}
+	apply, format := store.Versions()
+	n.members = newMembers(nodes, member{Name: o.Name, Apply: apply, Format: format}, o.Logger)
+	if n.stream, err = c.js.Stream(ctx, n.log.name); err != nil {
+		return err
+	}
+	if n.snapshots, err = openSnapshots(ctx, c.nc, c.js, o.Cluster, o.Replicas, n.stream, o.Logger); err != nil {
+		return err
+	}
+	if n.digests, err = newDigests(c.nc, o.Cluster, o.Name, o.Logger, n.diverged); err != nil {
+		return err
+	}
+	n.presence = newPresence(c.nc, o.Cluster, o.Name, o.Logger)
+	n.log.summed, n.log.folded, n.log.versions = n.digests.summed, n.members.folded, n.members.versions
 	return nil
 }
 
@@ -134,7 +155,7 @@ func (n *node) enter(ctx context.Context, place store.Place) error {
 
 // join fetches the state of another node, which is at a position from which the log goes on.
 func (n *node) join(ctx context.Context, atLeast uint64) error {
-	position, r, err := n.snapshots.await(ctx, atLeast)
+	position, r, err := n.snapshots.ask(ctx, atLeast)
 	if err != nil {
 		return err
 	}
@@ -167,10 +188,28 @@ func finishJoin(dir string) error {
 	return store.Replace(dir, from)
 }
 
-// open gets the store of the Pusher.
+// open gets the store of the Pusher, and starts what goes on by itself.
 func (n *node) open(s *store.Store) {
 	n.store = s
 	close(n.opened)
+	n.members.set(func(own *member) { own.Proposer = s.Proposer() })
+	n.all.Go(func() { n.members.run(n.running) })
+	cut := &cutter{members: n.members, snapshots: n.snapshots, stream: n.stream, absence: n.o.Absence, maxLog: uint64(n.o.MaxLog), log: n.o.Logger}
+	n.all.Go(func() { n.leases.Hold(n.running, "cut", cut.run) })
+	n.all.Go(func() {
+		if err := n.snapshots.answer(n.running, n.leases, n.snapshot); err != nil {
+			n.o.Logger.Error("fanfare: nobody joins by this node", "error", err)
+		}
+	})
+}
+
+// snapshot makes a copy of the files for a node that joins, which is removed when it has been written.
+func (n *node) snapshot(ctx context.Context) (position uint64, write func(io.Writer) error, err error) {
+	c, err := n.store.Copy(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	return c.Position, func(w io.Writer) error { return errors.Join(c.Write(ctx, w), c.Remove()) }, nil
 }
 
 // diverged stops the node.
@@ -188,7 +227,7 @@ func (n *node) close(ctx context.Context) error {
 	if n.stop != nil {
 		n.stop()
 	}
-	n.running.Wait()
+	n.all.Wait()
 	if n.digests != nil {
 		errs = append(errs, n.digests.close())
 	}

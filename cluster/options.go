@@ -38,7 +38,7 @@ type Options struct {
 	Advertise string
 	// Peers are the "host:port" of all nodes, as in their Advertise or Listen. This one may be among them, so that all nodes can have the same list. Default: none, and
 	// that is a cluster of one node, as it is with only this one in the list.
-	// A node connects to those in the list, but takes the connections of others too: the list says where to begin, and how many nodes there are to be at the first start.
+	// A node connects to those in the list, but takes the connections of others too: the list says where to begin, and how many nodes there are to be at the first start. That waits for all of them; later ones do for more than half.
 	Peers []string
 	// Secret is at least 32 bytes that nobody can guess, the same on all nodes. The nodes then talk to each other by TLS, and each lets in only those that know the secret; nothing else is to be
 	// installed. It is not sent anywhere. To change it all nodes are stopped. Default: none.
@@ -68,6 +68,10 @@ type Options struct {
 	// Seed is the Name of the node whose directory the cluster begins with: one that a Pusher of one process has made, and closed completely. All nodes are started with it for the first time; those
 	// without a store then wait for that one's, and with one of their own they are refused. It changes nothing once the cluster has begun. Default: the cluster begins with nothing.
 	Seed string
+	// Absence is for how long the log is kept for a node that is not there. One that comes back later fetches the state of another, as one that never was there does. Default: 24 hours.
+	Absence time.Duration
+	// MaxLog is how many bytes the log may have before a node that is not there holds it back no more, or one that is far behind all others. Default: 8 GiB.
+	MaxLog int64
 	// Timeout is how long a change waits for a majority before it fails with [fanfare.ErrUnavailable]. Default: 5 s.
 	Timeout time.Duration
 }
@@ -96,6 +100,12 @@ func (o *Options) fill() {
 		if o.URL == "" {
 			o.Replicas = min(o.nodes(), 3)
 		}
+	}
+	if o.Absence <= 0 {
+		o.Absence = 24 * time.Hour
+	}
+	if o.MaxLog <= 0 {
+		o.MaxLog = 8 << 30
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second

@@ -115,8 +115,8 @@ func reports(logger *slog.Logger) []nats.Option {
 	}
 }
 
-// ready waits until JetStream can be asked for something. In a cluster that is when more than half of the nodes are there, and have a leader.
-// That all are there it does not say: a stream with more replicas than nodes that are there cannot be created yet.
+// ready waits until JetStream can be asked for something. When a cluster is started for the first time, all nodes in Peers have to be there for it: servers without a log elect nobody by majority, lest those with one are just late.
+// Afterwards more than half of them have to be there, and have a leader. That enough are there for a new stream's replicas it does not say.
 func (c *connection) ready(ctx context.Context) error {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, time.Second)
@@ -240,7 +240,12 @@ func serverOptions(dir string, o *Options) (*server.Options, error) {
 	if so.Cluster.TLSConfig, err = peerTLS(o); err != nil {
 		return nil, err
 	}
-	for _, peer := range others {
+	// A server that starts for the first time takes the number of routes for the number of servers that are to elect a leader. So there is one to itself too: without it three of
+	// four would do, while the fourth has another three. The server finds out by itself where it leads, and gives it up.
+	if host == "" || net.ParseIP(host).IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	for _, peer := range append(others, net.JoinHostPort(host, portText)) {
 		so.Routes = append(so.Routes, &url.URL{Scheme: "nats-route", Host: peer})
 	}
 	return so, nil

@@ -2,12 +2,16 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -184,4 +188,132 @@ func TestThreeNodes(t *testing.T) {
 	for _, n := range nodes {
 		wantBodies(t, n, want...)
 	}
+}
+
+// TestOneNode: it listens nowhere, and keeps what it has over a restart.
+func TestOneNode(t *testing.T) {
+	t.Parallel()
+	n := &testNode{dir: filepath.Join(t.TempDir(), "nats"), options: Options{Name: "n"}}
+	t.Cleanup(func() { n.stop(t) })
+	n.start(t)
+	if n.server.Addr() != nil || n.server.ClusterAddr() != nil {
+		t.Errorf("it listens on %v and %v", n.server.Addr(), n.server.ClusterAddr())
+	}
+	waitReady(t, n)
+	testStream(t, n, 1)
+	publish(t, n, "1", "kept")
+	n.stop(t)
+	n.start(t)
+	waitReady(t, n)
+	wantBodies(t, n, "kept")
+}
+
+// TestNoStrangers: the port for clients, which a server in a cluster has, lets in nobody.
+func TestNoStrangers(t *testing.T) {
+	t.Parallel()
+	n := testNodes(t, 1, func(_ int, o *Options) { o.Peers = append(freeAddresses(t, 1), o.Listen) })[0]
+	addr := n.server.Addr()
+	if ip := addr.(*net.TCPAddr).IP; !ip.IsLoopback() {
+		t.Errorf("clients can connect from other machines, at %v", addr)
+	}
+	for _, options := range [][]nats.Option{nil, {nats.Token("x")}, {nats.UserInfo("n", "x")}} {
+		nc, err := nats.Connect("nats://"+addr.String(), options...)
+		if !errors.Is(err, nats.ErrAuthorization) {
+			t.Errorf("%v, want %v", err, nats.ErrAuthorization)
+		}
+		if err == nil {
+			nc.Close()
+		}
+	}
+}
+
+// TestReady: all of three nodes have to be there for the first time, and afterwards two.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	addresses := freeAddresses(t, 3)
+	var nodes []*testNode
+	for i, address := range addresses {
+		nodes = append(nodes, testNodes(t, 1, func(_ int, o *Options) { o.Name, o.Listen, o.Peers = fmt.Sprint("n", i), address, addresses })...)
+		if i == 2 {
+			break
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		if err := nodes[0].ready(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("with %d nodes: %v, want %v", i+1, err, context.DeadlineExceeded)
+		}
+		cancel()
+	}
+	waitReady(t, nodes...)
+
+	for _, n := range nodes {
+		n.stop(t)
+	}
+	began := time.Now()
+	nodes[0].start(t)
+	nodes[2].start(t)
+	waitReady(t, nodes[0], nodes[2])
+	t.Logf("two of three, started again, are ready after %v", time.Since(began))
+}
+
+// TestPortTaken: what is wrong with a server is what connect returns, and it leaves nothing behind.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	o := Options{Name: "n", Listen: l.Addr().String(), Peers: freeAddresses(t, 1)}
+	if err := o.check(); err != nil {
+		t.Fatal(err)
+	}
+	o.fill()
+	if c, err := connect(t.Context(), t.TempDir(), &o); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
+// TestExternal: a deployment that is there already, which lets in by a password, and one that comes back after it was stopped.
+func TestExternal(t *testing.T) {
+	t.Parallel()
+	dir, port := t.TempDir(), server.RANDOM_PORT
+	run := func() *server.Server {
+		s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, Username: "u", Password: "p"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go s.Start()
+		if !s.ReadyForConnections(30 * time.Second) {
+			t.Fatal("the deployment does not start")
+		}
+		return s
+	}
+	deployment := run()
+	t.Cleanup(func() {
+		deployment.Shutdown()
+		deployment.WaitForShutdown()
+	})
+	port = deployment.Addr().(*net.TCPAddr).Port
+
+	refused := Options{Name: "n", URL: deployment.ClientURL()}
+	refused.fill()
+	if c, err := connect(t.Context(), "", &refused); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("%v, %v, want %v", c, err, nats.ErrAuthorization)
+	}
+
+	n := &testNode{options: Options{Name: "n", URL: deployment.ClientURL(), NATS: []nats.Option{nats.UserInfo("u", "p")}}}
+	t.Cleanup(func() { n.stop(t) })
+	n.start(t)
+	if n.server != nil {
+		t.Error("a server is embedded")
+	}
+	waitReady(t, n)
+	testStream(t, n, 1)
+	publish(t, n, "1", "one")
+
+	deployment.Shutdown()
+	deployment.WaitForShutdown()
+	deployment = run()
+	publish(t, n, "2", "two")
+	wantBodies(t, n, "one", "two")
 }

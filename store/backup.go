@@ -44,6 +44,11 @@ type Copy struct {
 
 // Copy makes one, as [Store.Backup] does. It is to be removed.
 func (s *Store) Copy(ctx context.Context) (_ *Copy, err error) {
+	if s.o.Log != nil { // whose records are not in the copy
+		if err := s.Checkpoint(ctx); err != nil {
+			return nil, err
+		}
+	}
 	c := new(Copy)
 	if c.dir, err = os.MkdirTemp(s.dir, "backup-"); err != nil {
 		return nil, err

@@ -7,7 +7,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 )
 
-// applyVersion is the version of apply: what a command means. A record of a
+// applyVersion is the version of apply: what a command means. A record has that of the newest of its commands, and one of a
 // higher version is refused, because applying it by other rules would drift.
 const applyVersion = 2
 
@@ -48,6 +48,18 @@ const (
 	kindSave       commandKind = 20
 	kindOpened     commandKind = 11
 )
+
+// version is the first version of apply that knows the kind.
+func (k commandKind) version() byte {
+	switch k {
+	case kindDelivered, kindAcked, kindOnlinePart:
+		return 2
+	}
+	return 1
+}
+
+// Versions returns the newest versions of apply, and of the files, that this library knows.
+func Versions() (apply, format int) { return applyVersion, blocksVersion }
 
 func newCommand(k commandKind) Command {
 	switch k {

@@ -167,6 +167,9 @@ func (s *Store) newProposal(c Command, read *ahead) (*proposal, error) {
 	if len(p.payload) > MaxCommand {
 		return nil, &LimitError{What: "bytes of one step", Limit: MaxCommand, Got: int64(len(p.payload))}
 	}
+	if l := s.o.Log; l != nil && int(c.kind().version()) > l.Version() {
+		return nil, ErrUpgrading
+	}
 	var err error
 	switch c := c.(type) {
 	case *Push, *PlanStep, *Save:

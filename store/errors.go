@@ -27,6 +27,7 @@ var (
 	ErrNoRoom           = errors.New("fanfare: no room to write")
 	ErrUnavailable      = errors.New("fanfare: too few of the cluster's nodes can be reached")
 	ErrBehind           = errors.New("fanfare: the cluster's log does not go back as far as this node")
+	ErrUpgrading        = errors.New("fanfare: not before all nodes of the cluster run a version that knows it")
 	ErrDiverged         = errors.New("fanfare: the state differs from that of other nodes")
 )
 

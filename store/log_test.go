@@ -1,13 +1,19 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"pgregory.net/rapid"
 )
 
@@ -21,6 +27,8 @@ type memoryLog struct {
 	digests  map[uint64]uint64
 	compared int
 	differ   error
+	version  int
+	first    uint64 // how many records are not there any more
 	folded   []uint64
 	// fault says how often a record is added, and what the store is told.
 	fault func() (times int, err error)
@@ -28,12 +36,14 @@ type memoryLog struct {
 }
 
 func newMemoryLog() *memoryLog {
-	l := &memoryLog{ids: make(map[string]uint64), digests: make(map[uint64]uint64)}
+	l := &memoryLog{version: applyVersion, ids: make(map[string]uint64), digests: make(map[uint64]uint64)}
 	copy(l.id[:], "a log of the test")
 	return l
 }
 
 func (l *memoryLog) ID() [16]byte { return l.id }
+
+func (l *memoryLog) Version() int { return l.version }
 
 func (l *memoryLog) Append(_ context.Context, id string, record []byte) (uint64, error) {
 	l.mu.Lock()
@@ -75,6 +85,7 @@ func (l *memoryLog) Records(ctx context.Context, after uint64) iter.Seq2[Journal
 		for {
 			more := l.more.wait()
 			l.mu.Lock()
+			after = max(after, l.first)
 			some := l.records[after:]
 			l.mu.Unlock()
 			for _, r := range some {
@@ -169,4 +180,180 @@ func (w *twins) proposeToLog(c Command) any {
 		return nil
 	}
 	return r
+}
+
+// openLogged opens a store of a log, which is checked and closed at the end of the test.
+func openLogged(t *testing.T, dir string, l *memoryLog) *Store {
+	t.Helper()
+	return open(t, dir, Options{BlockBits: 2, Log: l, LogTimeout: time.Second})
+}
+
+// TestLogOfTwoVersions has an older store in the cluster: what it does not know is refused until it does, and what it knows is written so that it can be read.
+func TestLogOfTwoVersions(t *testing.T) {
+	t.Parallel()
+	l := newMemoryLog()
+	s := openLogged(t, t.TempDir(), l)
+	l.version = 1
+	register(t, s, "ann")
+	if _, err := s.Propose(context.Background(), &Delivered{Seq: 1, Bits: roaring.BitmapOf(1)}); !errors.Is(err, ErrUpgrading) {
+		t.Error("a newer command:", err)
+	}
+	if v := l.records[0][0]; v != 1 {
+		t.Error("version of the record:", v)
+	}
+	l.version = 2
+	propose(t, s, &Delivered{Seq: 1, Bits: roaring.BitmapOf(1)})
+	if v := l.records[1][0]; v != 2 {
+		t.Error("version of the newer record:", v)
+	}
+}
+
+// TestLogIsCut: a store for which the log goes on behind a gap applies nothing of it, and refuses changes.
+func TestLogIsCut(t *testing.T) {
+	t.Parallel()
+	l := newMemoryLog()
+	dir := t.TempDir()
+	s := openLogged(t, dir, l)
+	register(t, s, "ann")
+	closeStore(t, s)
+	other := openLogged(t, t.TempDir(), l)
+	for i := range 5 {
+		register(t, other, fmt.Sprint("u", i))
+	}
+	l.mu.Lock()
+	l.first = 5
+	l.mu.Unlock()
+	if s, err := Open(dir, Options{Log: l, LogTimeout: time.Second}, nil); !errors.Is(err, ErrBehind) {
+		t.Fatal("opened behind the cut:", s, err)
+	}
+}
+
+// TestLogAndJournal: a directory is of a log or has its own journal, and no other is taken for it. A copy of one of a log is one with a journal, which
+// goes on by itself, and can be attached to the log again.
+func TestLogAndJournal(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	l := newMemoryLog()
+	dir := t.TempDir()
+	s := openLogged(t, dir, l)
+	register(t, s, "ann", "bob")
+	var backup bytes.Buffer
+	if err := s.Backup(ctx, &backup); err != nil {
+		t.Fatal(err)
+	}
+	register(t, s, "cid")
+	closeStore(t, s)
+	if _, err := Open(dir, Options{}, nil); !errors.Is(err, ErrForeignFile) {
+		t.Error("opened without its log:", err)
+	}
+	if r, err := Open(dir, Options{ReadOnly: true}, nil); err != nil {
+		t.Error("for reading only:", err)
+	} else if got := members(t, r, &Expr{Op: OpAll}); len(got) != 3 {
+		t.Error("for reading only:", got)
+		closeStore(t, r)
+	} else {
+		closeStore(t, r)
+	}
+	strange := newMemoryLog()
+	strange.id[0]++
+	if _, err := Open(dir, Options{Log: strange}, nil); !errors.Is(err, ErrForeignFile) {
+		t.Error("opened with another log:", err)
+	}
+
+	copied := filepath.Join(t.TempDir(), "copy")
+	if err := Restore(ctx, copied, bytes.NewReader(backup.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	place, err := PlaceOf(copied)
+	if err != nil || !place.Store || place.Log != nil || place.Empty {
+		t.Error("place of the copy:", place, err)
+	}
+	position := place.Position
+	if _, err := Open(copied, Options{Log: l}, nil); !errors.Is(err, ErrForeignFile) {
+		t.Error("opened with a log that it is not attached to:", err)
+	}
+	alone := open(t, copied, Options{})
+	if got := members(t, alone, &Expr{Op: OpAll}); !slices.Equal(got, []string{"ann", "bob"}) {
+		t.Error("the copy has", got)
+	}
+	register(t, alone, "dan")
+	closeStore(t, alone)
+
+	again := filepath.Join(t.TempDir(), "again")
+	if err := Restore(ctx, again, bytes.NewReader(backup.Bytes())); err != nil {
+		t.Fatal(err)
+	}
+	if err := Attach(again, l.id, position); err != nil {
+		t.Fatal(err)
+	}
+	if err := Attach(again, strange.id, position); !errors.Is(err, ErrForeignFile) {
+		t.Error("attached to two logs:", err)
+	}
+	back := openLogged(t, again, l)
+	if got := members(t, back, &Expr{Op: OpAll}); !slices.Equal(got, []string{"ann", "bob", "cid"}) {
+		t.Error("attached again it has", got)
+	}
+}
+
+// TestLogThatIsAway: changes fail in time, say whether they may have been made, and are made when the log is there again.
+func TestLogThatIsAway(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	l := newMemoryLog()
+	s := openLogged(t, t.TempDir(), l)
+	l.fault = func() (int, error) { return 0, ErrUnavailable }
+	_, err := s.Propose(ctx, &Batch{Ops: []UserOp{{Kind: OpRegister, ID: "ann"}}})
+	if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown) {
+		t.Error("a change that was not made:", err)
+	}
+	l.fault = func() (int, error) { return 1, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrUnavailable) }
+	_, err = s.Propose(ctx, &Batch{Ops: []UserOp{{Kind: OpRegister, ID: "bob"}}})
+	if !errors.Is(err, ErrOutcomeUnknown) {
+		t.Error("a change that was made, and not answered:", err)
+	}
+	l.fault = nil
+	register(t, s, "cid")
+	if got := members(t, s, &Expr{Op: OpAll}); !slices.Equal(got, []string{"bob", "cid"}) {
+		t.Error("there are", got)
+	}
+}
+
+// TestPlaceOfNothing: a directory without a store, and one with an empty one.
+func TestPlaceOfNothing(t *testing.T) {
+	t.Parallel()
+	if place, err := PlaceOf(filepath.Join(t.TempDir(), "none")); err != nil || place.Store {
+		t.Error(place, err)
+	}
+	dir := t.TempDir()
+	closeStore(t, open(t, dir, Options{}))
+	if place, err := PlaceOf(dir); err != nil || !place.Store || !place.Empty {
+		t.Error(place, err)
+	}
+}
+
+// TestReplace puts files in the place of others, also where it was interrupted between any two of them.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	for moved := range 3 {
+		dir := t.TempDir()
+		s := open(t, dir, Options{})
+		register(t, s, "ann")
+		closeStore(t, s)
+		from := filepath.Join(dir, "joined")
+		s = open(t, from, Options{})
+		register(t, s, "bob", "cid")
+		closeStore(t, s)
+		for _, name := range []string{journalFile, blocksFile}[:moved] {
+			if err := os.Rename(filepath.Join(from, name), filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Replace(dir, from); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir, Options{})
+		if got := members(t, s, &Expr{Op: OpAll}); !slices.Equal(got, []string{"bob", "cid"}) {
+			t.Error("there are", got)
+		}
+	}
 }

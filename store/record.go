@@ -24,7 +24,11 @@ func (rec *record) encode() []byte {
 		n += len(c) + binary.MaxVarintLen32
 	}
 	w := writer{b: make([]byte, 0, n)}
-	w.byte(applyVersion)
+	version := byte(1)
+	for _, c := range rec.commands {
+		version = max(version, commandKind(c[0]).version())
+	}
+	w.byte(version)
 	w.varint(rec.stamp)
 	w.u64(rec.proposer)
 	w.uvarint(rec.first)

@@ -1,0 +1,429 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfare-im/fanfare/internal/peers"
+)
+
+var _ peers.Leases = (*leases)(nil)
+
+// bucket is a bucket in memory, for bubbles of testing/synctest: what the leases and the members use of one.
+type bucket struct {
+	jetstream.KeyValue // the methods that are not here are not called
+
+	mu       sync.Mutex
+	revision uint64
+	entries  map[string]entry
+	watchers map[*watcher]bool
+}
+
+type entry struct {
+	jetstream.KeyValueEntry
+	key      string
+	value    []byte
+	revision uint64
+}
+
+func (e entry) Key() string      { return e.key }
+func (e entry) Value() []byte    { return e.value }
+func (e entry) Revision() uint64 { return e.revision }
+
+type watcher struct {
+	b       *bucket
+	key     string
+	updates chan jetstream.KeyValueEntry
+}
+
+func (w *watcher) Updates() <-chan jetstream.KeyValueEntry { return w.updates }
+func (w *watcher) Error() <-chan error                     { return nil }
+func (w *watcher) Stop() error {
+	w.b.mu.Lock()
+	defer w.b.mu.Unlock()
+	delete(w.b.watchers, w)
+	return nil
+}
+
+func newBucket() *bucket {
+	return &bucket{entries: map[string]entry{}, watchers: map[*watcher]bool{}}
+}
+
+func (b *bucket) Get(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, ok := b.entries[key]
+	if !ok {
+		return nil, jetstream.ErrKeyNotFound
+	}
+	return e, ctx.Err()
+}
+
+func (b *bucket) Create(ctx context.Context, key string, value []byte, _ ...jetstream.KVCreateOpt) (uint64, error) {
+	return b.Update(ctx, key, value, 0)
+}
+
+func (b *bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if b.entries[key].revision != revision {
+		return 0, jetstream.ErrKeyExists
+	}
+	b.revision++
+	e := entry{key: key, value: bytes.Clone(value), revision: b.revision}
+	b.entries[key] = e
+	for w := range b.watchers {
+		if w.key == key {
+			w.updates <- e
+		}
+	}
+	return b.revision, nil
+}
+
+func (b *bucket) Watch(_ context.Context, key string, _ ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := &watcher{b: b, key: key, updates: make(chan jetstream.KeyValueEntry, 10000)}
+	b.watchers[w] = true
+	return w, nil
+}
+
+// line is a node's way to a bucket, which can be cut.
+type line struct {
+	jetstream.KeyValue
+	cut   atomic.Bool // nothing gets there, and a call hangs until its context ends
+	mute  atomic.Bool // what is written gets there, and its answer does not
+	deaf  atomic.Bool // watches tell nothing
+	delay func() time.Duration
+}
+
+func (l *line) pass(ctx context.Context) error {
+	if l.delay != nil {
+		pause(ctx, l.delay())
+	}
+	if l.cut.Load() {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+func (l *line) Get(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
+	if err := l.pass(ctx); err != nil {
+		return nil, err
+	}
+	return l.KeyValue.Get(ctx, key)
+}
+
+func (l *line) Create(ctx context.Context, key string, value []byte, _ ...jetstream.KVCreateOpt) (uint64, error) {
+	return l.Update(ctx, key, value, 0)
+}
+
+func (l *line) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	if err := l.pass(ctx); err != nil {
+		return 0, err
+	}
+	r, err := l.KeyValue.Update(ctx, key, value, revision)
+	if l.mute.Load() {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return r, err
+}
+
+func (l *line) Watch(ctx context.Context, key string, o ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
+	if err := l.pass(ctx); err != nil {
+		return nil, err
+	}
+	if l.deaf.Load() {
+		return &watcher{b: newBucket()}, nil
+	}
+	return l.KeyValue.Watch(ctx, key, o...)
+}
+
+// holders counts who holds a lease, by the contexts that have not ended.
+type holders struct {
+	t    testing.TB
+	mu   sync.Mutex
+	all  map[context.Context]string
+	came chan string
+}
+
+func newHolders(t testing.TB) *holders {
+	return &holders{t: t, all: map[context.Context]string{}, came: make(chan string, 1000)}
+}
+
+// work is work of a node: it holds the lease until its context ends, and reports whoever else holds it meanwhile.
+func (h *holders) work(node string, until func(ctx context.Context)) func(context.Context) {
+	return func(ctx context.Context) {
+		h.mu.Lock()
+		for other, name := range h.all {
+			if other.Err() == nil && ctx.Err() == nil {
+				h.t.Errorf("%s has the lease while %s has it", node, name)
+			}
+		}
+		h.all[ctx] = node
+		h.mu.Unlock()
+		h.came <- node
+		until(ctx)
+		h.mu.Lock()
+		delete(h.all, ctx)
+		h.mu.Unlock()
+	}
+}
+
+func ended(ctx context.Context) { <-ctx.Done() }
+
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+const testTTL = 3 * time.Second
+
+// A lease is one node's; when the node gives it up, another has it at once.
+func TestLeaseIsOneNodesAndPassedOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, h := newBucket(), newHolders(t)
+		stops := map[string]context.CancelFunc{}
+		var all sync.WaitGroup
+		for _, node := range []string{"a", "b", "c"} {
+			ctx, stop := context.WithCancel(t.Context())
+			stops[node] = stop
+			l := newLeases(b, node, testTTL, silent())
+			all.Go(func() { l.Hold(ctx, "phones.fcm", h.work(node, ended)) })
+		}
+		for range 3 {
+			node := <-h.came
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			select {
+			case other := <-h.came:
+				t.Fatalf("%s got the lease of %s", other, node)
+			default:
+			}
+			if len(stops) == 1 {
+				stops[node]()
+				break
+			}
+			before := time.Now()
+			stops[node]()
+			delete(stops, node)
+			next := <-h.came
+			if d := time.Since(before); d != 0 {
+				t.Errorf("%s got the lease %v after %s gave it up", next, d, node)
+			}
+			h.came <- next
+			<-h.came
+			h.came <- next
+		}
+		all.Wait()
+	})
+}
+
+// A holder that is cut off loses its context before another has the lease, which it has soon after; also when only the answers are lost.
+func TestLeaseOfOneCutOff(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"cut", "mute"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b, h := newBucket(), newHolders(t)
+				a, other := &line{KeyValue: b}, &line{KeyValue: b}
+				other.deaf.Store(true)
+				ctx, stop := context.WithCancel(t.Context())
+				var all sync.WaitGroup
+				ends := make(chan time.Time, 10)
+				all.Go(func() {
+					newLeases(a, "a", testTTL, silent()).Hold(ctx, "x", h.work("a", func(ctx context.Context) {
+						<-ctx.Done()
+						ends <- time.Now()
+					}))
+				})
+				<-h.came
+				all.Go(func() { newLeases(other, "b", testTTL, silent()).Hold(ctx, "x", h.work("b", ended)) })
+				time.Sleep(10 * time.Second)
+				cut := time.Now()
+				if how == "cut" {
+					a.cut.Store(true)
+				} else {
+					a.mute.Store(true)
+				}
+				lost := <-ends
+				if d := lost.Sub(cut); d > testTTL {
+					t.Errorf("the context ended %v after the cut", d)
+				}
+				if how == "mute" {
+					a.cut.Store(true)
+				}
+				if next := <-h.came; next != "b" {
+					t.Fatalf("%s has the lease", next)
+				}
+				took := time.Now()
+				if !took.After(lost) || took.Sub(cut) > 2*testTTL {
+					t.Errorf("cut at 0, lost at %v, taken at %v", lost.Sub(cut), took.Sub(cut))
+				}
+				stop()
+				all.Wait()
+			})
+		})
+	}
+}
+
+// A process that was stopped and goes on finds its context ended, before any timer has run.
+func TestLeaseOfOneStopped(t *testing.T) {
+	t.Parallel()
+	inner, end := context.WithCancel(t.Context())
+	c := &held{Context: inner, end: end, start: time.Now().Add(-time.Hour)}
+	c.until.Store(int64(2 * time.Hour))
+	if c.Err() != nil {
+		t.Fatal("ended too early")
+	}
+	child, cancel := context.WithCancel(c)
+	defer cancel()
+	c.until.Store(int64(time.Minute))
+	select {
+	case <-c.Done():
+	default:
+		t.Fatal("has not ended")
+	}
+	if !errors.Is(c.Err(), context.Canceled) || child.Err() == nil {
+		t.Fatal(c.Err(), child.Err())
+	}
+}
+
+// Nodes come and go, with lines that are slow, cut, mute and deaf: never do two hold the lease, and somebody gets it as long as somebody can.
+func TestLeaseChurn(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(20) {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(seed, 1))
+			var mu sync.Mutex
+			n := func(below int) int {
+				mu.Lock()
+				defer mu.Unlock()
+				return r.IntN(below)
+			}
+			b, h := newBucket(), newHolders(t)
+			var all sync.WaitGroup
+			ctx, stop := context.WithCancel(t.Context())
+			for i := range 5 {
+				node := fmt.Sprint("n", i)
+				kv := &line{KeyValue: b, delay: func() time.Duration { return time.Duration(n(1500)) * time.Millisecond * time.Duration(n(2)) }}
+				all.Go(func() {
+					for ctx.Err() == nil {
+						kv.cut.Store(n(4) == 0)
+						kv.mute.Store(n(4) == 0)
+						kv.deaf.Store(n(4) == 0)
+						c, cancel := context.WithTimeout(ctx, time.Duration(n(20))*time.Second)
+						newLeases(kv, node, testTTL, silent()).Hold(c, "x", h.work(node, func(ctx context.Context) {
+							c, cancel := context.WithTimeout(ctx, time.Duration(n(10))*time.Second)
+							defer cancel()
+							<-c.Done()
+						}))
+						cancel()
+						pause(ctx, time.Duration(n(3000))*time.Millisecond)
+					}
+				})
+			}
+			time.Sleep(20 * time.Minute)
+			stop()
+			all.Wait()
+			if len(h.came) < 50 {
+				t.Errorf("seed %d: the lease was had %d times", seed, len(h.came))
+			}
+		})
+	}
+}
+
+// With a real server: one of three has the lease; one whose connection is gone is followed by another after ttl, and one that gives it up at once.
+func TestLeaseOnServer(t *testing.T) {
+	t.Parallel()
+	const ttl = time.Second
+	site, h := newSite(t, 1), newHolders(t)
+	type node struct {
+		nc   interface{ Close() }
+		stop context.CancelFunc
+		done chan struct{}
+	}
+	nodes := map[string]node{}
+	for _, name := range []string{"a", "b", "c"} {
+		nc, js := site.connect(0)
+		kv, err := openBucket(within(t), js, leaseBucket("c", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(within(t))
+		n := node{nc, stop, make(chan struct{})}
+		nodes[name] = n
+		go func() {
+			defer close(n.done)
+			newLeases(kv, name, ttl, silent()).Hold(ctx, "phones.0000-ffff.a platform/ü", h.work(name, ended))
+		}()
+	}
+	first := <-h.came
+	before := time.Now()
+	nodes[first].nc.Close()
+	second := <-h.came
+	// The last renewal is at most a quarter of ttl old when the connection goes, so that nobody may have it before half of ttl has passed.
+	if d := time.Since(before); d < ttl/2 {
+		t.Errorf("%s has the lease of %s after %v", second, first, d)
+	}
+	before = time.Now()
+	nodes[second].stop()
+	<-nodes[second].done
+	third := <-h.came
+	if d := time.Since(before); d > ttl/2 {
+		t.Errorf("%s has the lease that %s gave up after %v", third, second, d)
+	}
+	for _, n := range nodes {
+		n.stop()
+		<-n.done
+	}
+}
+
+// A name may have any bytes; no two have the same key, and each is a key that a bucket takes.
+func TestLeaseKey(t *testing.T) {
+	t.Parallel()
+	for name, key := range map[string]string{
+		"cut": "cut", "phones.0000-ffff.fcm": "phones=2E0000-ffff=2Efcm", "a=2E": "a=3D2E", "ü/ *>": "=C3=BC=2F=20=2A=3E",
+	} {
+		if got := leaseKey(name); got != key {
+			t.Errorf("%q has the key %q, not %q", name, got, key)
+		}
+	}
+}
+
+func (b *bucket) Put(ctx context.Context, key string, value []byte) (uint64, error) {
+	b.mu.Lock()
+	revision := b.entries[key].revision
+	b.mu.Unlock()
+	return b.Update(ctx, key, value, revision)
+}
+
+func (b *bucket) ListKeys(context.Context, ...jetstream.WatchOpt) (jetstream.KeyLister, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := make(keys, len(b.entries))
+	for key := range b.entries {
+		l <- key
+	}
+	close(l)
+	return l, nil
+}
+
+type keys chan string
+
+func (k keys) Keys() <-chan string { return k }
+func (k keys) Stop() error         { return nil }

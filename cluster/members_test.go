@@ -1,0 +1,249 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func newTestMembers(t testing.TB, site *site, own member) *members {
+	t.Helper()
+	_, js := site.connect(0)
+	kv, err := openBucket(within(t), js, memberBucket("c", site.replicas))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newMembers(kv, own, silent())
+}
+
+func put(t testing.TB, m *members) {
+	t.Helper()
+	if err := m.put(within(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func first(t testing.TB, log jetstream.Stream) uint64 {
+	t.Helper()
+	info, err := log.Info(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.State.FirstSeq
+}
+
+// The log is cut up to what every node has folded, and never behind a snapshot, be it complete or being made.
+func TestCutPassesNobody(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, 1)
+	log := site.journal(3000)
+	s, ctx := site.snapshots(0, log), within(t)
+	a := newTestMembers(t, site, member{Name: "a"})
+	b := newTestMembers(t, site, member{Name: "b/ü"})
+	c := &cutter{members: a, snapshots: s, stream: log, absence: time.Hour, maxLog: 1 << 30, log: silent()}
+	nodes, kept, now := sightings{}, ages{}, time.Now()
+	turn := func(last time.Time, want uint64) {
+		t.Helper()
+		if _, err := c.turn(ctx, nodes, kept, last); err != nil {
+			t.Fatal(err)
+		}
+		if got := first(t, log); got != want {
+			t.Fatalf("the log begins at %d, not %d", got, want)
+		}
+	}
+	turn(now.Add(-cutPause), 1) // nobody has said anything
+	put(t, a)
+	put(t, b)
+	a.folded(2500)
+	put(t, a)
+	turn(now.Add(-cutPause), 1)
+	b.folded(1200)
+	put(t, b)
+	turn(now, 1201)
+	b.folded(1300)
+	put(t, b)
+	turn(now, 1201) // too little
+	turn(now.Add(-cutPause), 1301)
+
+	if err := s.put(ctx, 1400, func(w io.Writer) error {
+		b.folded(2600)
+		put(t, b)
+		turn(now.Add(-cutPause), 1401)
+		return writes([]byte("files"))(w)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	turn(now.Add(-cutPause), 1401)
+	for id, a := range kept {
+		kept[id] = age{a.messages, a.since.Add(-snapshotKept)}
+	}
+	turn(now, 2501)
+	if n := stored(t, s); n != 0 {
+		t.Errorf("%d messages are left of an old snapshot", n)
+	}
+	a.folded(3000)
+	b.folded(3000)
+	put(t, a)
+	put(t, b)
+	turn(now.Add(-cutPause), 3001)
+
+	// One that is made of a state which the log does not go on from is none.
+	if err := s.put(ctx, 2999, writes(nil)); err == nil {
+		t.Error("a snapshot whose log has been cut was taken")
+	}
+}
+
+// A node that says nothing for long, or for which the log gets too large, holds the log back no more.
+func TestCutPassesThoseAway(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, 1)
+	log := site.journal(3000)
+	ctx := within(t)
+	a := newTestMembers(t, site, member{Name: "a", Folded: 2000})
+	away := newTestMembers(t, site, member{Name: "away", Folded: 10})
+	slow := newTestMembers(t, site, member{Name: "slow", Folded: 5})
+	c := &cutter{members: a, stream: log, absence: time.Hour, maxLog: 1 << 30, log: silent()}
+	nodes, kept, long := sightings{}, ages{}, time.Now().Add(-cutPause)
+	turn := func(want uint64) {
+		t.Helper()
+		if _, err := c.turn(ctx, nodes, kept, long); err != nil {
+			t.Fatal(err)
+		}
+		if got := first(t, log); got != want {
+			t.Fatalf("the log begins at %d, not %d", got, want)
+		}
+	}
+	unheard := func(d time.Duration) {
+		s := nodes["away"]
+		s.since = time.Now().Add(-d)
+		nodes["away"] = s
+	}
+	put(t, a)
+	put(t, away)
+	put(t, slow)
+	turn(6)
+	slow.folded(1500)
+	put(t, slow)
+	turn(11)
+	unheard(59 * time.Minute)
+	turn(11)
+	unheard(time.Hour)
+	turn(1501)
+	if all, err := a.look(ctx); err != nil || len(all) != 2 {
+		t.Fatal(all, err)
+	}
+	// It is back, and needs what is not there any more: it does not hold the log.
+	put(t, away)
+	slow.folded(1600)
+	put(t, slow)
+	turn(1601)
+	away.folded(1650)
+	put(t, away)
+	slow.folded(1620)
+	put(t, slow)
+	turn(1621)
+	// Too large, the one that is silent goes first, although another is as far back; and the last one stays.
+	c.maxLog = 1
+	slow.folded(1700)
+	put(t, slow)
+	unheard(memberLately + time.Second)
+	turn(1701)
+	turn(2001)
+	turn(2001)
+}
+
+// An entry that is not one holds back what it may need, and its node's name is bounded.
+func TestMembersReadDefensively(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, 1)
+	a := newTestMembers(t, site, member{Name: "a", Folded: 100, Apply: 3})
+	b := newTestMembers(t, site, member{Name: "b", Apply: 2})
+	put(t, a)
+	put(t, b)
+	v, err := json.Marshal(member{Name: "c", Folded: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, value := range map[string][]byte{"broken": []byte(`{"name":`), "other": v, "late": []byte(`{"name":"late","folded":1000,"later":1}`)} {
+		if _, err := a.kv.Put(within(t), key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := a.look(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, folded := range map[string]uint64{"a": 100, "b": 0, "broken": 0, "other": 0, "late": 1000} {
+		if s, ok := all[key]; !ok || s.Folded != folded {
+			t.Errorf("%s has folded %d (%v), not %d", key, s.Folded, ok, folded)
+		}
+	}
+	long := newMembers(a.kv, member{Name: strings.Repeat("x", memberBytes)}, silent())
+	if err := long.put(within(t)); err == nil {
+		t.Error("an entry that is too long was written")
+	}
+}
+
+// The lowest version of applying is that of the nodes heard of lately.
+func TestMembersVersions(t *testing.T) {
+	t.Parallel()
+	m := newMembers(nil, member{Name: "a", Apply: 3}, silent())
+	now := time.Now()
+	m.others.see(map[string]seen{
+		"a": {member{Name: "a", Apply: 1}, 1}, "b": {member{Name: "b", Apply: 2}, 2}, "c": {member{Name: "c", Apply: 4}, 3},
+	}, now)
+	if v, n := m.versions(); v != 2 || n != 3 {
+		t.Error(v, n)
+	}
+	m.others.see(map[string]seen{"b": {member{Name: "b", Apply: 2}, 2}}, now)
+	m.others["b"] = sighting{m.others["b"].seen, now.Add(-memberLately - time.Second)}
+	if v, n := m.versions(); v != 3 || n != 1 {
+		t.Error(v, n)
+	}
+}
+
+// What changes often is told once a second, and the last of it.
+func TestMembersTellAtMostOnceASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket()
+		m := newMembers(b, member{Name: "a"}, silent())
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			m.run(ctx)
+		}()
+		for i := range uint64(1000) {
+			m.folded(i)
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(5 * time.Second)
+		e, err := b.Get(ctx, "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := e.Revision()
+		if before < 10 || before > 12 {
+			t.Errorf("%d entries in 10 seconds", before)
+		}
+		if !strings.Contains(string(e.Value()), `"folded":999`) {
+			t.Errorf("%s", e.Value())
+		}
+		time.Sleep(5 * time.Minute)
+		if e, err = b.Get(ctx, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if n := e.Revision() - before; n != 10 {
+			t.Errorf("%d entries in 5 quiet minutes", n)
+		}
+		stop()
+		<-done
+	})
+}
