@@ -1,21 +1,26 @@
 package faulttest
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
 
 var (
 	rounds = flag.Int("faults.rounds", 0, "how often each fault is tried; with 0, one fault for a short time")
+	keep   = flag.String("faults.keep", "", "a directory for the histories")
 	seed   = flag.Uint64("faults.seed", 0, "of what is random, 0 for one by the clock")
 )
 
 // bound is the longest that a call may take.
-const bound = timeout + 3*time.Second
+const bound = 3*timeout + time.Second
 
 // scenario is a fault, or several that come one after another.
 type scenario struct {
@@ -157,6 +162,18 @@ func minority(w *workload, i int) {
 	}
 }
 
+// write leaves the history to be looked at.
+func (h *history) write(t *testing.T, dir string) {
+	t.Helper()
+	text, err := json.Marshal(h)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, strings.NewReplacer("/", "-", " ", "-").Replace(t.Name())+".json"), text, 0o600)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestFaults puts a cluster through each fault while people come and go, are pushed to and changed. See check for what must hold.
 func TestFaults(t *testing.T) {
 	s := *seed
@@ -218,6 +235,9 @@ func (s *scenario) run(t *testing.T, seed uint64) *result {
 	for _, wrong := range c.history.check() {
 		t.Error(wrong)
 	}
+	if *keep != "" {
+		c.history.write(t, *keep)
+	}
 	r.describe(&c.history)
 	return r
 }
@@ -249,6 +269,7 @@ func (w *workload) settle() {
 		w.do(request{Do: string(connect), Node: (i + 1) % nodes, User: p.user, Session: int(w.sessions.Add(1))})
 	}
 	begin := clock()
+	told := begin
 	for {
 		var rests []rest
 		pending := 0
@@ -268,6 +289,10 @@ func (w *workload) settle() {
 			}
 			w.t.Logf("at rest after %v", clock()-begin)
 			break
+		}
+		if clock()-told > 5*time.Second {
+			told = clock()
+			w.t.Logf("%v after all came, users wait for %d, %d and %d messages", told-begin, rests[0].Pending, rests[1].Pending, rests[2].Pending)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

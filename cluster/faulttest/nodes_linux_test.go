@@ -222,10 +222,10 @@ func (c *trio) node(i int) *node {
 	return c.nodes[i]
 }
 
-// do asks one node for something that belongs into the history, and returns what came of it. With several facts it is an operation for each.
+// do asks one node for something that belongs into the history, and returns what came of it. An ack of several messages is as many operations.
 func (c *trio) do(r request) op {
 	c.t.Helper()
-	o := op{Kind: kind(r.Do), Node: r.Node, User: r.User, Key: r.Key, Message: r.Message, Session: r.Session, Begin: clock(), End: never}
+	o := op{Kind: kind(r.Do), Node: r.Node, User: r.User, Key: r.Key, Session: r.Session, Begin: clock(), End: never}
 	if len(r.Facts) > 0 {
 		o.Fact = r.Facts[0]
 	}
@@ -246,8 +246,14 @@ func (c *trio) do(r request) op {
 		o.Kind, o.Fact = set, exists
 	}
 	c.mu.Lock()
-	c.history.Ops = append(c.history.Ops, o)
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	if o.Kind != ack {
+		c.history.Ops = append(c.history.Ops, o)
+		return o
+	}
+	for _, o.Message = range r.Messages {
+		c.history.Ops = append(c.history.Ops, o)
+	}
 	return o
 }
 

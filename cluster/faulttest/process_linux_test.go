@@ -51,15 +51,15 @@ type config struct {
 
 // request is one line to a node.
 type request struct {
-	ID      int
-	Do      string
-	Node    int `json:"-"`
-	User    string
-	Facts   []string
-	Key     string
-	Message string
-	Session int
-	Skew    time.Duration
+	ID       int
+	Do       string
+	Node     int `json:"-"`
+	User     string
+	Facts    []string
+	Key      string
+	Messages []string
+	Session  int
+	Skew     time.Duration
 }
 
 // reply is its answer.
@@ -165,7 +165,7 @@ func outcomeOf(err error) outcome {
 		return done
 	case errors.Is(err, fanfare.ErrOutcomeUnknown):
 		return unknown
-	case errors.Is(err, fanfare.ErrUnavailable), errors.Is(err, fanfare.ErrNoRoom):
+	case errors.Is(err, fanfare.ErrUnavailable), errors.Is(err, fanfare.ErrNoRoom), errors.Is(err, fanfare.ErrUnknownTask), errors.Is(err, fanfare.ErrUnknownUser):
 		return refused
 	}
 	return strange
@@ -195,7 +195,7 @@ func (p *process) do(ctx context.Context, r *request, a *reply) error {
 		p.disconnect(r)
 		return nil
 	case string(ack):
-		return p.pusher.Ack(ctx, r.User, r.Message)
+		return p.pusher.Ack(ctx, r.User, r.Messages[0], r.Messages[1:]...)
 	case "check":
 		return p.pusher.Check(ctx)
 	case "rest":

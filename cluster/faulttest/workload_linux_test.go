@@ -1,7 +1,6 @@
 package faulttest
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -123,7 +122,7 @@ func between(random *rand.Rand, least, most time.Duration) time.Duration {
 // push pushes; what is not done it mostly tries again, at whatever node, until it is.
 func (w *workload) push() {
 	random := w.random()
-	for w.sleep(random, 20*time.Millisecond, 150*time.Millisecond) {
+	for w.sleep(random, 40*time.Millisecond, 200*time.Millisecond) {
 		r := request{Do: string(push), Key: fmt.Sprint("push-", w.keys.Add(1)), Facts: []string{exists}}
 		if i := random.IntN(len(colours) + 1); i < len(colours) {
 			r.Facts[0] = colours[i]
@@ -244,9 +243,10 @@ func (p *person) receive(d delivery) {
 	}
 }
 
-// acknowledge acknowledges what the client has received, some of it late, not in order, or only when it comes again.
+// acknowledge acknowledges what the client has received, in any order, and some of it only when it comes again.
 func (p *person) acknowledge() {
 	random := p.w.random()
+	acked := make(map[string]bool)
 	for {
 		select {
 		case <-p.wake:
@@ -260,16 +260,23 @@ func (p *person) acknowledge() {
 		list := p.unacked
 		p.unacked = nil
 		p.mu.Unlock()
-		if random.IntN(4) == 0 {
-			slices.SortFunc(list, func(a, b delivery) int { return cmp.Compare(b.Seq, a.Seq) })
-		}
+		random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		messages := make(map[int][]string) // by node
 		for _, d := range list {
-			if random.IntN(10) == 0 && p.w.busy() {
-				continue // it is lost
+			lost := random.IntN(10) == 0 && p.w.busy()
+			if !lost && !acked[d.Message] && !slices.Contains(messages[d.Node], d.Message) {
+				messages[d.Node] = append(messages[d.Node], d.Message)
 			}
-			if p.w.do(request{Do: string(ack), Node: d.Node, User: p.user, Message: d.Message}).Outcome != done {
-				d.Node = random.IntN(nodes) // by another way next time
-				p.receive(d)
+		}
+		for node, ids := range messages {
+			if p.w.do(request{Do: string(ack), Node: node, User: p.user, Messages: ids}).Outcome == done {
+				for _, id := range ids {
+					acked[id] = true
+				}
+				continue
+			}
+			for _, id := range ids { // by another way next time
+				p.receive(delivery{Node: random.IntN(nodes), Message: id})
 			}
 		}
 	}
