@@ -2,6 +2,7 @@ package faulttest
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -9,12 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
 var (
 	rounds = flag.Int("faults.rounds", 0, "how often each fault is tried; with 0, one fault for a short time")
+	small  = flag.String("faults.small", "", "a directory on a filesystem of its own, of some 200 MB, which is filled under a node")
 	keep   = flag.String("faults.keep", "", "a directory for the histories")
 	seed   = flag.Uint64("faults.seed", 0, "of what is random, 0 for one by the clock")
 )
@@ -29,6 +32,7 @@ type scenario struct {
 	clientAcks bool
 	calm       bool
 	everywhere bool  // not at one node
+	small      bool  // node 0 is on the small filesystem
 	targets    []int // the node of each fault in turn
 	lasts      time.Duration
 	// begin makes the fault, and returns what ends it.
@@ -131,7 +135,35 @@ func scenarios(random *rand.Rand) []*scenario {
 			},
 		},
 	)
+	if *small != "" {
+		list = append(list, &scenario{
+			name: "full disk", did: "the filesystem full that has a node's files, those of the log too", small: true, targets: []int{0}, lasts: 10 * time.Second,
+			begin: func(w *workload, _ int) func() { return fillUp(w.t, *small) },
+		})
+	}
 	return list
+}
+
+// fillUp writes to a filesystem until it is full.
+func fillUp(t *testing.T, dir string) (free func()) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
+			size /= 2
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		if err := os.Remove(f.Name()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // minority is what a node does that is cut off: it refuses changes in time, and delivers what it has.
@@ -140,7 +172,7 @@ func minority(w *workload, i int) {
 	t.Helper()
 	cut := clock()
 	time.Sleep(time.Second) // what was under way has come back
-	o := w.do(request{Do: string(push), Node: i, Facts: []string{exists}, Key: fmt.Sprint("cut-", w.keys.Add(1))})
+	o := w.do(request{Do: string(push), Node: i, Fact: exists, Key: fmt.Sprint("cut-", w.keys.Add(1))})
 	if o.Outcome == done {
 		t.Errorf("done without a majority: %v", o)
 	}
@@ -204,7 +236,11 @@ func TestFaults(t *testing.T) {
 }
 
 func (s *scenario) run(t *testing.T, seed uint64) *result {
-	c := newTrio(t, s.clientAcks)
+	c := &trio{t: t, clientAcks: s.clientAcks}
+	if s.small {
+		c.dirs[0] = filepath.Join(*small, "node")
+	}
+	c.open()
 	w := newWorkload(c, seed)
 	w.run()
 	r := &result{scenario: s}
@@ -248,7 +284,7 @@ func (w *workload) whole(i int) {
 	begin := clock()
 	key := fmt.Sprint("whole-", w.keys.Add(1))
 	for {
-		o := w.do(request{Do: string(push), Node: i, Facts: []string{"nobody"}, Key: key})
+		o := w.do(request{Do: string(push), Node: i, Fact: "nobody", Key: key})
 		if o.Outcome == done {
 			return
 		}

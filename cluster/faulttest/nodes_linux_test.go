@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +24,7 @@ const patience = 90 * time.Second
 type trio struct {
 	t          *testing.T
 	net        *network
-	dir        string
+	dirs       [nodes]string // by default temporary ones
 	clientAcks bool
 	advertise  [nodes]string
 	nodes      [nodes]*node
@@ -53,11 +52,16 @@ type node struct {
 	said    []string // to its error output, the end of it
 }
 
-func newTrio(t *testing.T, clientAcks bool) *trio {
+// open starts all nodes.
+func (c *trio) open() {
+	t := c.t
 	t.Helper()
-	c := &trio{t: t, net: newNetwork(t), dir: t.TempDir(), clientAcks: clientAcks, heard: func(delivery) {}}
-	for i := range c.advertise {
+	c.net, c.heard = newNetwork(t), func(delivery) {}
+	for i := range nodes {
 		c.advertise[i] = unused(t)
+		if c.dirs[i] == "" {
+			c.dirs[i] = t.TempDir()
+		}
 	}
 	t.Cleanup(func() {
 		for _, n := range c.nodes {
@@ -77,7 +81,6 @@ func newTrio(t *testing.T, clientAcks bool) *trio {
 	if t.Failed() {
 		t.FailNow()
 	}
-	return c
 }
 
 // start starts the process of a node, and waits until it is one.
@@ -87,7 +90,7 @@ func (c *trio) start(i int) {
 		n.life = last.life + 1
 	}
 	env, err := json.Marshal(config{
-		Node: i, Life: n.life, Dir: filepath.Join(c.dir, fmt.Sprint("node-", i)), Listen: c.net.routes[i], Advertise: c.advertise[i], Peers: c.net.peers(i),
+		Node: i, Life: n.life, Dir: c.dirs[i], Listen: c.net.routes[i], Advertise: c.advertise[i], Peers: c.net.peers(i),
 		ClientAcks: c.clientAcks, Timeout: timeout, Skew: c.skew[i],
 	})
 	if err != nil {
@@ -225,10 +228,7 @@ func (c *trio) node(i int) *node {
 // do asks one node for something that belongs into the history, and returns what came of it. An ack of several messages is as many operations.
 func (c *trio) do(r request) op {
 	c.t.Helper()
-	o := op{Kind: kind(r.Do), Node: r.Node, User: r.User, Key: r.Key, Session: r.Session, Begin: clock(), End: never}
-	if len(r.Facts) > 0 {
-		o.Fact = r.Facts[0]
-	}
+	o := op{Kind: kind(r.Do), Node: r.Node, User: r.User, Fact: r.Fact, Key: r.Key, Session: r.Session, Begin: clock(), End: never}
 	a, err := c.node(r.Node).ask(r)
 	switch {
 	case errors.Is(err, errDied):

@@ -55,7 +55,7 @@ type request struct {
 	Do       string
 	Node     int `json:"-"`
 	User     string
-	Facts    []string
+	Fact     string
 	Key      string
 	Messages []string
 	Session  int
@@ -171,20 +171,40 @@ func outcomeOf(err error) outcome {
 	return strange
 }
 
+// The fact of this name is an attribute with this value; others are tags.
+const (
+	attribute = "shade"
+	value     = "dark"
+)
+
+func audience(fact string) fanfare.Audience {
+	switch fact {
+	case exists:
+		return fanfare.All()
+	case value:
+		return fanfare.Attr(attribute, value)
+	}
+	return fanfare.Tag(fact)
+}
+
 func (p *process) do(ctx context.Context, r *request, a *reply) error {
 	switch r.Do {
 	case "register":
 		return p.pusher.Register(ctx, r.User)
+	case "name":
+		return p.pusher.SetAttributeNames(ctx, map[int]string{0: attribute})
 	case string(set):
-		return p.pusher.AddTags(ctx, r.User, r.Facts...)
-	case string(unset):
-		return p.pusher.RemoveTags(ctx, r.User, r.Facts...)
-	case string(push):
-		to := fanfare.All()
-		if r.Facts[0] != exists {
-			to = fanfare.Tag(r.Facts[0])
+		if r.Fact == value {
+			return p.pusher.SetAttributes(ctx, r.User, map[string]string{attribute: value})
 		}
-		task, err := p.pusher.Push(ctx, fanfare.Message{Body: []byte(r.Key), To: to, Lifetime: time.Hour, Key: r.Key})
+		return p.pusher.AddTags(ctx, r.User, r.Fact)
+	case string(unset):
+		if r.Fact == value {
+			return p.pusher.RemoveAttributes(ctx, r.User, attribute)
+		}
+		return p.pusher.RemoveTags(ctx, r.User, r.Fact)
+	case string(push):
+		task, err := p.pusher.Push(ctx, fanfare.Message{Body: []byte(r.Key), To: audience(r.Fact), Lifetime: time.Hour, Key: r.Key})
 		if err == nil {
 			a.Message, a.Again = task.ID, task.Duplicate
 		}
@@ -269,13 +289,24 @@ func (p *process) rest(ctx context.Context) (*rest, error) {
 		Progress fanfare.Progress
 	}
 	type user struct {
-		ID      string
-		Tags    []string
-		Pending []string
+		ID         string
+		Tags       []string
+		Attributes map[string]string
+		Pending    []string
 	}
 	var all struct {
-		Users []user
-		Tasks []task
+		Members map[string][]string
+		Users   []user
+		Tasks   []task
+	}
+	all.Members = make(map[string][]string)
+	for _, fact := range facts {
+		for id, err := range p.pusher.Members(ctx, audience(fact)) {
+			if err != nil {
+				return nil, err
+			}
+			all.Members[fact] = append(all.Members[fact], id)
+		}
 	}
 	r := &rest{Node: p.Node, Totals: make(map[string]int64)}
 	for id, err := range p.pusher.Members(ctx, fanfare.All()) {
@@ -288,6 +319,9 @@ func (p *process) rest(ctx context.Context) (*rest, error) {
 			return nil, err
 		}
 		slices.Sort(u.Tags)
+		if u.Attributes, err = p.pusher.Attributes(ctx, id); err != nil {
+			return nil, err
+		}
 		for m, err := range p.pusher.Pending(ctx, id) {
 			if err != nil {
 				return nil, err

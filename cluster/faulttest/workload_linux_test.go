@@ -23,7 +23,8 @@ type workload struct {
 	ackers   sync.WaitGroup
 }
 
-var colours = []string{"red", "green", "blue"}
+// facts are what users may have.
+var facts = []string{"red", "green", value}
 
 // newWorkload registers most of the people; the others become known when they connect.
 func newWorkload(c *trio, seed uint64) *workload {
@@ -51,19 +52,20 @@ func newWorkload(c *trio, seed uint64) *workload {
 			p.receive(d)
 		}
 	}
-	w.must(request{Do: string(push), Facts: []string{exists}, Key: "before anybody"})
+	w.must(request{Do: "name"})
+	w.must(request{Do: string(push), Fact: exists, Key: "before anybody"})
 	for _, p := range w.waiters {
 		w.must(request{Do: "register", User: p.user})
 	}
 	for _, p := range w.people[:24] {
 		w.must(request{Do: "register", User: p.user})
-		for _, colour := range colours {
+		for _, fact := range facts {
 			if random.IntN(2) == 0 {
-				w.must(request{Do: string(set), User: p.user, Facts: []string{colour}})
+				w.must(request{Do: string(set), User: p.user, Fact: fact})
 			}
 		}
 	}
-	w.must(request{Do: string(push), Facts: []string{exists}, Key: "before all"})
+	w.must(request{Do: string(push), Fact: exists, Key: "before all"})
 	return w
 }
 
@@ -123,9 +125,9 @@ func between(random *rand.Rand, least, most time.Duration) time.Duration {
 func (w *workload) push() {
 	random := w.random()
 	for w.sleep(random, 40*time.Millisecond, 200*time.Millisecond) {
-		r := request{Do: string(push), Key: fmt.Sprint("push-", w.keys.Add(1)), Facts: []string{exists}}
-		if i := random.IntN(len(colours) + 1); i < len(colours) {
-			r.Facts[0] = colours[i]
+		r := request{Do: string(push), Key: fmt.Sprint("push-", w.keys.Add(1)), Fact: exists}
+		if i := random.IntN(len(facts) + 1); i < len(facts) {
+			r.Fact = facts[i]
 		}
 		again := random.IntN(4) > 0
 		w.active.Go(func() { w.try(r, again) })
@@ -150,7 +152,7 @@ func (w *workload) try(r request, again bool) {
 func (w *workload) change() {
 	random := w.random()
 	for w.sleep(random, 10*time.Millisecond, 100*time.Millisecond) {
-		r := request{Do: string(set), Node: random.IntN(nodes), User: w.people[random.IntN(24)].user, Facts: []string{colours[random.IntN(len(colours))]}}
+		r := request{Do: string(set), Node: random.IntN(nodes), User: w.people[random.IntN(24)].user, Fact: facts[random.IntN(len(facts))]}
 		if random.IntN(2) == 0 {
 			r.Do = string(unset)
 		}
