@@ -346,7 +346,7 @@ func (h *holding) renew(ctx context.Context) (mine bool, err error) {
 
 // release gives the lease up, if it is still this holding's, so that another node can have it at once.
 func (h *holding) release(ctx context.Context) {
-	c, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.ttl)
+	c, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.ttl/3)
 	defer cancel()
 	if _, err := h.kv.Update(c, h.key, nil, h.revision); err == nil {
 		return

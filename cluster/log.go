@@ -20,8 +20,8 @@ import (
 const (
 	// appendTry is how long one publication waits for the stream's answer. After it the record is published again, under the same ID.
 	appendTry = time.Second
-	// again is the pause before something that has failed is tried again.
-	again = 50 * time.Millisecond
+	// tryAgain is the pause before something that has failed is tried again.
+	tryAgain = 50 * time.Millisecond
 	// duplicates is how long the stream remembers IDs; more than a record is tried for. What comes later all the same is passed over when it is applied.
 	duplicates = 2 * time.Minute
 	// heartbeat is how often the stream says that there is nothing new. After two that are missing it is asked anew: the least that the client takes.
@@ -61,7 +61,7 @@ func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, err
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, last)
 		}
-		pause(ctx, again) // whatever it is: servers that have not met yet refuse in many ways
+		pause(ctx, tryAgain) // whatever it is: servers that have not met yet refuse in many ways
 	}
 }
 
@@ -125,7 +125,7 @@ func (l *log) Append(ctx context.Context, id string, record []byte) (position ui
 		if !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, nats.ErrReconnectBufExceeded) && !errors.As(err, &refused) {
 			known = false // it was sent, and may be there
 		}
-		pause(ctx, again)
+		pause(ctx, tryAgain)
 	}
 	if last == nil {
 		last = ctx.Err()
@@ -156,7 +156,7 @@ func (l *log) bounds(ctx context.Context) (first, last uint64, err error) {
 		if ctx.Err() != nil {
 			return 1, 0, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, err)
 		}
-		pause(ctx, again)
+		pause(ctx, tryAgain)
 	}
 }
 
@@ -174,7 +174,7 @@ func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.Journal
 			} else if err == nil {
 				warned = false
 			}
-			pause(ctx, again)
+			pause(ctx, tryAgain)
 		}
 	}
 }

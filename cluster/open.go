@@ -38,8 +38,9 @@ type node struct {
 	stop      context.CancelFunc
 	all       sync.WaitGroup
 
-	opened chan struct{} // closed when store is there
-	store  *store.Store
+	mu    sync.Mutex
+	store *store.Store // of the Pusher, once it is open
+	bad   error        // why it is not to go on
 }
 
 // Open opens a node of a cluster in a directory, and makes it when there is none. It waits until more than half of the nodes are there, until this one has
@@ -65,7 +66,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err er
 	if err != nil {
 		return nil, err
 	}
-	n := &node{o: &o, dir: dir, opened: make(chan struct{})}
+	n := &node{o: &o, dir: dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close(context.Background()))
@@ -77,6 +78,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err er
 	if err := n.conn.ready(ctx); err != nil {
 		return nil, fmt.Errorf("%w: %w", fanfare.ErrUnavailable, err)
 	}
+	if most := n.conn.nc.MaxPayload(); most < store.MaxCommand+recordHead {
+		return nil, fmt.Errorf("cluster: the NATS deployment takes messages of %d bytes, and less than %d are too few", most, store.MaxCommand+recordHead)
+	}
 	if n.log, err = openLog(ctx, n.conn.js, &o); err != nil {
 		return nil, err
 	}
@@ -87,10 +91,13 @@ func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err er
 		return nil, err
 	}
 	peers.Join(&o.Options, &peers.Cluster{
-		Log: n.log, Timeout: o.Timeout, Presence: n.presence, Leases: n.leases, Opened: n.open, Close: n.close,
+		Log: n.log, Record: int(n.conn.nc.MaxPayload()) - recordHead, Timeout: o.Timeout, Presence: n.presence, Leases: n.leases, Opened: n.open, Close: n.close,
 	})
 	return fanfare.Open(dir, o.Options)
 }
+
+// recordHead is what a message has beside a record's commands: its headers, and what the record has for each command.
+const recordHead = 64 << 10
 
 // leaseTTL is how long a lease outlives its holder, at most and with a margin; all nodes must have the same.
 const leaseTTL = 3 * time.Second
@@ -121,7 +128,13 @@ func (n *node) begin(ctx context.Context) (err error) {
 		return err
 	}
 	n.presence = newPresence(c.nc, o.Cluster, o.Name, o.Logger)
-	n.log.summed, n.log.folded, n.log.versions = n.digests.summed, n.members.folded, n.members.versions
+	n.log.folded, n.log.versions = n.members.folded, n.members.versions
+	n.log.summed = func(position, sum uint64) {
+		if o.spoil != nil && o.spoil() {
+			sum++
+		}
+		n.digests.summed(position, sum)
+	}
 	return nil
 }
 
@@ -190,8 +203,12 @@ func finishJoin(dir string) error {
 
 // open gets the store of the Pusher, and starts what goes on by itself.
 func (n *node) open(s *store.Store) {
+	n.mu.Lock()
 	n.store = s
-	close(n.opened)
+	if n.bad != nil {
+		s.Refuse(n.bad)
+	}
+	n.mu.Unlock()
 	n.members.set(func(own *member) { own.Proposer = s.Proposer() })
 	n.all.Go(func() { n.members.run(n.running) })
 	cut := &cutter{members: n.members, snapshots: n.snapshots, stream: n.stream, absence: n.o.Absence, maxLog: uint64(n.o.MaxLog), log: n.o.Logger}
@@ -212,12 +229,12 @@ func (n *node) snapshot(ctx context.Context) (position uint64, write func(io.Wri
 	return c.Position, func(w io.Writer) error { return errors.Join(c.Write(ctx, w), c.Remove()) }, nil
 }
 
-// diverged stops the node.
+// diverged stops the node, as soon as there is something to stop.
 func (n *node) diverged(err error) {
-	select {
-	case <-n.opened:
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.bad = err; n.store != nil {
 		n.store.Refuse(err)
-	default: // it replays, and will tell the same when it is open
 	}
 }
 

@@ -2,11 +2,13 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -19,29 +21,43 @@ import (
 type inbox struct {
 	mu  sync.Mutex
 	got map[string][]string
-	new chan struct{}
+	new chan struct{} // closed at the next delivery
 }
 
-func newInbox() *inbox { return &inbox{got: make(map[string][]string), new: make(chan struct{}, 1)} }
+func newInbox() *inbox { return &inbox{got: make(map[string][]string), new: make(chan struct{})} }
 
 func (b *inbox) Deliver(_ context.Context, user string, m *transport.Message) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.got[user] = append(b.got[user], string(m.Body))
-	select {
-	case b.new <- struct{}{}:
-	default:
-	}
+	close(b.new)
+	b.new = make(chan struct{})
 	return nil
 }
 
-func (b *inbox) of(user string) []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return append([]string(nil), b.got[user]...)
+// wants waits until a user has got messages, and nothing else.
+func (b *inbox) wants(ctx context.Context, t *testing.T, user string, bodies ...string) {
+	t.Helper()
+	for {
+		b.mu.Lock()
+		got, more := slices.Clone(b.got[user]), b.new
+		b.mu.Unlock()
+		if len(got) >= len(bodies) {
+			if !slices.Equal(got, bodies) {
+				t.Fatalf("%s got %q, and not %q", user, got, bodies)
+			}
+			return
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			t.Fatalf("%s got %q of %q in time", user, got, bodies)
+		}
+	}
 }
 
-func ports(t testing.TB, n int) (list []string) {
+// addresses are of ports that are free now.
+func addresses(t testing.TB, n int) (list []string) {
 	t.Helper()
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -54,85 +70,381 @@ func ports(t testing.TB, n int) (list []string) {
 	return list
 }
 
-func testLogger(t testing.TB, name string) *slog.Logger {
-	if !testing.Verbose() {
-		return slog.New(slog.DiscardHandler)
-	}
-	return slog.New(slog.NewTextHandler(writerOf{t, name}, nil))
-}
-
-type writerOf struct {
+// nodeLog is a logger of the test.
+type nodeLog struct {
 	t    testing.TB
 	name string
+	mu   *sync.Mutex
+	over *bool
 }
 
-func (w writerOf) Write(b []byte) (int, error) {
-	w.t.Logf("%s: %s", w.name, b)
+func (w nodeLog) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !*w.over {
+		w.t.Logf("%s: %s", w.name, b)
+	}
 	return len(b), nil
 }
 
-var _ io.Writer = writerOf{}
+// trio is three nodes on loopback.
+type trio struct {
+	*testing.T
+	ctx       context.Context
+	dir       string
+	addresses []string
+	nodes     [3]*fanfare.Pusher
+	boxes     [3]*inbox
+	change    func(i int, o *Options)
+	logMu     sync.Mutex
+	over      bool
+}
 
-func TestOpenThree(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	dir := t.TempDir()
-	addresses := ports(t, 3)
-	nodes := make([]*fanfare.Pusher, 3)
-	boxes := make([]*inbox, 3)
-	var wg sync.WaitGroup
-	began := time.Now()
-	for i := range nodes {
-		boxes[i] = newInbox()
-		name := string(rune('a' + i))
-		wg.Go(func() {
-			p, err := Open(ctx, filepath.Join(dir, name), Options{
-				Name: name, Listen: addresses[i], Peers: addresses,
-				Options: fanfare.Options{Online: boxes[i], Logger: testLogger(t, name)},
-			})
+func newTrio(t *testing.T) *trio {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	c := &trio{T: t, ctx: ctx, dir: t.TempDir(), addresses: addresses(t, 3), change: func(int, *Options) {}}
+	t.Cleanup(func() {
+		c.stop(0, 1, 2)
+		cancel()
+		c.logMu.Lock()
+		c.over = true
+		c.logMu.Unlock()
+	})
+	return c
+}
+
+func (c *trio) path(i int) string { return filepath.Join(c.dir, c.name(i)) }
+func (c *trio) name(i int) string { return string(rune('a' + i)) }
+
+func (c *trio) options(i int) Options {
+	o := Options{Name: c.name(i), Listen: c.addresses[i], Peers: c.addresses}
+	o.Online = c.boxes[i]
+	if testing.Verbose() {
+		o.Logger = slog.New(slog.NewTextHandler(nodeLog{c.T, c.name(i), &c.logMu, &c.over}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	c.change(i, &o)
+	return o
+}
+
+// start opens nodes, all at the same time.
+func (c *trio) start(list ...int) {
+	c.Helper()
+	var all sync.WaitGroup
+	for _, i := range list {
+		c.boxes[i] = newInbox()
+		all.Go(func() {
+			p, err := Open(c.ctx, c.path(i), c.options(i))
 			if err != nil {
-				t.Error(err)
+				c.Errorf("%s: %v", c.name(i), err)
 				return
 			}
-			nodes[i] = p
+			c.nodes[i] = p
 		})
 	}
-	wg.Wait()
-	if t.Failed() {
-		return
+	all.Wait()
+	if c.Failed() {
+		c.FailNow()
 	}
-	t.Log("open", time.Since(began))
-	for i := range 9 {
-		if _, err := nodes[i%3].Connect(ctx, fmt.Sprint("u", i)); err != nil {
-			t.Fatal(err)
+}
+
+// stop checks nodes and closes them, at the same time.
+func (c *trio) stop(list ...int) {
+	c.Helper()
+	var all sync.WaitGroup
+	for _, i := range list {
+		p := c.nodes[i]
+		c.nodes[i] = nil
+		if p == nil {
+			continue
 		}
-	}
-	began = time.Now()
-	for i := range 3 {
-		task, err := nodes[i].Push(ctx, fanfare.Message{To: fanfare.All(), Body: []byte(fmt.Sprint("m", i))})
-		if err != nil {
-			t.Fatal(err)
+		if s, err := p.Stats(c.ctx); err == nil && s.Refused == nil {
+			if err := p.Check(c.ctx); err != nil {
+				c.Errorf("%s: %v", c.name(i), err)
+			}
 		}
-		t.Log(task.ID, time.Since(began))
+		all.Go(func() {
+			if err := p.Close(c.ctx); err != nil {
+				c.Errorf("close %s: %v", c.name(i), err)
+			}
+		})
 	}
-	for i := range 9 {
-		for len(boxes[i%3].of(fmt.Sprint("u", i))) < 3 {
-			select {
-			case <-boxes[i%3].new:
-			case <-ctx.Done():
-				t.Fatal("not all came", boxes[i%3].of(fmt.Sprint("u", i)))
+	all.Wait()
+}
+
+func (c *trio) push(i int, to fanfare.Audience, body string) *fanfare.Task {
+	c.Helper()
+	task, err := c.nodes[i].Push(c.ctx, fanfare.Message{To: to, Body: []byte(body), Lifetime: time.Hour})
+	if err != nil {
+		c.Fatal(err)
+	}
+	return task
+}
+
+func (c *trio) connect(i int, user string) *fanfare.Session {
+	c.Helper()
+	s, err := c.nodes[i].Connect(c.ctx, user)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return s
+}
+
+// agree waits until nodes have applied what the first of them has, and wants the same of all.
+func (c *trio) agree(list ...int) {
+	c.Helper()
+	want, err := c.nodes[list[0]].Stats(c.ctx)
+	if err != nil {
+		c.Fatal(err)
+	}
+	for _, i := range list[1:] {
+		for {
+			s, err := c.nodes[i].Stats(c.ctx)
+			if err != nil {
+				c.Fatal(err)
+			}
+			if s.Position >= want.Position {
+				if s.Users != want.Users || s.Pushes != want.Pushes {
+					c.Errorf("%s has %d users and %d pushes, %s has %d and %d", c.name(i), s.Users, s.Pushes, c.name(list[0]), want.Users, want.Pushes)
+				}
+				break
+			}
+			if !pause(c.ctx, 5*time.Millisecond) {
+				c.Fatalf("%s is at %d, and not at %d in time", c.name(i), s.Position, want.Position)
 			}
 		}
 	}
-	t.Log("all", time.Since(began))
-	for _, p := range nodes {
-		if err := p.Check(ctx); err != nil {
-			t.Error(err)
+}
+
+// TestEverywhere: what is pushed on one node comes to the users of all, in order; who was away gets it on whichever node they come back to, and once.
+func TestEverywhere(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.start(0, 1, 2)
+	users := []string{"ann", "bob", "cid"}
+	for i, user := range users {
+		defer c.connect(i, user).Close()
+	}
+	away := c.connect(0, "dan")
+	away.Close()
+	c.agree(0, 1, 2)
+	for i := range c.nodes {
+		c.push(i, fanfare.All(), fmt.Sprint("m", i))
+		c.agree(i, 0, 1, 2)
+	}
+	for i, user := range users {
+		c.boxes[i].wants(c.ctx, t, user, "m0", "m1", "m2")
+	}
+	c.agree(0, 1, 2)
+	back := c.connect(2, "dan")
+	c.boxes[2].wants(c.ctx, t, "dan", "m0", "m1", "m2")
+	back.Close()
+	back = c.connect(1, "dan")
+	defer back.Close()
+	c.push(0, fanfare.Users("dan"), "m3")
+	c.boxes[1].wants(c.ctx, t, "dan", "m3")
+	for i, p := range c.nodes {
+		for p.Online() != 4 {
+			if !pause(c.ctx, 5*time.Millisecond) {
+				t.Fatalf("%s: %d online", c.name(i), p.Online())
+			}
+		}
+		if is, err := p.Connected(c.ctx, "ann"); !is || err != nil {
+			t.Errorf("%s: ann is connected: %v, %v", c.name(i), is, err)
 		}
 	}
-	for _, p := range nodes {
-		if err := p.Close(ctx); err != nil {
-			t.Error(err)
+}
+
+// TestRestart: a node that is opened again goes on from where it was, and who is connected to the others gets what was pushed meanwhile.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.start(0, 1, 2)
+	defer c.connect(1, "ann").Close()
+	c.connect(0, "bob").Close()
+	c.push(0, fanfare.All(), "m0")
+	c.stop(0)
+	c.push(2, fanfare.All(), "m1")
+	c.boxes[1].wants(c.ctx, t, "ann", "m0", "m1")
+	c.start(0)
+	c.agree(1, 0)
+	defer c.connect(0, "bob").Close()
+	c.boxes[0].wants(c.ctx, t, "bob", "m0", "m1")
+}
+
+// TestMinority: one node of three refuses changes, in time and saying why; it still delivers what it has.
+func TestMinority(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.change = func(_ int, o *Options) { o.Timeout = time.Second }
+	c.start(0, 1, 2)
+	c.connect(0, "ann").Close()
+	c.push(0, fanfare.All(), "m0")
+	c.agree(0, 1, 2)
+	c.stop(1, 2)
+	began := time.Now()
+	_, err := c.nodes[0].Push(c.ctx, fanfare.Message{To: fanfare.All(), Body: []byte("m1"), Key: "k", Lifetime: time.Hour})
+	if took := time.Since(began); !errors.Is(err, fanfare.ErrUnavailable) || took > 10*time.Second {
+		t.Errorf("pushed by one of three after %v: %v", took, err)
+	}
+	defer c.connect(0, "ann").Close()
+	c.boxes[0].wants(c.ctx, t, "ann", "m0")
+	c.start(1)
+	if _, err := c.nodes[1].Push(c.ctx, fanfare.Message{To: fanfare.All(), Body: []byte("m1"), Key: "k", Lifetime: time.Hour}); err != nil {
+		t.Error(err)
+	}
+	c.boxes[0].wants(c.ctx, t, "ann", "m0", "m1")
+}
+
+// TestJoin: a node whose directory is lost fetches the state of another, when the log does not go back to the beginning any more.
+func TestJoin(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.start(0, 1, 2)
+	c.connect(0, "ann").Close()
+	for n := range 30 {
+		c.push(n%3, fanfare.All(), fmt.Sprint("m", n))
+	}
+	c.stop(2)
+	if err := os.RemoveAll(c.path(2)); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range c.nodes[:2] {
+		if err := p.Check(c.ctx); err != nil { // which folds
+			t.Fatal(err)
 		}
 	}
+	c.cutLog()
+	c.start(2)
+	c.agree(0, 2)
+	var want []string
+	for n := range 31 {
+		want = append(want, fmt.Sprint("m", n))
+	}
+	c.push(2, fanfare.All(), "m30")
+	defer c.connect(2, "ann").Close()
+	c.boxes[2].wants(c.ctx, t, "ann", want...)
+}
+
+// cutLog cuts the log behind its last record, as is done in the course of days.
+func (c *trio) cutLog() {
+	c.Helper()
+	conn, err := connect(c.ctx, filepath.Join(c.dir, "observer"), &Options{Name: "observer", Cluster: "fanfare", Listen: addresses(c, 1)[0], Peers: c.addresses[:2], Options: fanfare.Options{Logger: slog.New(slog.DiscardHandler)}})
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer conn.close(c.ctx)
+	if err := conn.ready(c.ctx); err != nil {
+		c.Fatal(err)
+	}
+	s, err := conn.js.Stream(c.ctx, streamName("fanfare"))
+	if err == nil {
+		err = s.Purge(c.ctx)
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+// TestSeed: a cluster begins with the directory of one process; a node that has another is refused.
+func TestSeed(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.change = func(_ int, o *Options) { o.Seed = "b" }
+	alone, err := fanfare.Open(c.path(1), fanfare.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"ann", "bob"} {
+		if err := alone.AddTags(c.ctx, user, "x"); errors.Is(err, fanfare.ErrUnknownUser) {
+			err = alone.Register(c.ctx, user)
+			if err == nil {
+				err = alone.AddTags(c.ctx, user, "x")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := alone.Push(c.ctx, fanfare.Message{To: fanfare.All(), Body: []byte("before"), Lifetime: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if err := alone.Close(c.ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.start(0, 1, 2)
+	c.push(0, fanfare.Tag("x"), "after")
+	c.agree(0, 1, 2)
+	defer c.connect(2, "ann").Close()
+	c.boxes[2].wants(c.ctx, t, "ann", "before", "after")
+	defer c.connect(0, "bob").Close()
+	c.boxes[0].wants(c.ctx, t, "bob", "before", "after")
+
+	c.stop(0)
+	if err := os.RemoveAll(c.path(0)); err != nil {
+		t.Fatal(err)
+	}
+	other, err := fanfare.Open(c.path(0), fanfare.Options{})
+	if err == nil {
+		err = errors.Join(other.Register(c.ctx, "eve"), other.Close(c.ctx))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := Open(c.ctx, c.path(0), c.options(0)); !errors.Is(err, fanfare.ErrForeignFile) {
+		t.Error("opened with a store of its own:", p, err)
+	}
+}
+
+// TestDiverged: a node whose state is another than the others' stops, and the others go on.
+func TestDiverged(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	diverge := make(chan struct{})
+	failed := make(chan error, 16)
+	c.change = func(i int, o *Options) {
+		if i == 1 {
+			o.spoil = func() bool {
+				select {
+				case <-diverge:
+					return true
+				default:
+					return false
+				}
+			}
+			o.Hooks.Error = func(err error) { failed <- err }
+		}
+	}
+	c.start(0, 1, 2)
+	if err := c.nodes[0].Register(c.ctx, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	close(diverge)
+	var refused error
+	for n := 0; refused == nil; n++ {
+		if err := c.nodes[n%3].SetAttributes(c.ctx, "ann", map[string]string{"x": "1"}); !errors.Is(err, fanfare.ErrUnnamedAttribute) {
+			refused = err
+		}
+		if c.ctx.Err() != nil {
+			t.Fatal("nothing stopped in time")
+		}
+	}
+	if !errors.Is(refused, fanfare.ErrDiverged) {
+		t.Error("refused with", refused)
+	}
+	if err := <-failed; !errors.Is(err, fanfare.ErrDiverged) {
+		t.Error("the hook was told", err)
+	}
+	for _, i := range []int{0, 2} {
+		if err := c.nodes[i].AddTags(c.ctx, "ann", "x"); err != nil {
+			t.Errorf("%s: %v", c.name(i), err)
+		}
+	}
+	// Without its directory it is whole again.
+	c.stop(1)
+	if err := os.RemoveAll(c.path(1)); err != nil {
+		t.Fatal(err)
+	}
+	c.change = func(int, *Options) {}
+	c.start(1)
+	c.agree(0, 1)
 }

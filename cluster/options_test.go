@@ -37,10 +37,10 @@ func TestOptionsCheck(t *testing.T) {
 		{"elsewhere, by TLS", Options{URL: "tls://nats.example.com,wss://nats.example.com:443"}, ""},
 		{"elsewhere, by TLS as an option", Options{URL: "nats.example.com", NATS: []nats.Option{nats.Secure()}}, ""},
 		{"elsewhere, in the clear", Options{URL: "nats.example.com", Insecure: true}, ""},
+		{"name that is a dash", Options{Name: "-"}, ""},
 
 		{"read only", Options{Options: fanfare.Options{ReadOnly: true}}, "ReadOnly"},
 		{"maintenance", Options{Options: fanfare.Options{Maintenance: true}}, "Maintenance"},
-		{"no name", Options{Name: "-"}, ""},
 		{"name with a dot", Options{Name: "a.b"}, "Name"},
 		{"long name", Options{Name: strings.Repeat("a", 65)}, "Name"},
 		{"name of the cluster", Options{Cluster: "a b"}, "name of the cluster"},

@@ -39,10 +39,11 @@ type presence struct {
 	tellEvery    time.Duration
 	beatEvery    time.Duration
 	goneAfter    time.Duration
-	retry        time.Duration // after which what is not answered is asked again
-	learn        time.Duration // how long Start listens before it returns
-	mostOrdinals int           // in a round
-	lose         func(h *wireHead) bool
+	retry        time.Duration          // after which what is not answered is asked again
+	learn        time.Duration          // how long Start listens before it returns
+	mostOrdinals int                    // in a round
+	lose         func(h *wireHead) bool // a message that has come in
+	turned       func()                 // called by the loop when something may have changed
 
 	started time.Time
 	epoch   uint64
@@ -281,6 +282,9 @@ func (p *presence) loop() {
 		}
 		if again := p.turn(); again > 0 {
 			pace.Reset(again)
+		}
+		if p.turned != nil {
+			p.turned()
 		}
 	}
 }

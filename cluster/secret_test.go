@@ -99,6 +99,27 @@ func TestSecretTLS(t *testing.T) {
 	}
 }
 
+// TestOwnTLS: certificates in place of a secret. Whatever they leave open, a peer has to show one.
+func TestOwnTLS(t *testing.T) {
+	t.Parallel()
+	own := mustSecretTLS(t, testSecret, "own")
+	own.ClientAuth, own.MinVersion = tls.NoClientCert, 0
+	used, err := peerTLS(&Options{TLS: own})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := own.Clone()
+	nobody.Certificates = nil
+	if client, server := shake(t, nobody, used); client == nil || server == nil {
+		t.Errorf("no certificate: %v, %v", client, server)
+	}
+	if own.ClientAuth != tls.NoClientCert {
+		t.Error("the options of the program are changed")
+	}
+	nodes := testNodes(t, 2, func(_ int, o *Options) { o.TLS = own })
+	waitReady(t, nodes...)
+}
+
 // errorWriter tells of what is logged.
 type errorWriter chan string
 

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -43,7 +45,6 @@ type connection struct {
 // The options have been checked and filled.
 func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 	c := &connection{}
-	target := o.URL
 	options := []nats.Option{
 		nats.Name(o.Cluster + " " + o.Name),
 		nats.Timeout(2 * time.Second),
@@ -57,7 +58,7 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.server, target = s, ""
+		c.server = s
 		options = append(options, nats.InProcessServer(s))
 	}
 	options = append(options, o.NATS...)
@@ -67,7 +68,7 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 		// What is published while there is no connection fails at once, rather than be sent when nobody waits for it any more.
 		nats.ReconnectBufSize(-1),
 	)
-	err := c.dial(ctx, target, options)
+	err := c.dial(ctx, o.URL, o.Logger, options)
 	if err == nil {
 		c.js, err = jetstream.New(c.nc)
 	}
@@ -77,16 +78,21 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 	return c, nil
 }
 
-// dial connects, again and again, for a deployment may be starting as well. Who is not let in has to change something first.
-func (c *connection) dial(ctx context.Context, target string, options []nats.Option) error {
-	for {
-		nc, err := nats.Connect(target, options...)
+// dial connects. A deployment that is not there is tried again and again, for it may be starting as well; who is not let in has to change something first.
+func (c *connection) dial(ctx context.Context, servers string, logger *slog.Logger, options []nats.Option) error {
+	for attempt := 0; ; attempt++ {
+		nc, err := nats.Connect(servers, options...)
 		if err == nil {
 			c.nc = nc
 			return nil
 		}
-		if c.server != nil || !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) {
+		var op *net.OpError
+		absent := errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.As(err, &op) && op.Op == "dial"
+		if c.server != nil || !absent {
 			return err
+		}
+		if attempt == 0 {
+			logger.Warn("cluster: NATS cannot be reached yet", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -165,6 +171,9 @@ func start(ctx context.Context, dir string, o *Options) (*server.Server, error) 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
+	if err := checkShape(dir, o); err != nil {
+		return nil, err
+	}
 	so, err := serverOptions(dir, o)
 	if err != nil {
 		return nil, err
@@ -191,6 +200,33 @@ func start(ctx context.Context, dir string, o *Options) (*server.Server, error) 
 		}
 		return nil, errors.Join(err, stop(context.WithoutCancel(ctx), s))
 	}
+}
+
+// checkShape refuses a directory of a cluster of one node for one of several, and the other way round. Where servers elect a leader, those streams are deleted half a minute after the start that the leader does not know; and a server
+// that is alone goes on with its copy of a log, whatever the others add to theirs.
+func checkShape(dir string, o *Options) error {
+	holds := func(path ...string) (bool, error) {
+		found, err := os.ReadDir(filepath.Join(append([]string{dir, "jetstream"}, path...)...))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("cluster: %w", err)
+		}
+		return len(found) > 0, nil
+	}
+	several, err := holds("$SYS", "_js_", "_meta_")
+	if err != nil {
+		return err
+	}
+	streams, err := holds("$G", "streams")
+	if err != nil {
+		return err
+	}
+	switch alone := o.nodes() == 1; {
+	case alone && several:
+		return fmt.Errorf("cluster: %s is of a cluster of several nodes, and there is none but this one in Peers", dir)
+	case !alone && !several && streams:
+		return fmt.Errorf("cluster: %s is of a cluster of one node, whose log several cannot take over", dir)
+	}
+	return nil
 }
 
 func serverOptions(dir string, o *Options) (*server.Options, error) {

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/fanfare-im/fanfare"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -94,34 +98,34 @@ func waitReady(t *testing.T, nodes ...*testNode) {
 	}
 }
 
-// testStream creates a stream on all nodes. It waits for them: a leader may not know yet that the last one is there.
-func testStream(t *testing.T, n *testNode, replicas int) jetstream.Stream {
+// testStream creates a stream, until it is done: a leader may not know yet that the last node is there.
+func testStream(t *testing.T, n *testNode, replicas int) {
 	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		s, err := n.js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: replicas})
+		_, err := n.js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: replicas})
 		cancel()
 		if err == nil {
-			return s
+			return
 		}
-		select {
-		case <-t.Context().Done():
+		if time.Now().After(deadline) {
 			t.Fatal(err)
-		case <-time.After(100 * time.Millisecond):
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 
-// publish tries until it is done, and returns the sequence.
-func publish(t *testing.T, n *testNode, id, body string) uint64 {
+// publish tries until it is done.
+func publish(t *testing.T, n *testNode, id, body string) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		ack, err := n.js.Publish(ctx, "s", []byte(body), jetstream.WithMsgID(id))
+		_, err := n.js.Publish(ctx, "s", []byte(body), jetstream.WithMsgID(id))
 		cancel()
 		if err == nil {
-			return ack.Sequence
+			return
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(err)
@@ -178,13 +182,21 @@ func TestThreeNodes(t *testing.T) {
 		wantBodies(t, n, want...)
 	}
 
-	nodes[1].stop(t)
+	leader := slices.IndexFunc(nodes, func(n *testNode) bool { return n.server.JetStreamIsStreamLeader("$G", "S") })
+	if leader < 0 {
+		t.Fatal("nobody leads")
+	}
+	other := nodes[(leader+1)%3]
+	began = time.Now()
+	nodes[leader].stop(t)
+	t.Logf("the leader stopped in %v", time.Since(began))
 	want = append(want, "without one")
-	publish(t, nodes[2], "3", "without one")
-	nodes[1].start(t)
-	waitReady(t, nodes[1])
+	publish(t, other, "3", "without one")
+	t.Logf("another leads %v after it began to stop", time.Since(began))
+	nodes[leader].start(t)
+	waitReady(t, nodes[leader])
 	want = append(want, "with all again")
-	publish(t, nodes[1], "4", "with all again")
+	publish(t, nodes[leader], "4", "with all again")
 	for _, n := range nodes {
 		wantBodies(t, n, want...)
 	}
@@ -206,6 +218,32 @@ func TestOneNode(t *testing.T) {
 	n.start(t)
 	waitReady(t, n)
 	wantBodies(t, n, "kept")
+}
+
+// TestShape: a log is not lost because Peers changed.
+func TestShape(t *testing.T) {
+	t.Parallel()
+	n := &testNode{dir: filepath.Join(t.TempDir(), "[nats]"), options: Options{Name: "n"}}
+	t.Cleanup(func() { n.stop(t) })
+	n.start(t)
+	waitReady(t, n)
+	testStream(t, n, 1)
+	n.stop(t)
+	addresses := freeAddresses(t, 2)
+	several := Options{Name: "n", Listen: addresses[0], Peers: addresses}
+	several.fill()
+	if c, err := connect(t.Context(), n.dir, &several); err == nil || !strings.Contains(err.Error(), "of one node") {
+		t.Errorf("%v, %v", c, err)
+	}
+
+	one := testNodes(t, 1, func(_ int, o *Options) { o.Peers = append(o.Peers, freeAddresses(t, 1)...) })[0]
+	one.stop(t)
+	alone := Options{Name: "n0"}
+	alone.fill()
+	if c, err := connect(t.Context(), one.dir, &alone); err == nil || !strings.Contains(err.Error(), "of several nodes") {
+		t.Errorf("%v, %v", c, err)
+	}
+	one.start(t)
 }
 
 // TestNoStrangers: the port for clients, which a server in a cluster has, lets in nobody.
@@ -316,4 +354,52 @@ func TestExternal(t *testing.T) {
 	deployment = run()
 	publish(t, n, "2", "two")
 	wantBodies(t, n, "one", "two")
+}
+
+// TestExternalLate: a deployment that starts after the node.
+func TestExternalLate(t *testing.T) {
+	t.Parallel()
+	logged := make(errorWriter, 100)
+	address := freeAddresses(t, 1)[0]
+	o := Options{Name: "n", URL: "nats://" + address, Options: fanfare.Options{Logger: slog.New(slog.NewTextHandler(logged, nil))}}
+	o.fill()
+	gone, cancel := context.WithCancelCause(t.Context())
+	connected := make(chan error, 1)
+	connectIn := func(ctx context.Context) {
+		c, err := connect(ctx, "", &o)
+		if err == nil {
+			err = c.close(context.Background())
+		}
+		connected <- err
+	}
+	go connectIn(gone)
+	<-logged // it was tried once
+	given := errors.New("given up")
+	cancel(given)
+	if err := <-connected; !errors.Is(err, given) || !errors.Is(err, nats.ErrNoServers) {
+		t.Errorf("%v, want %v and %v", err, given, nats.ErrNoServers)
+	}
+
+	go connectIn(t.Context())
+	<-logged
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: n, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if err := <-connected; err != nil {
+		t.Error(err)
+	}
 }

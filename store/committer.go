@@ -44,6 +44,7 @@ type ackOf struct {
 type queue struct {
 	mu     sync.Mutex
 	items  []*proposal
+	most   int   // bytes of a group, about
 	closed bool  // takes no more commands
 	ended  bool  // takes nothing at all
 	refuse error // what it answers instead, where nobody takes anything
@@ -89,7 +90,7 @@ func (q *queue) take() (group []*proposal) {
 	var left []*proposal
 	size, imports := 0, false
 	for i, p := range q.items {
-		if p.control != nil || size+len(p.payload) > maxRecord {
+		if p.control != nil || size+len(p.payload) > q.most {
 			if len(group) > 0 {
 				left = append(left, q.items[i:]...)
 				break

@@ -125,6 +125,10 @@ func (s *Store) proposeGroup(group []*proposal) {
 	f.mu.Lock()
 	f.pending[first] = g
 	f.mu.Unlock()
+	if p := f.ended.Load(); p != nil {
+		s.failGroup(g, *p)
+		return
+	}
 	rec, began := g.rec.encode(), time.Now()
 	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
 	defer cancel()
@@ -161,13 +165,7 @@ func (s *Store) follow() {
 		close(done)
 		for range records {
 		}
-		f.mu.Lock()
-		left := f.pending
-		f.pending = nil
-		f.mu.Unlock()
-		for _, g := range left {
-			s.failGroup(g, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed))
-		}
+		s.failPending(fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed))
 	}()
 	from := records
 	for {
@@ -202,8 +200,21 @@ func (s *Store) follow() {
 			err = s.refuseChanges(err)
 			f.ended.Store(&err)
 			f.moved.tell()
+			s.failPending(err)
 			from = nil // controls go on
 		}
+	}
+}
+
+// failPending answers all who wait for their groups, of which nothing is applied any more.
+func (s *Store) failPending(err error) {
+	f := &s.follower
+	f.mu.Lock()
+	left := f.pending
+	f.pending = make(map[uint64]*logGroup)
+	f.mu.Unlock()
+	for _, g := range left {
+		s.failGroup(g, err)
 	}
 }
 

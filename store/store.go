@@ -55,6 +55,8 @@ type Options struct {
 	// Log is the order of records of a cluster, in place of the local journal. The directory must be one that was made with the log, or [Attach]ed to it. Open replays what
 	// the log has; after it records of other stores are applied as they come. Default: none.
 	Log Log
+	// RecordBytes bounds what goes into one record, if that is more than one command. Default: 1 MiB.
+	RecordBytes int
 	// LogTimeout is how long a change waits for the log before it fails. Default: 5 s.
 	LogTimeout time.Duration
 
@@ -92,6 +94,9 @@ func (o *Options) fill() {
 	}
 	if o.Opened == nil {
 		o.Opened = func(*Store) {}
+	}
+	if o.RecordBytes <= 0 || o.RecordBytes > maxRecord {
+		o.RecordBytes = maxRecord
 	}
 	if o.LogTimeout <= 0 {
 		o.LogTimeout = 5 * time.Second
@@ -176,6 +181,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.leaving, s.leave = context.WithCancel(s.stopped)
+	s.queue.most = o.RecordBytes
 	s.queue.wake = make(chan struct{}, 1)
 	ok := false
 	defer func(s *Store) { // the result is nil by then
@@ -411,7 +417,7 @@ type decoded struct {
 
 // decodeAhead sends the records behind a position, the last with an error if one keeps it from the rest. That a record
 // is decoded, and what its commands look up is read, goes on in several goroutines while earlier records are applied: a replay
-// has no callers who would do it. The blocks do not change meanwhile, nor do the layers.
+// has no callers who would do it. The replay of a journal changes neither the blocks nor the layers meanwhile; with a log both go on.
 func (s *Store) decodeAhead(from iter.Seq2[JournalRecord, error], records chan<- *decoded, aheads *sync.Pool, done <-chan struct{}) {
 	defer close(records)
 	var decoding sync.WaitGroup

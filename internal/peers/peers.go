@@ -18,6 +18,7 @@ var Clock func(options any, now func() time.Time)
 // Cluster is the rest of a cluster, as one of its nodes sees it.
 type Cluster struct {
 	Log      store.Log     // in place of the journal
+	Record   int           // bytes of a record of the log, at most
 	Timeout  time.Duration // how long a change waits for the log
 	Presence Presence
 	Leases   Leases
