@@ -18,7 +18,7 @@ import (
 var (
 	rounds = flag.Int("faults.rounds", 0, "how often each fault is tried; with 0, one fault for a short time")
 	small  = flag.String("faults.small", "", "a directory on a filesystem of its own, of some 200 MB, which is filled under a node")
-	keep   = flag.String("faults.keep", "", "a directory for the histories")
+	keep   = flag.String("faults.keep", "", "a directory for histories, and what the nodes log")
 	seed   = flag.Uint64("faults.seed", 0, "of what is random, 0 for one by the clock")
 )
 
@@ -194,12 +194,14 @@ func minority(w *workload, i int) {
 	}
 }
 
+func fileName(t *testing.T) string { return strings.ReplaceAll(t.Name(), "/", "-") }
+
 // write leaves the history to be looked at.
 func (h *history) write(t *testing.T, dir string) {
 	t.Helper()
 	text, err := json.Marshal(h)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, strings.NewReplacer("/", "-", " ", "-").Replace(t.Name())+".json"), text, 0o600)
+		err = os.WriteFile(filepath.Join(dir, fileName(t)+".json"), text, 0o600)
 	}
 	if err != nil {
 		t.Error(err)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -121,7 +122,7 @@ func (c *trio) start(i int) {
 	}
 	var read sync.WaitGroup
 	read.Go(func() { n.listen(c, out) })
-	read.Go(func() { n.keep(errors) })
+	read.Go(func() { n.keep(c, errors) })
 	go func() {
 		read.Wait()
 		n.ended = n.cmd.Wait()
@@ -163,8 +164,17 @@ func (n *node) listen(c *trio, out io.Reader) {
 	}
 }
 
-// keep keeps the end of what a node logs.
-func (n *node) keep(errors io.Reader) {
+// keep keeps the end of what a node logs, and all of it where histories are kept.
+func (n *node) keep(c *trio, errors io.Reader) {
+	if *keep != "" {
+		f, err := os.Create(filepath.Join(*keep, fmt.Sprintf("%s-%d.%d.log", fileName(c.t), n.number, n.life)))
+		if err != nil {
+			c.t.Error(err)
+			return
+		}
+		defer f.Close()
+		errors = io.TeeReader(errors, f)
+	}
 	in := bufio.NewScanner(errors)
 	in.Buffer(nil, 1<<20)
 	for in.Scan() {
