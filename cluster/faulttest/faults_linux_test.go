@@ -39,6 +39,12 @@ type scenario struct {
 	begin func(w *workload, target int) (end func())
 	// during looks at what is promised while it lasts.
 	during func(w *workload, target int)
+	// after does what is to be done after it, when the nodes make changes again.
+	after func(w *workload, target int)
+
+	// What it came to.
+	spells          []spell
+	others, atFault account // of the nodes that a fault was not at, and of those that it was at
 }
 
 func scenarios(random *rand.Rand) []*scenario {
@@ -133,15 +139,35 @@ func scenarios(random *rand.Rand) []*scenario {
 				w.limit(i, 1)
 				return func() { w.limit(i, 1<<62) }
 			},
+			after: replica,
 		},
 	)
 	if *small != "" {
 		list = append(list, &scenario{
 			name: "full disk", did: "the filesystem full that has a node's files, those of the log too", small: true, targets: []int{0}, lasts: 10 * time.Second,
 			begin: func(w *workload, _ int) func() { return fillUp(w.t, *small) },
+			after: replica,
 		})
 	}
 	return list
+}
+
+// replica starts a node again whose server has given its part of the log up, as it does when it cannot be written, and shows that it has its part again: with another node gone, changes go on.
+func replica(w *workload, i int) {
+	w.t.Helper()
+	w.close(i)
+	w.start(i)
+	for j := range nodes {
+		w.whole(j)
+	}
+	time.Sleep(3 * time.Second) // it is whole when its server has caught up too, which it does not say
+	other := (i + 1) % nodes
+	w.node(other).kill()
+	w.whole(i)
+	w.start(other)
+	for j := range nodes {
+		w.whole(j)
+	}
 }
 
 // fillUp writes to a filesystem until it is full.
@@ -214,7 +240,7 @@ func TestFaults(t *testing.T) {
 	if s == 0 {
 		s = uint64(time.Now().UnixNano())
 	}
-	var results []*result
+	var tried []*scenario
 	for round := range max(1, uint64(*rounds)) {
 		random := rand.New(rand.NewPCG(s+round, 0))
 		for _, one := range scenarios(random) {
@@ -228,16 +254,18 @@ func TestFaults(t *testing.T) {
 			if one.clientAcks {
 				name += ", clients acknowledge"
 			}
+			tried = append(tried, one)
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				t.Logf("-faults.seed %d", s+round)
-				results = append(results, one.run(t, s+round))
+				one.run(t, s+round)
 			})
 		}
 	}
-	t.Log("\n" + table(results))
+	t.Cleanup(func() { t.Log("\n" + table(tried)) }) // when all have come to their ends
 }
 
-func (s *scenario) run(t *testing.T, seed uint64) *result {
+func (s *scenario) run(t *testing.T, seed uint64) {
 	c := &trio{t: t, clientAcks: s.clientAcks}
 	if s.small {
 		c.dirs[0] = filepath.Join(*small, "node")
@@ -245,7 +273,6 @@ func (s *scenario) run(t *testing.T, seed uint64) *result {
 	c.open()
 	w := newWorkload(c, seed)
 	w.run()
-	r := &result{scenario: s}
 	for _, target := range s.targets {
 		time.Sleep(1500 * time.Millisecond)
 		sp := spell{target: target, begin: clock()}
@@ -261,7 +288,10 @@ func (s *scenario) run(t *testing.T, seed uint64) *result {
 			w.whole(i)
 		}
 		sp.whole = clock() - sp.end
-		r.spells = append(r.spells, sp)
+		s.spells = append(s.spells, sp)
+		if s.after != nil {
+			s.after(w, target)
+		}
 	}
 	time.Sleep(time.Second)
 	w.settle()
@@ -276,8 +306,7 @@ func (s *scenario) run(t *testing.T, seed uint64) *result {
 	if *keep != "" {
 		c.history.write(t, *keep)
 	}
-	r.describe(&c.history)
-	return r
+	s.account(&c.history)
 }
 
 // whole waits until a node makes changes again. It has then applied all that was acknowledged before.

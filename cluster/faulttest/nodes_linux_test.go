@@ -316,28 +316,32 @@ func (c *trio) limit(i int, bytes uint64) {
 	}
 }
 
+// close has a node close.
+func (c *trio) close(i int) {
+	c.t.Helper()
+	n := c.node(i)
+	n.mu.Lock()
+	_, err := n.in.Write([]byte(`{"Do": "end"}` + "\n"))
+	n.mu.Unlock()
+	if err != nil {
+		c.t.Errorf("node %d: %v", i, err)
+	}
+	select {
+	case <-n.gone:
+		if n.ended != nil {
+			c.t.Errorf("node %d ended with %v", i, n.ended)
+		}
+	case <-time.After(patience):
+		c.t.Errorf("node %d did not close within %v", i, patience)
+	}
+}
+
 // end closes all nodes.
 func (c *trio) end() {
 	c.t.Helper()
 	var wg sync.WaitGroup
 	for i := range nodes {
-		wg.Go(func() {
-			n := c.node(i)
-			n.mu.Lock()
-			_, err := n.in.Write([]byte(`{"Do": "end"}` + "\n"))
-			n.mu.Unlock()
-			if err != nil {
-				c.t.Errorf("node %d: %v", i, err)
-			}
-			select {
-			case <-n.gone:
-				if n.ended != nil {
-					c.t.Errorf("node %d ended with %v", i, n.ended)
-				}
-			case <-time.After(patience):
-				c.t.Errorf("node %d did not close within %v", i, patience)
-			}
-		})
+		wg.Go(func() { c.close(i) })
 	}
 	wg.Wait()
 }

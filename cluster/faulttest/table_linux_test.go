@@ -7,14 +7,6 @@ import (
 	"time"
 )
 
-// result is what a scenario came to.
-type result struct {
-	scenario *scenario
-	spells   []spell
-	others   account // of the nodes that a fault was not at
-	target   account // of those that it was at
-}
-
 // spell is one fault, from its begin to its end, and how long it took then until each node made changes again.
 type spell struct {
 	target     int
@@ -30,11 +22,11 @@ type account struct {
 	delivered              int
 }
 
-// describe takes from the history what went on while there was a fault.
-func (r *result) describe(h *history) {
-	for _, s := range r.spells {
-		r.others.add(h, s, func(node int) bool { return node != s.target || r.scenario.everywhere })
-		r.target.add(h, s, func(node int) bool { return node == s.target && !r.scenario.everywhere })
+// account takes from the history what went on while there was a fault.
+func (s *scenario) account(h *history) {
+	for _, one := range s.spells {
+		s.others.add(h, one, func(node int) bool { return node != one.target || s.everywhere })
+		s.atFault.add(h, one, func(node int) bool { return node == one.target && !s.everywhere })
 	}
 }
 
@@ -91,23 +83,23 @@ func (a *account) String() string {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
-// table is the results for docs/cluster.md.
-func table(results []*result) string {
+// table is what came of each fault, for docs/cluster.md.
+func table(scenarios []*scenario) string {
 	var b strings.Builder
 	b.WriteString("| what was done | the other nodes meanwhile | the node meanwhile | whole again after |\n|---|---|---|---|\n")
-	for _, r := range results {
-		did, target := r.scenario.did, r.target.String()
-		if r.scenario.clientAcks {
+	for _, s := range scenarios {
+		did, target := s.did, s.atFault.String()
+		if s.clientAcks {
 			did += "; clients acknowledge"
 		}
-		if r.scenario.everywhere {
+		if s.everywhere {
 			target = "–"
 		}
 		var whole []string
-		for _, s := range r.spells {
-			whole = append(whole, seconds(s.whole))
+		for _, one := range s.spells {
+			whole = append(whole, seconds(one.whole))
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", did, &r.others, target, strings.Join(whole, ", "))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", did, &s.others, target, strings.Join(whole, ", "))
 	}
 	return b.String()
 }
