@@ -165,7 +165,7 @@ func outcomeOf(err error) outcome {
 		return done
 	case errors.Is(err, fanfare.ErrOutcomeUnknown):
 		return unknown
-	case errors.Is(err, fanfare.ErrUnavailable), errors.Is(err, fanfare.ErrNoRoom), errors.Is(err, fanfare.ErrUnknownTask), errors.Is(err, fanfare.ErrUnknownUser):
+	case errors.Is(err, fanfare.ErrUnavailable), errors.Is(err, fanfare.ErrNoRoom), errors.Is(err, fanfare.ErrUnknownTask), errors.Is(err, fanfare.ErrUnknownUser), errors.Is(err, fanfare.ErrClosed):
 		return refused
 	}
 	return strange
