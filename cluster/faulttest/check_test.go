@@ -19,7 +19,7 @@ const slack = 500 * time.Millisecond
 //   - a key stands for one task, however often it is pushed;
 //   - on each connection messages come in the order of acceptance, and that is the order in which pushes came one after another;
 //   - none comes after its ack, as far as the node can know of it, nor twice from one process unless the clients acknowledge;
-//   - without a fault, none comes twice to a user who moves to a node that has the push already;
+//   - without a fault, none comes twice to a user who moves;
 //   - at rest all nodes have the same.
 func (h *history) check() []string {
 	c := &checker{history: h, pushes: make(map[string]*pushed), reached: make(map[target][]delivery), writes: make(map[trait][]op), keyOf: make(map[string]string)}
@@ -312,19 +312,12 @@ func (c *checker) duplicates() {
 				switch {
 				case before.Node == d.Node && before.Life == d.Life:
 					c.fail("it had been delivered by the same process (%v): %v", before, d)
-				case c.Calm && began[d.Session] > before.End && c.had(d.Node, d.Key, began[d.Session]):
+				case c.Calm && began[d.Session] > before.End:
 					c.fail("it had been delivered before the user came to this node (%v): %v", before, d)
 				}
 			}
 		}
 	}
-}
-
-// had says whether a node surely had a push before a time: it had delivered it, or answered it or a later one.
-func (c *checker) had(node int, key string, at time.Duration) bool {
-	answered := func(o op) bool { return o.End < at && (o.Key == key || o.Begin > c.pushes[key].end) }
-	delivered := func(d delivery) bool { return d.Node == node && d.Key == key && d.Begin < at }
-	return slices.ContainsFunc(c.known[node], answered) || slices.ContainsFunc(c.Deliveries, delivered)
 }
 
 func (c *checker) rests() {
