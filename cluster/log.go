@@ -21,7 +21,7 @@ const (
 	// appendTry is how long one publication waits for the stream's answer. After it the record is published again, under the same ID.
 	appendTry = time.Second
 	// tryAgain is the pause before something that has failed is tried again.
-	again = 50 * time.Millisecond
+	tryAgain = 50 * time.Millisecond
 	// duplicates is how long the stream remembers IDs; more than a record is tried for. What comes later all the same is passed over when it is applied.
 	duplicates = 2 * time.Minute
 	// heartbeat is how often the stream says that there is nothing new. After two that are missing it is asked anew: the least that the client takes.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,5 +246,79 @@ func TestMembersTellAtMostOnceASecond(t *testing.T) {
 		}
 		stop()
 		<-done
+	})
+}
+
+// memoryLog is a log in memory, of records that nobody reads.
+type memoryLog struct {
+	jetstream.Stream // the methods that are not here are not called
+
+	mu    sync.Mutex
+	state jetstream.StreamState
+}
+
+func (l *memoryLog) Info(ctx context.Context, _ ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &jetstream.StreamInfo{State: l.state}, ctx.Err()
+}
+
+func (l *memoryLog) Purge(ctx context.Context, o ...jetstream.StreamPurgeOpt) error {
+	var r jetstream.StreamPurgeRequest
+	for _, f := range o {
+		if err := f(&r); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.FirstSeq = max(l.state.FirstSeq, r.Sequence)
+	l.state.Msgs = l.state.LastSeq + 1 - l.state.FirstSeq
+	return ctx.Err()
+}
+
+func (l *memoryLog) first() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.FirstSeq
+}
+
+// The node with the lease cuts the log; one that takes over waits for the whole absence of another again, by its own clock.
+func TestCutUnderLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log := &memoryLog{state: jetstream.StreamState{FirstSeq: 1, LastSeq: 1e6, Msgs: 1e6}}
+		nodes, leased := newBucket(), newBucket()
+		away := newMembers(nodes, member{Name: "away", Folded: 10}, silent())
+		put(t, away)
+		var all sync.WaitGroup
+		start := func(name string) context.CancelFunc {
+			ctx, stop := context.WithCancel(t.Context())
+			m := newMembers(nodes, member{Name: name}, silent())
+			m.applied(7000)
+			m.folded(5000)
+			c := &cutter{members: m, stream: log, absence: time.Hour, maxLog: 1 << 30, log: silent()}
+			all.Go(func() { m.run(ctx) })
+			all.Go(func() { newLeases(leased, name, testTTL, silent()).Hold(ctx, "cut", c.run) })
+			return stop
+		}
+		stopA := start("a")
+		time.Sleep(time.Minute)
+		stopB := start("b")
+		time.Sleep(55 * time.Minute)
+		if n := log.first(); n != 11 {
+			t.Fatalf("the log begins at %d", n)
+		}
+		stopA()
+		time.Sleep(55 * time.Minute)
+		if n := log.first(); n != 11 {
+			t.Fatalf("the log begins at %d: the absence was not counted anew", n)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := log.first(); n != 5001 {
+			t.Errorf("the log begins at %d", n)
+		}
+		stopB()
+		all.Wait()
 	})
 }
