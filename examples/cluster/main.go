@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"text/tabwriter"
@@ -194,7 +193,7 @@ func (s *story) push(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.arrived(ctx, n+1, accepted); err != nil {
+		if err := s.arrived(ctx, n+1, accepted...); err != nil {
 			return err
 		}
 	}
