@@ -417,7 +417,7 @@ type decoded struct {
 
 // decodeAhead sends the records behind a position, the last with an error if one keeps it from the rest. That a record
 // is decoded, and what its commands look up is read, goes on in several goroutines while earlier records are applied: a replay
-// has no callers who would do it. The blocks do not change meanwhile, nor do the layers.
+// has no callers who would do it. The replay of a journal changes neither the blocks nor the layers meanwhile; with a log both go on.
 func (s *Store) decodeAhead(from iter.Seq2[JournalRecord, error], records chan<- *decoded, aheads *sync.Pool, done <-chan struct{}) {
 	defer close(records)
 	var decoding sync.WaitGroup
