@@ -29,25 +29,26 @@ type client struct {
 type crowd struct {
 	nodes   *processes
 	clients []*client
+	people  [len(nodeNames)]int // how many are of each home
 	all     sync.WaitGroup
 
 	mu        sync.Mutex
 	byUser    map[string]*client
 	connected [len(nodeNames)]int
-	moving    int                   // clients that were told to move, and are not there yet
-	sent      []time.Time           // of each announcement, from 1: when it was pushed first
-	have      [][len(nodeNames)]int // how many clients of each home have it
-	complete  []time.Time           // when the last one got it
-	ids       []string              // its ID
-	wrong     error                 // the first thing that clients cannot make sense of
-	changed   chan struct{}         // closed when any of this changes
+	moving    int                         // clients that were told to move, and are not there yet
+	sent      []time.Time                 // of each announcement, from 1: when it was pushed first
+	have      [][len(nodeNames)]int       // how many clients of each home have it
+	complete  [][len(nodeNames)]time.Time // when the last of them got it
+	ids       []string                    // its ID
+	wrong     error                       // the first thing that clients cannot make sense of
+	changed   chan struct{}               // closed when any of this changes
 }
 
 func newCrowd(nodes *processes, announcements int) *crowd {
 	n := announcements + 1
 	return &crowd{
 		nodes: nodes, byUser: make(map[string]*client), changed: make(chan struct{}),
-		sent: make([]time.Time, n), have: make([][len(nodeNames)]int, n), complete: make([]time.Time, n), ids: make([]string, n),
+		sent: make([]time.Time, n), have: make([][len(nodeNames)]int, n), complete: make([][len(nodeNames)]time.Time, n), ids: make([]string, n),
 	}
 }
 
@@ -57,6 +58,7 @@ func (c *crowd) gather(ctx context.Context, clients, users int) error {
 	for i := range clients {
 		one := &client{crowd: c, user: userID(i * users / clients), home: i % len(nodeNames), move: make(chan int, 1)}
 		c.clients = append(c.clients, one)
+		c.people[one.home]++
 		c.byUser[one.user] = one
 	}
 	c.mu.Unlock()
@@ -139,21 +141,13 @@ func (c *crowd) hear(s *said) {
 			}
 			if !slices.Contains(one.got, n) {
 				c.have[n][one.home]++
+				if c.have[n][one.home] == c.people[one.home] {
+					c.complete[n][one.home] = time.Now()
+				}
 			}
 			one.got = append(one.got, n)
 		}
-		if c.complete[n].IsZero() && c.having(n) == len(c.clients) {
-			c.complete[n] = time.Now()
-		}
 	})
-}
-
-// having is how many clients have an announcement. It is called with c.mu.
-func (c *crowd) having(n int) (sum int) {
-	for _, have := range c.have[n] {
-		sum += have
-	}
-	return sum
 }
 
 func (c *crowd) change(f func()) {
@@ -186,8 +180,22 @@ func (c *crowd) allConnected() bool {
 	return c.connected[0]+c.connected[1]+c.connected[2] == len(c.clients) && c.moving == 0
 }
 
-// at returns the clients of one home.
-func (c *crowd) at(home int) (list []*client) {
+// arrived is when the clients of some homes had an announcement; zero: not yet. It is called with c.mu.
+func (c *crowd) arrived(n int, homes ...int) (at time.Time) {
+	for _, home := range homes {
+		t := c.complete[n][home]
+		if t.IsZero() {
+			return t
+		}
+		if t.After(at) {
+			at = t
+		}
+	}
+	return at
+}
+
+// of returns the clients of one home.
+func (c *crowd) of(home int) (list []*client) {
 	for _, one := range c.clients {
 		if one.home == home {
 			list = append(list, one)

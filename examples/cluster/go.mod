@@ -6,6 +6,7 @@ require (
 	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/fanfare-im/fanfare v0.0.0
 	github.com/fanfare-im/fanfare/cluster v0.0.0
+	go.uber.org/goleak v1.3.0
 )
 
 require (

@@ -220,7 +220,7 @@ func (s *story) kill(ctx context.Context) error {
 		accepted, err = s.announce(ctx, first, last)
 		pushed <- err
 	}()
-	people := len(s.crowd.at(c))
+	people := s.crowd.people[c]
 	if err := s.crowd.await(ctx, func() bool { return s.crowd.have[middle][c]*3 >= people }); err != nil {
 		return err
 	}
@@ -241,7 +241,7 @@ func (s *story) kill(ctx context.Context) error {
 	if err := <-pushed; err != nil {
 		return err
 	}
-	if err := s.crowd.await(ctx, s.crowd.allConnected); err != nil {
+	if err := s.crowd.await(ctx, func() bool { return s.crowd.connected[c] == 0 && s.crowd.allConnected() }); err != nil {
 		return err
 	}
 	s.say("All of them are connected to a and b %s later.", took(killed))
@@ -274,7 +274,7 @@ func (s *story) restart(ctx context.Context) error {
 		return fmt.Errorf("c is back with %d users and %d announcements, and there are %d and %d", look.Users, len(look.Tasks), s.users, want)
 	}
 	s.say("c is back %s later, as process %d, with all that it has missed.", took(began), p.cmd.Process.Pid)
-	people := s.crowd.at(c)
+	people := s.crowd.of(c)
 	people = people[:(len(people)+1)/2]
 	began = time.Now()
 	s.crowd.moveTo(c, people)
@@ -381,10 +381,13 @@ func (s *story) announce(ctx context.Context, first, last int) (accepted []time.
 func (s *story) arrived(ctx context.Context, first int, accepted ...time.Duration) error {
 	for i, took := range accepted {
 		n := first + i
-		if err := s.crowd.await(ctx, func() bool { return !s.crowd.complete[n].IsZero() }); err != nil {
+		if err := s.crowd.await(ctx, func() bool { return !s.crowd.arrived(n, a, b, c).IsZero() }); err != nil {
 			return err
 		}
-		s.say("%4d  accepted in %-9s all %s clients have it %s after it was pushed", n, round(took)+",", count(s.clients), round(s.crowd.complete[n].Sub(s.crowd.sent[n])))
+		since := func(at time.Time) string { return round(at.Sub(s.crowd.sent[n])) }
+		s.crowd.mu.Lock()
+		s.say("%4d  accepted in %-8s all clients of a and b have it after %-8s those of c after %s", n, round(took)+",", since(s.crowd.arrived(n, a, b))+",", since(s.crowd.arrived(n, c)))
+		s.crowd.mu.Unlock()
 	}
 	return nil
 }

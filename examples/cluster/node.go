@@ -61,6 +61,9 @@ func runNode(ctx context.Context, args []string, in io.Reader, out, log io.Write
 		// Between machines it also takes a Secret, or TLS.
 		Options: fanfare.Options{Online: n, Logger: slog.New(slog.NewTextHandler(log, nil))},
 	})
+	if ctx.Err() != nil && err != nil {
+		return nil // it was to end before it was up
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,201 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// programVariable makes the program of the test's own executable. A node is made by its first argument, as in the program.
+const programVariable = "FANFARE_CLUSTER_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(programVariable) != "" || len(os.Args) > 1 && os.Args[1] == "node" {
+		main()
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// numbers finds a line, where N is a number, and returns the numbers.
+func numbers(t *testing.T, text, pattern string) (list []int) {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)` + strings.ReplaceAll(pattern, "N", `(\d[\d,]*)`)).FindStringSubmatch(text)
+	if found == nil {
+		t.Fatalf("%q is not in:\n%s", pattern, text)
+	}
+	for _, digits := range found[1:] {
+		n, err := strconv.Atoi(strings.ReplaceAll(digits, ",", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, n)
+	}
+	return list
+}
+
+func TestStory(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-users", "2000", "-clients", "300", "-pushes", "9", "-dir", t.TempDir()}, &out); err != nil {
+		t.Fatalf("%v, after:\n%s", err, out.String())
+	}
+	t.Log("\n" + out.String())
+	for _, node := range nodeNames {
+		r := numbers(t, out.String(), `^ +`+node+` +N +N +N +N +N$`)
+		clients, once, twice, lack, disordered := r[0], r[1], r[2], r[3], r[4]
+		if clients != 100 || once+twice != 100 || lack != 0 || disordered != 0 || node != "c" && twice != 0 {
+			t.Errorf("of %s: %v", node, r)
+		}
+	}
+	if dead := numbers(t, out.String(), `c is dead \(signal: killed\)\. Its N clients`); dead[0] != 100 {
+		t.Errorf("%d clients lost their node", dead[0])
+	}
+	if back := numbers(t, out.String(), `N of its clients leave a and b for it`); back[0] != 50 {
+		t.Errorf("%d clients come back", back[0])
+	}
+	if each := numbers(t, out.String(), `N users have it, and that it waits for N\.`); each[0] != 300 || each[1] != 1700 {
+		t.Errorf("the nodes say %v", each)
+	}
+}
+
+// program is the program in a process of its own.
+type program struct {
+	*testing.T
+	cmd       *exec.Cmd
+	temp      string // the directory in which it makes temporary ones
+	out       *bufio.Reader
+	addresses []string // of its nodes
+}
+
+// startProgram returns when clients are connected to its nodes.
+func startProgram(t *testing.T) *program {
+	t.Helper()
+	p := &program{T: t, temp: t.TempDir(), cmd: exec.Command(os.Args[0], "-users", "2000", "-clients", "300", "-pushes", "3000")}
+	p.cmd.Env = append(os.Environ(), programVariable+"=1", "TMPDIR="+p.temp)
+	p.cmd.Stderr = t.Output()
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	p.out = bufio.NewReader(out)
+	address := regexp.MustCompile(`at (127\.0\.0\.1:\d+) is process`)
+	for {
+		line, err := p.out.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := address.FindStringSubmatch(line); found != nil {
+			p.addresses = append(p.addresses, found[1])
+		}
+		if strings.Contains(line, "users connect") {
+			break
+		}
+	}
+	if len(p.addresses) != len(nodeNames) {
+		t.Fatalf("the nodes are at %v", p.addresses)
+	}
+	return p
+}
+
+// end waits until the program has ended.
+func (p *program) end() error {
+	p.Helper()
+	if _, err := io.Copy(io.Discard, p.out); err != nil {
+		p.Fatal(err)
+	}
+	return p.cmd.Wait()
+}
+
+// listening says whether a process has an address.
+func listening(address string) bool {
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		l.Close()
+	}
+	return err != nil
+}
+
+// TestInterrupted: nothing is left of it.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	for _, address := range p.addresses {
+		if !listening(address) {
+			t.Errorf("nobody listens at %s, so that this test shows nothing", address)
+		}
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.end(); err == nil || p.cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("it ended with %v", err)
+	}
+	for _, address := range p.addresses {
+		if listening(address) {
+			t.Errorf("a node is left at %s", address)
+		}
+	}
+	if left, err := os.ReadDir(p.temp); err != nil || len(left) > 0 {
+		t.Errorf("these files are left: %v, %v", left, err)
+	}
+}
+
+// TestKilled: when the program is killed its nodes end.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	if err := p.cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.end()
+	over := time.After(time.Minute)
+	for _, address := range p.addresses {
+		for listening(address) {
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-over:
+				t.Fatalf("a node is left at %s", address)
+			}
+		}
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	full := t.TempDir()
+	if err := os.WriteFile(full+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{"-clients 2", []string{"-clients", "2"}},
+		{"-clients 11", []string{"-users", "10", "-clients", "11"}},
+		{"-pushes 2", []string{"-pushes", "2"}},
+		{"is not a flag", []string{"users"}},
+		{"is not empty", []string{"-dir", full}},
+	} {
+		if err := run(t.Context(), tc.args, io.Discard); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%v: error %v, want %q in it", tc.args, err, tc.want)
+		}
+	}
+}
