@@ -8,29 +8,30 @@ import (
 	"time"
 )
 
-// changes are small changes that are made one after the other through nodes that stay up: how long one of them takes, and whether one fails, is what
+// changes are small ones that are made through nodes that stay up, one after the other through each: how long they take, and whether some fail, is what
 // callers see of the death of another node.
 type changes struct {
-	mu   sync.Mutex
-	made []made
-	over time.Time
 	stop context.CancelFunc
 	all  sync.WaitGroup
+
+	mu   sync.Mutex
+	made []made
 }
 
 type made struct {
+	through      int
 	began, ended time.Time
 	err          error
 }
 
-// makeChanges begins to make changes through nodes, one after the other in each.
+// makeChanges begins to make changes through nodes.
 func makeChanges(ctx context.Context, nodes *processes, users int, through ...int) *changes {
 	c := new(changes)
 	ctx, c.stop = context.WithCancel(ctx)
 	for _, i := range through {
 		c.all.Go(func() {
 			for ctx.Err() == nil {
-				m := made{began: time.Now()}
+				began := time.Now()
 				p, err := nodes.at(i)
 				if err == nil {
 					_, err = p.do(ctx, request{Tag: userID(rand.IntN(users))})
@@ -38,11 +39,10 @@ func makeChanges(ctx context.Context, nodes *processes, users int, through ...in
 				if ctx.Err() != nil {
 					return // what is under way says nothing
 				}
-				m.ended, m.err = time.Now(), err
 				c.mu.Lock()
-				c.made = append(c.made, m)
+				c.made = append(c.made, made{i, began, time.Now(), err})
 				c.mu.Unlock()
-				select { // 50 a second are enough to see it by
+				select { // some 50 a second are enough to see it by
 				case <-time.After(20 * time.Millisecond):
 				case <-ctx.Done():
 				}
@@ -56,40 +56,36 @@ func makeChanges(ctx context.Context, nodes *processes, users int, through ...in
 func (c *changes) end() {
 	c.stop()
 	c.all.Wait()
-	c.over = time.Now()
 }
 
-// outage is what changes show of a moment.
+// outage is what the changes through a node show of a moment.
 type outage struct {
 	usual   time.Duration // median before
 	made    int           // since
-	longest time.Duration // that one took
+	longest time.Duration // that one took since
 	failed  int
-	err     error         // of one that failed
-	gap     time.Duration // the longest time in which none was made
+	err     error // of the last that failed
 }
 
-// around is to be called after end.
-func (c *changes) around(moment time.Time) (o outage) {
-	slices.SortFunc(c.made, func(a, b made) int { return a.ended.Compare(b.ended) })
+func (c *changes) around(moment time.Time, through int) (o outage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var before []time.Duration
-	last := moment
 	for _, m := range c.made {
 		took := m.ended.Sub(m.began)
-		if m.ended.Before(moment) {
+		switch {
+		case m.through != through:
+			continue
+		case m.ended.Before(moment):
 			before = append(before, took)
 			continue
+		case m.err != nil:
+			o.failed, o.err = o.failed+1, m.err
+		default:
+			o.made++
 		}
 		o.longest = max(o.longest, took)
-		if m.err != nil {
-			o.failed, o.err = o.failed+1, m.err
-			continue
-		}
-		o.made++
-		o.gap = max(o.gap, m.ended.Sub(last))
-		last = m.ended
 	}
-	o.gap = max(o.gap, c.over.Sub(last))
 	if slices.Sort(before); len(before) > 0 {
 		o.usual = before[len(before)/2]
 	}

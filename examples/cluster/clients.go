@@ -42,6 +42,7 @@ type crowd struct {
 	ids       []string                    // its ID
 	wrong     error                       // the first thing that clients cannot make sense of
 	changed   chan struct{}               // closed when any of this changes
+	trap      func() bool                 // if set, called with mu when a message has come, until it returns true; the node is not heard further meanwhile
 }
 
 func newCrowd(nodes *processes, announcements int) *crowd {
@@ -146,6 +147,9 @@ func (c *crowd) hear(s *said) {
 				}
 			}
 			one.got = append(one.got, n)
+		}
+		if c.trap != nil && c.trap() {
+			c.trap = nil
 		}
 	})
 }

@@ -211,8 +211,24 @@ func (s *story) kill(ctx context.Context) error {
 		return ctx.Err()
 	}
 
+	p, err := s.nodes.at(c)
+	if err != nil {
+		return err
+	}
 	first, last := s.pushes/3+1, s.pushes*2/3
-	middle := (first + last) / 2
+	middle, people := (first+last)/2, s.crowd.people[c]
+	dead := make(chan error, 1)
+	var killed time.Time
+	s.crowd.mu.Lock()
+	s.crowd.trap = func() bool { // here, and not in what waits for it: that might come when everybody has it
+		if s.crowd.have[middle][c]*3 < people {
+			return false
+		}
+		killed = time.Now()
+		dead <- p.kill()
+		return true
+	}
+	s.crowd.mu.Unlock()
 	var accepted []time.Duration
 	pushed := make(chan error, 1)
 	go func() {
@@ -220,40 +236,39 @@ func (s *story) kill(ctx context.Context) error {
 		accepted, err = s.announce(ctx, first, last)
 		pushed <- err
 	}()
-	people := s.crowd.people[c]
-	if err := s.crowd.await(ctx, func() bool { return s.crowd.have[middle][c]*3 >= people }); err != nil {
-		return err
+	select {
+	case err := <-dead:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	p, err := s.nodes.at(c)
-	if err != nil {
-		return err
-	}
-	killed := time.Now()
-	if err := p.kill(); err != nil {
-		return err
-	}
+	<-p.gone
 	s.say("c is dead (%s). Its %s clients have these announcements:", p.cmd.ProcessState, count(people))
 	s.crowd.mu.Lock()
 	for n := first; n <= last; n++ {
 		s.say("%4d  %s", n, count(s.crowd.have[n][c]))
 	}
 	s.crowd.mu.Unlock()
-	if err := <-pushed; err != nil {
-		return err
-	}
 	if err := s.crowd.await(ctx, func() bool { return s.crowd.connected[c] == 0 && s.crowd.allConnected() }); err != nil {
 		return err
 	}
 	s.say("All of them are connected to a and b %s later.", took(killed))
+	if err := <-pushed; err != nil {
+		return err
+	}
 	if err := s.arrived(ctx, first, accepted...); err != nil {
 		return err
 	}
 	changes.end()
-	o := changes.around(killed)
-	s.say("Meanwhile tags are added to users through a and b. One took %s before. Since c is dead %s were added, the slowest in %s, and %s failed; the longest time without one was %s.",
-		round(o.usual), count(o.made), round(o.longest), count(o.failed), round(o.gap))
-	if o.err != nil {
-		s.say("One of those that failed: %v", o.err)
+	for _, i := range []int{a, b} {
+		o := changes.around(killed, i)
+		s.say("Meanwhile users were tagged through %s. One took %s before; since c is dead %s were, the slowest in %s, and %s failed.",
+			nodeNames[i], round(o.usual), count(o.made), round(o.longest), count(o.failed))
+		if o.err != nil {
+			s.say("One that failed: %v", o.err)
+		}
 	}
 	return nil
 }

@@ -188,14 +188,8 @@ func (p *process) tail() string {
 	return "\n" + string(bytes.Join(lines[max(0, len(lines)-5):], []byte("\n")))
 }
 
-// kill ends the process as a power cut does.
-func (p *process) kill() error {
-	if err := p.cmd.Process.Kill(); err != nil {
-		return err
-	}
-	<-p.gone
-	return nil
-}
+// kill ends the process as a power cut does. It is gone when what it had said by then was heard.
+func (p *process) kill() error { return p.cmd.Process.Kill() }
 
 // stop ends the process as an operator does, and kills it if that takes too long.
 func (p *process) stop(patience time.Duration) error {
@@ -206,6 +200,7 @@ func (p *process) stop(patience time.Duration) error {
 		if err := p.kill(); err != nil {
 			return err
 		}
+		<-p.gone
 		return fmt.Errorf("%s did not end within %s, and was killed%s", p.name, patience, p.tail())
 	}
 	if !p.cmd.ProcessState.Success() {
