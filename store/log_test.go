@@ -252,7 +252,18 @@ func TestLogAndJournal(t *testing.T) {
 		t.Error("for reading only:", got)
 		closeStore(t, r)
 	} else {
+		var b bytes.Buffer
+		if err := r.Backup(ctx, &b); err != nil {
+			t.Error("backup for reading only:", err)
+		}
 		closeStore(t, r)
+		to := filepath.Join(t.TempDir(), "restored")
+		if err := Restore(ctx, to, &b); err != nil {
+			t.Fatal(err)
+		}
+		if got := members(t, open(t, to, Options{}), &Expr{Op: OpAll}); len(got) != 3 {
+			t.Error("restored from a backup for reading only:", got)
+		}
 	}
 	strange := newMemoryLog()
 	strange.id[0]++

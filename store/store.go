@@ -113,6 +113,7 @@ type Store struct {
 	id       storeID
 	geo      geometry
 	proposer uint64
+	logged   bool  // the directory is one of a log
 	found    Found // does not change after Open
 	local    *boltJournal
 	journal  Journal
@@ -173,7 +174,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 		return nil, err
 	}
 	s = &Store{
-		dir: dir, o: o, id: meta.id, geo: meta.geo, proposer: meta.proposer, observer: observer,
+		dir: dir, o: o, id: meta.id, geo: meta.geo, proposer: meta.proposer, logged: meta.log != nil, observer: observer,
 		frozen: make(chan struct{}, 1), copying: newLock(), blocksMu: newLock(),
 	}
 	if o.Log != nil {
