@@ -162,8 +162,12 @@ func (c *crowd) change(f func()) {
 	c.changed = make(chan struct{})
 }
 
+// patience is how long clients may take for anything.
+const patience = 2 * time.Minute
+
 // await waits until something is so, which is asked for with c.mu.
 func (c *crowd) await(ctx context.Context, so func() bool) error {
+	over := time.After(patience)
 	for {
 		c.mu.Lock()
 		done, changed, err := so(), c.changed, c.wrong
@@ -175,6 +179,10 @@ func (c *crowd) await(ctx context.Context, so func() bool) error {
 		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-over:
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return fmt.Errorf("after %s so many of the %v clients are connected to each node: %v; those of each have each announcement, from 1: %v", patience, c.people, c.connected, c.have[1:])
 		}
 	}
 }

@@ -78,24 +78,27 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	case s.pushes < 3:
 		return fmt.Errorf("-pushes %d: there must be one before, one while and one after a node is killed", s.pushes)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	s.nodes = new(processes)
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.nodes = &processes{failed: cancel}
 	s.crowd = newCrowd(s.nodes, s.pushes)
 	s.nodes.heard = s.crowd.hear
 	remove, err := s.prepare(*dir)
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return err
 	}
 	defer func() {
-		cancel()
+		cancel(nil)
 		err = errors.Join(err, s.nodes.stop())
 		s.crowd.all.Wait()
 		err = errors.Join(err, remove())
 	}()
 	for _, scene := range []func(context.Context) error{s.start, s.load, s.connect, s.push, s.kill, s.restart, s.tally, s.agree} {
 		if err := scene(ctx); err != nil {
-			if ctx.Err() != nil {
+			switch cause := context.Cause(ctx); {
+			case errors.Is(cause, errGone):
+				return cause
+			case cause != nil:
 				return errors.New("interrupted")
 			}
 			return err

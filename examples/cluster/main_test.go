@@ -76,9 +76,11 @@ func TestStory(t *testing.T) {
 type program struct {
 	*testing.T
 	cmd       *exec.Cmd
+	errors    bytes.Buffer
 	temp      string // the directory in which it makes temporary ones
 	out       *bufio.Reader
 	addresses []string // of its nodes
+	nodes     []int    // their processes
 }
 
 // startProgram returns when clients are connected to its nodes.
@@ -86,7 +88,7 @@ func startProgram(t *testing.T) *program {
 	t.Helper()
 	p := &program{T: t, temp: t.TempDir(), cmd: exec.Command(os.Args[0], "-users", "2000", "-clients", "300", "-pushes", "3000")}
 	p.cmd.Env = append(os.Environ(), programVariable+"=1", "TMPDIR="+p.temp)
-	p.cmd.Stderr = t.Output()
+	p.cmd.Stderr = &p.errors
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -96,14 +98,18 @@ func startProgram(t *testing.T) *program {
 	}
 	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
 	p.out = bufio.NewReader(out)
-	address := regexp.MustCompile(`at (127\.0\.0\.1:\d+) is process`)
+	address := regexp.MustCompile(`at (127\.0\.0\.1:\d+) is process (\d+)`)
 	for {
 		line, err := p.out.ReadString('\n')
 		if err != nil {
-			t.Fatal(err)
+			t.Fatal(err, p.end(), p.errors.String())
 		}
 		if found := address.FindStringSubmatch(line); found != nil {
-			p.addresses = append(p.addresses, found[1])
+			node, err := strconv.Atoi(found[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.addresses, p.nodes = append(p.addresses, found[1]), append(p.nodes, node)
 		}
 		if strings.Contains(line, "users connect") {
 			break
@@ -145,8 +151,8 @@ func TestInterrupted(t *testing.T) {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.end(); err == nil || p.cmd.ProcessState.ExitCode() != 1 {
-		t.Errorf("it ended with %v", err)
+	if err := p.end(); err == nil || p.errors.String() != "cluster: interrupted\n" {
+		t.Errorf("it ended with %v, and said %q", err, &p.errors)
 	}
 	for _, address := range p.addresses {
 		if listening(address) {
@@ -174,6 +180,23 @@ func TestKilled(t *testing.T) {
 			case <-over:
 				t.Fatalf("a node is left at %s", address)
 			}
+		}
+	}
+}
+
+// TestNodeDies: a node that dies without being meant to is an error, with what the node said last.
+func TestNodeDies(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	if err := syscall.Kill(p.nodes[1], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.end(); err == nil || !strings.HasPrefix(p.errors.String(), "cluster: b: the node is gone (signal: killed)\n") {
+		t.Errorf("it ended with %v, and said %q", err, &p.errors)
+	}
+	for _, address := range p.addresses {
+		if listening(address) {
+			t.Errorf("a node is left at %s", address)
 		}
 	}
 }

@@ -106,7 +106,7 @@ func (n *node) DeliverBatch(_ context.Context, users []string, m *transport.Mess
 }
 
 // MaxBatch is how many users may be in one line.
-func (n *node) MaxBatch() int { return 256 }
+func (n *node) MaxBatch() int { return 64 }
 
 // Deliver is for one user.
 func (n *node) Deliver(ctx context.Context, user string, m *transport.Message) error {

@@ -25,6 +25,7 @@ type processes struct {
 	dir       string
 	addresses []string
 	heard     func(message *said) // called with what comes for clients, in the order of each node
+	failed    func(error)         // called when a node ends that nobody has ended
 
 	mu    sync.Mutex
 	nodes [len(nodeNames)]*process // nil: not up
@@ -39,6 +40,7 @@ type process struct {
 	gone   chan struct{} // closed when it has ended, and all that it said was heard
 
 	mu    sync.Mutex
+	ended bool // by us
 	in    io.WriteCloser
 	lines *json.Encoder // to in
 	last  int64
@@ -78,7 +80,7 @@ func (ps *processes) start(i int) (*process, error) {
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
-	go p.listen(out, ps.heard)
+	go p.listen(out, ps.heard, ps.failed)
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	ps.nodes[i] = p
@@ -115,7 +117,7 @@ func (ps *processes) stop() error {
 }
 
 // listen hears what the node says until it has ended. What it has written is heard also if it was killed then, as what is in the network arrives.
-func (p *process) listen(out io.Reader, heard func(*said)) {
+func (p *process) listen(out io.Reader, heard func(*said), failed func(error)) {
 	for lines := json.NewDecoder(out); ; {
 		var s said
 		if lines.Decode(&s) != nil { // the end, or a line that was cut off by it
@@ -136,6 +138,11 @@ func (p *process) listen(out io.Reader, heard func(*said)) {
 	_, _ = io.Copy(io.Discard, out)
 	_ = p.cmd.Wait() // ProcessState has it
 	close(p.gone)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.ended {
+		failed(p.lost())
+	}
 }
 
 // do asks for something, and returns the answer.
@@ -185,15 +192,23 @@ func (p *process) tail() string {
 		return ""
 	}
 	lines := bytes.Split(bytes.TrimSpace(log), []byte("\n"))
-	return "\n" + string(bytes.Join(lines[max(0, len(lines)-5):], []byte("\n")))
+	return "\n" + string(bytes.Join(lines[max(0, len(lines)-20):], []byte("\n")))
 }
 
 // kill ends the process as a power cut does. It is gone when what it had said by then was heard.
-func (p *process) kill() error { return p.cmd.Process.Kill() }
+func (p *process) kill() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	return p.cmd.Process.Kill()
+}
 
 // stop ends the process as an operator does, and kills it if that takes too long.
 func (p *process) stop(patience time.Duration) error {
+	p.mu.Lock()
+	p.ended = true
 	p.in.Close()
+	p.mu.Unlock()
 	select {
 	case <-p.gone:
 	case <-time.After(patience):
