@@ -22,7 +22,7 @@ type client struct {
 
 	// With crowd.mu:
 	got    []int // numbers of announcements, as they came
-	struck bool  // it was connected to a node that died
+	struck int   // how many that were when its node died; 0: it did not
 }
 
 // crowd is all clients.
@@ -89,7 +89,7 @@ func (c *client) live(ctx context.Context) {
 			_, _ = p.do(ctx, request{Disconnect: c.user}) // if that fails the connection is gone, too
 			continue
 		case <-p.gone:
-			c.crowd.change(func() { c.crowd.connected[p.number]--; c.struck = true })
+			c.crowd.change(func() { c.crowd.connected[p.number]--; c.struck = len(c.got) })
 		case <-ctx.Done():
 			return
 		}
@@ -113,7 +113,7 @@ func (c *client) connect(ctx context.Context, at int) (*process, error) {
 		}
 		_, err = p.do(ctx, request{Connect: c.user})
 		if errors.Is(err, errGone) {
-			c.crowd.change(func() { c.struck = true })
+			c.crowd.change(func() { c.struck = len(c.got) })
 		}
 		return p, err
 	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
@@ -126,18 +126,18 @@ func (c *crowd) hear(s *said) {
 	c.change(func() {
 		n, err := strconv.Atoi(s.Body)
 		if err != nil || n < 1 || n >= len(c.have) {
-			c.wrong = errors.Join(c.wrong, fmt.Errorf("a message of %q", s.Body))
+			c.wonder("a message of %q", s.Body)
 			return
 		}
 		if c.ids[n] == "" {
 			c.ids[n] = s.Message
 		} else if c.ids[n] != s.Message {
-			c.wrong = errors.Join(c.wrong, fmt.Errorf("announcement %d is two messages, %s and %s", n, c.ids[n], s.Message))
+			c.wonder("announcement %d is two messages, %s and %s", n, c.ids[n], s.Message)
 		}
 		for _, user := range s.To {
 			one := c.byUser[user]
 			if one == nil {
-				c.wrong = errors.Join(c.wrong, fmt.Errorf("a message for %s, who has no client", user))
+				c.wonder("a message for %s, who has no client", user)
 				continue
 			}
 			if !slices.Contains(one.got, n) {
@@ -152,6 +152,13 @@ func (c *crowd) hear(s *said) {
 			c.trap = nil
 		}
 	})
+}
+
+// wonder notes the first thing that is wrong. It is called with c.mu.
+func (c *crowd) wonder(format string, args ...any) {
+	if c.wrong == nil {
+		c.wrong = fmt.Errorf(format, args...)
+	}
 }
 
 func (c *crowd) change(f func()) {
@@ -228,39 +235,46 @@ func (c *crowd) moveTo(node int, clients []*client) {
 type row struct {
 	clients    int
 	once       int // have each announcement once
-	twice      int // have each, and one or more again: to these they are duplicates, by their ID
+	again      int // have each, and one or more again, which by its ID an app drops
 	lack       int // lack one or more
-	disordered int // got one after a later one, for the first time
-	unstruck   int // of those with duplicates, who were never connected to a node that died
+	disordered int // got one, for the first time, after a later one
+	odd        int // got one again that they did not have from a node that died then, or got it a third time
 }
 
 // rows are those of all homes.
-func (c *crowd) rows() (all [len(nodeNames)]row) {
+func (c *crowd) rows() (all [len(nodeNames)]row, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, one := range c.clients {
-		n := &all[one.home]
-		n.clients++
+		r := &all[one.home]
+		r.clients++
+		before, since := one.got[:one.struck], one.got[one.struck:]
 		var first []int
-		for _, number := range one.got {
-			if !slices.Contains(first, number) {
-				first = append(first, number)
+		for _, n := range one.got {
+			if !slices.Contains(first, n) {
+				first = append(first, n)
 			}
 		}
-		switch again := len(one.got) > len(first); {
+		switch {
 		case len(first) < len(c.have)-1:
-			n.lack++
-		case again:
-			n.twice++
-			if !one.struck {
-				n.unstruck++
-			}
+			r.lack++
+		case len(one.got) > len(first):
+			r.again++
 		default:
-			n.once++
+			r.once++
 		}
 		if !slices.IsSorted(first) {
-			n.disordered++
+			r.disordered++
+		}
+		if twice(before) || twice(since) {
+			r.odd++
 		}
 	}
-	return all
+	return all, c.wrong
+}
+
+// twice says whether a number is there more than once.
+func twice(list []int) bool {
+	list = slices.Sorted(slices.Values(list))
+	return len(slices.Compact(list)) < len(list)
 }

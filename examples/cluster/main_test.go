@@ -72,6 +72,60 @@ func TestStory(t *testing.T) {
 	}
 }
 
+// TestRows: the count tells of each thing that must not be.
+func TestRows(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		got    []int
+		struck int
+		want   row
+	}{
+		{[]int{1, 2, 3}, 0, row{once: 1}},
+		{[]int{1, 2, 3}, 2, row{once: 1}},
+		{[]int{1, 2, 1, 2, 3}, 2, row{again: 1}},
+		{[]int{1, 2, 2, 3}, 2, row{again: 1}},
+		{[]int{1, 2, 2, 3}, 0, row{again: 1, odd: 1}},    // its node did not die
+		{[]int{1, 2, 2, 3}, 3, row{again: 1, odd: 1}},    // twice from the one that died
+		{[]int{1, 2, 2, 3}, 1, row{again: 1, odd: 1}},    // twice from the others
+		{[]int{1, 2, 2, 2, 3}, 2, row{again: 1, odd: 1}}, // three times
+		{[]int{1, 3}, 0, row{lack: 1}},
+		{[]int{1, 1, 3}, 1, row{lack: 1}},
+		{nil, 0, row{lack: 1}},
+		{[]int{1, 3, 2}, 0, row{once: 1, disordered: 1}},
+		{[]int{2, 3, 1, 2, 3}, 2, row{again: 1, disordered: 1}},
+	} {
+		crowd := newCrowd(nil, 3)
+		crowd.clients = []*client{{home: b, got: tc.got, struck: tc.struck}}
+		tc.want.clients = 1
+		if rows, err := crowd.rows(); err != nil || rows != [...]row{{}, tc.want, {}} {
+			t.Errorf("%v, with %d before its node died: %+v, %v; want %+v", tc.got, tc.struck, rows[b], err, tc.want)
+		}
+	}
+}
+
+// TestHear: what clients cannot make sense of is an error.
+func TestHear(t *testing.T) {
+	t.Parallel()
+	for want, s := range map[string]said{
+		`a message of "4"`: {Message: "x", Body: "4", To: []string{"alice"}},
+		`a message of ""`:  {Message: "x", To: []string{"alice"}},
+		"announcement 1 is two messages, first and second": {Message: "second", Body: "1", To: []string{"alice"}},
+		"a message for bob, who has no client":             {Message: "x", Body: "2", To: []string{"bob"}},
+	} {
+		crowd := newCrowd(nil, 3)
+		crowd.clients = []*client{{user: "alice"}}
+		crowd.byUser["alice"] = crowd.clients[0]
+		crowd.hear(&said{Message: "first", Body: "1", To: []string{"alice"}})
+		if _, err := crowd.rows(); err != nil {
+			t.Fatal(err)
+		}
+		crowd.hear(&s)
+		if _, err := crowd.rows(); err == nil || err.Error() != want {
+			t.Errorf("%+v: %v, want %s", s, err, want)
+		}
+	}
+}
+
 // program is the program in a process of its own.
 type program struct {
 	*testing.T

@@ -97,6 +97,9 @@ func (n *node) DeliverBatch(_ context.Context, users []string, m *transport.Mess
 			errs[i] = errNotConnected
 		}
 	}
+	if len(here) == 0 {
+		return errs
+	}
 	if err := n.out.Encode(said{Message: m.ID, Body: string(m.Body), To: here}); err != nil {
 		for i := range errs {
 			errs[i] = err

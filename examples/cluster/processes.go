@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -38,10 +39,10 @@ type process struct {
 	cmd    *exec.Cmd
 	log    string        // file of what it logs
 	gone   chan struct{} // closed when it has ended, and all that it said was heard
+	ended  atomic.Bool   // by us
+	in     io.WriteCloser
 
 	mu    sync.Mutex
-	ended bool // by us
-	in    io.WriteCloser
 	lines *json.Encoder // to in
 	last  int64
 	calls map[int64]chan<- said
@@ -138,9 +139,7 @@ func (p *process) listen(out io.Reader, heard func(*said), failed func(error)) {
 	_, _ = io.Copy(io.Discard, out)
 	_ = p.cmd.Wait() // ProcessState has it
 	close(p.gone)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.ended {
+	if !p.ended.Load() {
 		failed(p.lost())
 	}
 }
@@ -197,18 +196,14 @@ func (p *process) tail() string {
 
 // kill ends the process as a power cut does. It is gone when what it had said by then was heard.
 func (p *process) kill() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ended = true
+	p.ended.Store(true)
 	return p.cmd.Process.Kill()
 }
 
 // stop ends the process as an operator does, and kills it if that takes too long.
 func (p *process) stop(patience time.Duration) error {
-	p.mu.Lock()
-	p.ended = true
+	p.ended.Store(true)
 	p.in.Close()
-	p.mu.Unlock()
 	select {
 	case <-p.gone:
 	case <-time.After(patience):
