@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"os"
@@ -235,6 +236,21 @@ func TestKilled(t *testing.T) {
 				t.Fatalf("a node is left at %s", address)
 			}
 		}
+	}
+}
+
+// TestNodeAlone: a node ends with its input also while it waits for the others, and has been asked for things by then.
+func TestNodeAlone(t *testing.T) {
+	t.Parallel()
+	addresses, err := freeAddresses(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	args := []string{"-name", "a", "-listen", addresses[0], "-peers", strings.Join(addresses, ","), "-dir", t.TempDir()}
+	if err := runNode(ctx, args, strings.NewReader(`{"Call":1,"Look":true}{"Call":2,"Look":true}`), io.Discard, t.Output()); err != nil || ctx.Err() != nil {
+		t.Error(err, ctx.Err())
 	}
 }
 

@@ -37,23 +37,11 @@ func runNode(ctx context.Context, args []string, in io.Reader, out, log io.Write
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	requests := make(chan request)
+	n := &node{out: json.NewEncoder(out), sessions: make(map[string]*fanfare.Session), opened: make(chan struct{})}
 	go func() {
 		defer cancel()
-		for lines := json.NewDecoder(in); ; {
-			var r request
-			if lines.Decode(&r) != nil {
-				return
-			}
-			select {
-			case requests <- r:
-			case <-ctx.Done():
-				return
-			}
-		}
+		n.serve(ctx, in)
 	}()
-
-	n := &node{out: json.NewEncoder(out), sessions: make(map[string]*fanfare.Session)}
 	n.p, err = cluster.Open(ctx, *dir, cluster.Options{
 		Name:   *name,
 		Listen: *listen,
@@ -67,7 +55,8 @@ func runNode(ctx context.Context, args []string, in io.Reader, out, log io.Write
 	if err != nil {
 		return err
 	}
-	n.serve(ctx, requests)
+	close(n.opened)
+	<-ctx.Done()
 	closing, end := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer end()
 	return n.p.Close(closing)
@@ -75,7 +64,8 @@ func runNode(ctx context.Context, args []string, in io.Reader, out, log io.Write
 
 // node is the host: it holds the connections of its clients, which here all come over one pipe.
 type node struct {
-	p *fanfare.Pusher
+	opened chan struct{} // closed when p is there
+	p      *fanfare.Pusher
 
 	mu       sync.Mutex
 	out      *json.Encoder               // writes each line at once, so that it is on its way when Encode returns, whatever becomes of this process
@@ -116,26 +106,28 @@ func (n *node) Deliver(ctx context.Context, user string, m *transport.Message) e
 	return n.DeliverBatch(ctx, []string{user}, m)[0]
 }
 
-// serve does what is asked for, all at the same time, until ctx ends.
-func (n *node) serve(ctx context.Context, requests <-chan request) {
-	var all sync.WaitGroup
-	defer all.Wait()
-	for {
-		select {
-		case r := <-requests:
-			all.Go(func() {
-				var a said
-				if err := n.do(ctx, &r, &a); err != nil {
-					a = said{Error: err.Error()}
-				}
-				a.Call = r.Call
-				n.mu.Lock()
-				defer n.mu.Unlock()
-				_ = n.out.Encode(a) // who does not hear it is not there any more
-			})
-		case <-ctx.Done():
+// serve does what is asked for, all at the same time, until there is nothing more to read.
+func (n *node) serve(ctx context.Context, in io.Reader) {
+	for lines := json.NewDecoder(in); ; {
+		var r request
+		if lines.Decode(&r) != nil {
 			return
 		}
+		go func() {
+			select {
+			case <-n.opened:
+			case <-ctx.Done():
+				return
+			}
+			var a said
+			if err := n.do(ctx, &r, &a); err != nil {
+				a = said{Error: err.Error()}
+			}
+			a.Call = r.Call
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			_ = n.out.Encode(a) // who does not hear it is not there any more
+		}()
 	}
 }
 
