@@ -295,7 +295,6 @@ func (m *modelRun) settle() {
 		}
 		m.sleep(wait)
 	}
-	dumpAll()
 	m.Fatalf("it does not come to rest: deliveries at rest %v, paused %v, ended %v, nodes busy %q", m.log.idle(), m.paused, m.ended, m.busy())
 }
 
