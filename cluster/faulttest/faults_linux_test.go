@@ -128,7 +128,7 @@ func scenarios(random *rand.Rand) []*scenario {
 			},
 		},
 		&scenario{
-			name: "full", did: "no room for a node's own files", harmless: true, clientAcks: true, targets: all[:1], lasts: 8 * time.Second,
+			name: "full", did: "no room for a node's own files", clientAcks: true, targets: all[:1], lasts: 8 * time.Second,
 			begin: func(w *workload, i int) func() {
 				w.control(i, request{Do: "fill"})
 				return func() { w.control(i, request{Do: "free"}) }
@@ -140,28 +140,34 @@ func scenarios(random *rand.Rand) []*scenario {
 				w.limit(i, 1)
 				return func() { w.limit(i, 1<<62) }
 			},
-			after: replica,
+			after: restarted,
 		},
 	)
 	if *small != "" {
 		list = append(list, &scenario{
 			name: "full disk", did: "the filesystem full that has a node's files, those of the log too", small: true, targets: []int{0}, lasts: 10 * time.Second,
 			begin: func(w *workload, _ int) func() { return fillUp(w.t, *small) },
-			after: replica,
+			after: revived,
 		})
 	}
 	return list
 }
 
-// replica starts a node again whose server has given its part of the log up, as it does when it cannot be written, and shows that it has its part again: with another node gone, changes go on.
-func replica(w *workload, i int) {
+// restarted starts a node again whose server has given its part of the log up without saying so, as it does for other errors than want of room.
+func restarted(w *workload, i int) {
 	w.t.Helper()
 	w.close(i)
 	w.start(i)
 	for j := range nodes {
 		w.whole(j)
 	}
-	time.Sleep(3 * time.Second) // it is whole when its server has caught up too, which it does not say
+	revived(w, i)
+}
+
+// revived shows that a node has its part of the log: with another node gone, changes go on.
+func revived(w *workload, i int) {
+	w.t.Helper()
+	time.Sleep(8 * time.Second) // its server catches up too, which it does not say
 	other := (i + 1) % nodes
 	w.node(other).kill()
 	w.whole(i)

@@ -116,7 +116,7 @@ func serve(env string) error {
 		Online:       &clients{p},
 		Logger:       slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		AckTimeout:   2 * time.Second,
-		DeltaEntries: 2000, // so that there are folds
+		DeltaEntries: 200, // so that there are folds
 	}
 	fault.Under(&o, p.disk)
 	peers.Clock(&o, func() time.Time { return time.Now().Add(time.Duration(p.skew.Load())) })

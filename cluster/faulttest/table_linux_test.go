@@ -97,6 +97,9 @@ func table(scenarios []*scenario) string {
 	var b strings.Builder
 	b.WriteString("| what was done | the other nodes meanwhile | the node meanwhile | whole again after |\n|---|---|---|---|\n")
 	for _, s := range scenarios {
+		if len(s.spells) == 0 {
+			continue
+		}
 		did, target := s.did, s.atFault.String()
 		if s.clientAcks {
 			did += "; clients acknowledge"
