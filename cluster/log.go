@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,6 +31,12 @@ const (
 
 	// consumerTry is how long the stream is given to answer that there is a consumer; while it has no leader it does not.
 	consumerTry = time.Second
+	// quiet is how long no record has come when the stream's leader is asked whether there is one.
+	quiet = 2 * time.Second
+	// busy stands for no position: no record is waited for.
+	busy = math.MaxUint64
+	// getEvery is how often the next record is asked for while there is no consumer.
+	getEvery = 20 * time.Millisecond
 	// consumerIdle is after how long without requests the stream forgets one.
 	consumerIdle = time.Minute
 
@@ -39,7 +47,8 @@ const (
 // log is the stream as a store sees it: each message is a record, and its sequence the position.
 type log struct {
 	js       jetstream.JetStream
-	name     string // of the stream
+	stream   jetstream.Stream // for what any of the servers that keep it can answer
+	name     string           // of the stream
 	subject  string
 	id       [16]byte
 	seed     string
@@ -58,6 +67,7 @@ func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, err
 	for {
 		s, err := l.find(ctx, o)
 		if err == nil {
+			l.stream = s
 			return l, l.read(s.CachedInfo())
 		}
 		if last == nil || ctx.Err() == nil { // else it says no more than that
@@ -188,31 +198,38 @@ func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.Journal
 // consume reads until its consumer fails. More is false when there is nobody who wants any. It is not the client's ordered consumer, which waits for as much as 10 s for one request
 // before it makes another, while a leader is elected in 3.
 func (l *log) consume(ctx context.Context, after *uint64, yield func(store.JournalRecord, error) bool) (more bool, err error) {
-	try, cancel := context.WithTimeout(ctx, consumerTry)
-	defer cancel()
-	c, err := l.js.CreateConsumer(try, l.name, jetstream.ConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *after + 1, AckPolicy: jetstream.AckNonePolicy,
-		Replicas: 1, MemoryStorage: true, InactiveThreshold: consumerIdle,
-	})
-	if err != nil {
-		return true, err
+	c, more, err := l.consumer(ctx, after, yield)
+	if c == nil {
+		return more, err
 	}
 	messages, err := c.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.PullMaxBytes(16<<20), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
 		return true, err
 	}
 	defer messages.Stop()
+	var waits atomic.Uint64 // the position behind which the next record is waited for
+	waits.Store(*after)
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go l.watch(reading, &waits, stop)
 	for first := true; ; first = false {
-		m, err := messages.Next(jetstream.NextContext(ctx))
+		waits.Store(*after)
+		m, err := messages.Next(jetstream.NextContext(reading))
 		if err != nil {
+			if reading.Err() != nil {
+				err = context.Cause(reading)
+			}
 			return true, err
 		}
+		waits.Store(busy)
 		meta, err := m.Metadata()
 		if err != nil {
 			return true, err
 		}
 		position := meta.Sequence.Stream
 		switch {
+		case position <= *after: // its server is behind, and does not know that from there on all is new
+			continue
 		case position == *after+1:
 		case first && position > *after+1: // which is what there is of the log
 			yield(store.JournalRecord{}, fmt.Errorf("%w: the next record is %d, this node is at %d", fanfare.ErrBehind, position, *after))
@@ -223,6 +240,70 @@ func (l *log) consume(ctx context.Context, after *uint64, yield func(store.Journ
 		*after = position
 		if !yield(store.JournalRecord{Position: position, Record: m.Data()}, nil) {
 			return false, nil
+		}
+	}
+}
+
+// consumer makes a consumer. Until there is one, or it has failed, records are got one by one: a consumer takes that the servers have a leader for all that is kept, while those that have the log may have agreed on more of it.
+func (l *log) consumer(ctx context.Context, after *uint64, yield func(store.JournalRecord, error) bool) (_ jetstream.Consumer, more bool, _ error) {
+	try, cancel := context.WithTimeout(ctx, consumerTry)
+	defer cancel()
+	from, made := *after+1, make(chan struct{})
+	var c jetstream.Consumer
+	var err error
+	go func() {
+		defer close(made)
+		c, err = l.js.CreateConsumer(try, l.name, jetstream.ConsumerConfig{
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from, AckPolicy: jetstream.AckNonePolicy,
+			Replicas: 1, MemoryStorage: true, InactiveThreshold: consumerIdle,
+		})
+	}()
+	defer func() {
+		cancel()
+		<-made
+	}()
+	tick := time.NewTicker(getEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-made:
+			return c, true, err
+		case <-tick.C:
+		}
+		for {
+			m, err := l.stream.GetMsg(try, *after+1)
+			if err != nil {
+				break // it is not there, or not yet, or nobody says so
+			}
+			*after = m.Sequence
+			if !yield(store.JournalRecord{Position: m.Sequence, Record: m.Data}, nil) {
+				return nil, false, nil
+			}
+		}
+	}
+}
+
+// watch gives a consumer up that sends nothing though the log goes on. Its server may have lost its part of the log, to a disk that is full say, and say all the same, and for ever, that there is nothing new.
+func (l *log) watch(ctx context.Context, waits *atomic.Uint64, stop context.CancelCauseFunc) {
+	for {
+		at := waits.Load()
+		pause(ctx, quiet)
+		if ctx.Err() != nil {
+			return
+		}
+		if at == busy || waits.Load() != at {
+			continue
+		}
+		try, cancel := context.WithTimeout(ctx, quiet)
+		s, err := l.js.Stream(try, l.name)
+		cancel()
+		if err != nil || s.CachedInfo().State.LastSeq <= at {
+			continue
+		}
+		pause(ctx, heartbeat) // it may be on its way
+		if waits.Load() == at {
+			stop(fmt.Errorf("record %d is in the log, and does not come", at+1))
+			return
 		}
 	}
 }
