@@ -69,7 +69,7 @@ func scenarios(random *rand.Rand) []*scenario {
 			during: minority,
 		},
 		&scenario{
-			name: "mute", did: "what a node sends is lost, what is sent to it is not: each of the three in turn", clientAcks: true, targets: all, lasts: 8 * time.Second,
+			name: "mute", did: "what a node sends is lost, what is sent to it is not: each of the three in turn", clientAcks: true, targets: all, lasts: 16 * time.Second,
 			begin: func(w *workload, i int) func() {
 				for _, j := range others(i) {
 					w.net.lose(i, j)
@@ -78,7 +78,7 @@ func scenarios(random *rand.Rand) []*scenario {
 			},
 		},
 		&scenario{
-			name: "deaf", did: "what is sent to a node is lost, what it sends is not: each of the three in turn", targets: all, lasts: 8 * time.Second,
+			name: "deaf", did: "what is sent to a node is lost, what it sends is not: each of the three in turn", targets: all, lasts: 16 * time.Second,
 			begin: func(w *workload, i int) func() {
 				for _, j := range others(i) {
 					w.net.lose(j, i)
@@ -87,7 +87,7 @@ func scenarios(random *rand.Rand) []*scenario {
 			},
 		},
 		&scenario{
-			name: "one way", did: "what one node sends to one other is lost", clientAcks: true, targets: all, lasts: 8 * time.Second,
+			name: "one way", did: "what one node sends to one other is lost", clientAcks: true, targets: all, lasts: 16 * time.Second,
 			begin: func(w *workload, i int) func() {
 				w.net.lose(i, others(i)[0])
 				return w.net.heal

@@ -33,7 +33,6 @@ type trio struct {
 	mu      sync.Mutex
 	history history
 	heard   func(delivery) // of each delivery, when it is noted
-	skew    [nodes]time.Duration
 }
 
 // timeout is how long a node tries to make a change. A call may take a moment longer.
@@ -92,7 +91,7 @@ func (c *trio) start(i int) {
 	}
 	env, err := json.Marshal(config{
 		Node: i, Life: n.life, Dir: c.dirs[i], Listen: c.net.routes[i], Advertise: c.advertise[i], Peers: c.net.peers(i),
-		ClientAcks: c.clientAcks, Timeout: timeout, Skew: c.skew[i],
+		ClientAcks: c.clientAcks, Timeout: timeout,
 	})
 	if err != nil {
 		c.t.Error(err)
@@ -100,6 +99,7 @@ func (c *trio) start(i int) {
 	}
 	n.cmd = exec.Command(os.Args[0])
 	n.cmd.Env = append(os.Environ(), childEnv+"="+string(env))
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // one that is stopped does not see that its input ends
 	n.in, err = n.cmd.StdinPipe()
 	if err != nil {
 		c.t.Error(err)

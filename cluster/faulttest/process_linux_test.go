@@ -46,7 +46,6 @@ type config struct {
 	Peers      []string
 	ClientAcks bool
 	Timeout    time.Duration
-	Skew       time.Duration // of its clock
 }
 
 // request is one line to a node.
@@ -111,7 +110,6 @@ func serve(env string) error {
 	if err := json.Unmarshal([]byte(env), &p.config); err != nil {
 		return err
 	}
-	p.skew.Store(int64(p.Skew))
 	o := fanfare.Options{
 		Online:       &clients{p},
 		Logger:       slog.New(slog.NewTextHandler(os.Stderr, nil)),

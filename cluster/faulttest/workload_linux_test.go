@@ -70,7 +70,7 @@ func newWorkload(c *trio, seed uint64) *workload {
 }
 
 // must tries until it is done.
-func (w *workload) must(r request) op {
+func (w *workload) must(r request) {
 	w.t.Helper()
 	random := w.random()
 	begin := clock()
@@ -78,7 +78,7 @@ func (w *workload) must(r request) op {
 		r.Node = random.IntN(nodes)
 		o := w.do(r)
 		if o.Outcome == done {
-			return o
+			return
 		}
 		if clock()-begin > patience {
 			w.t.Fatalf("not done within %v: %v", patience, o)
