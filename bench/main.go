@@ -74,6 +74,10 @@ var figures = []struct {
 	{"heap", (*bench).heap},
 	{"phones", (*bench).phones},
 	{"rest", (*bench).rest},
+	{"cluster", (*bench).cluster},
+	{"streamed", (*bench).streamed},
+	{"join", (*bench).join},
+	{"outage", (*bench).outage},
 	{"growth", (*bench).growth},
 }
 
