@@ -27,6 +27,11 @@ const (
 	// heartbeat is how often the stream says that there is nothing new. After two that are missing it is asked anew: the least that the client takes.
 	heartbeat = 500 * time.Millisecond
 
+	// consumerTry is how long the stream is given to answer that there is a consumer; while it has no leader it does not.
+	consumerTry = time.Second
+	// consumerIdle is after how long without requests the stream forgets one.
+	consumerIdle = time.Minute
+
 	metaLog  = "fanfare-log"  // key of the stream's metadata: the log's ID in hexadecimal digits
 	metaSeed = "fanfare-seed" // the node whose directory the log begins behind; absent: it begins with nothing
 )
@@ -160,47 +165,46 @@ func (l *log) bounds(ctx context.Context) (first, last uint64, err error) {
 	}
 }
 
-// Records reads by an ordered consumer, and by another one when that has failed.
+// Records reads by a consumer, and by another one when that has failed.
 func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {
 	return func(yield func(store.JournalRecord, error) bool) {
-		for warned := false; ctx.Err() == nil; {
-			more, err := l.read1(ctx, &after, yield)
+		for warned := false; ctx.Err() == nil; pause(ctx, tryAgain) {
+			before := after
+			more, err := l.consume(ctx, &after, yield)
 			if !more {
 				return
+			}
+			if after > before {
+				warned = false
 			}
 			if err != nil && ctx.Err() == nil && !warned {
 				warned = true
 				l.logger.Warn("fanfare: the cluster's log cannot be read; trying again until it can", "error", err)
-			} else if err == nil {
-				warned = false
 			}
-			pause(ctx, tryAgain)
 		}
 	}
 }
 
-// read1 reads until its consumer fails. More is false when there is nobody who wants any.
-func (l *log) read1(ctx context.Context, after *uint64, yield func(store.JournalRecord, error) bool) (more bool, err error) {
-	try, cancel := context.WithTimeout(ctx, 2*time.Second)
+// consume reads until its consumer fails. More is false when there is nobody who wants any. It is not the client's ordered consumer, which waits for as much as 10 s for one request
+// before it makes another, while a leader is elected in 3.
+func (l *log) consume(ctx context.Context, after *uint64, yield func(store.JournalRecord, error) bool) (more bool, err error) {
+	try, cancel := context.WithTimeout(ctx, consumerTry)
 	defer cancel()
-	c, err := l.js.OrderedConsumer(try, l.name, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *after + 1, MaxResetAttempts: 1,
+	c, err := l.js.CreateConsumer(try, l.name, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *after + 1, AckPolicy: jetstream.AckNonePolicy,
+		Replicas: 1, MemoryStorage: true, InactiveThreshold: consumerIdle,
 	})
 	if err != nil {
 		return true, err
 	}
-	messages, err := c.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.PullMaxBytes(16<<20))
+	messages, err := c.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.PullMaxBytes(16<<20), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
 		return true, err
 	}
 	defer messages.Stop()
-	read := false
-	for {
+	for first := true; ; first = false {
 		m, err := messages.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			if read {
-				err = nil
-			}
 			return true, err
 		}
 		meta, err := m.Metadata()
@@ -208,14 +212,14 @@ func (l *log) read1(ctx context.Context, after *uint64, yield func(store.Journal
 			return true, err
 		}
 		position := meta.Sequence.Stream
-		if position <= *after {
-			continue
-		}
-		if position != *after+1 {
+		switch {
+		case position == *after+1:
+		case first && position > *after+1: // which is what there is of the log
 			yield(store.JournalRecord{}, fmt.Errorf("%w: the next record is %d, this node is at %d", fanfare.ErrBehind, position, *after))
 			return false, nil
+		default: // one was lost on the way
+			return true, fmt.Errorf("record %d came after %d", position, *after)
 		}
-		read = true
 		*after = position
 		if !yield(store.JournalRecord{Position: position, Record: m.Data()}, nil) {
 			return false, nil

@@ -38,8 +38,9 @@ type node struct {
 	stop      context.CancelFunc
 	all       sync.WaitGroup
 
-	opened chan struct{} // closed when store is there
-	store  *store.Store
+	mu    sync.Mutex
+	store *store.Store // of the Pusher, once it is open
+	bad   error        // why it is not to go on
 }
 
 // Open opens a node of a cluster in a directory, and makes it when there is none. It waits until more than half of the nodes are there, until this one has
@@ -65,7 +66,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err er
 	if err != nil {
 		return nil, err
 	}
-	n := &node{o: &o, dir: dir, opened: make(chan struct{})}
+	n := &node{o: &o, dir: dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close(context.Background()))
@@ -202,8 +203,12 @@ func finishJoin(dir string) error {
 
 // open gets the store of the Pusher, and starts what goes on by itself.
 func (n *node) open(s *store.Store) {
+	n.mu.Lock()
 	n.store = s
-	close(n.opened)
+	if n.bad != nil {
+		s.Refuse(n.bad)
+	}
+	n.mu.Unlock()
 	n.members.set(func(own *member) { own.Proposer = s.Proposer() })
 	n.all.Go(func() { n.members.run(n.running) })
 	cut := &cutter{members: n.members, snapshots: n.snapshots, stream: n.stream, absence: n.o.Absence, maxLog: uint64(n.o.MaxLog), log: n.o.Logger}
@@ -224,12 +229,12 @@ func (n *node) snapshot(ctx context.Context) (position uint64, write func(io.Wri
 	return c.Position, func(w io.Writer) error { return errors.Join(c.Write(ctx, w), c.Remove()) }, nil
 }
 
-// diverged stops the node.
+// diverged stops the node, as soon as there is something to stop.
 func (n *node) diverged(err error) {
-	select {
-	case <-n.opened:
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.bad = err; n.store != nil {
 		n.store.Refuse(err)
-	default: // it replays, and will tell the same when it is open
 	}
 }
 

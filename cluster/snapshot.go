@@ -30,6 +30,7 @@ const (
 	snapshotPart  = 8 << 20   // bytes of an object, but for the last: what is in flight at a time
 	snapshotChunk = 128 << 10 // bytes of a message: larger ones were slower, on three servers
 	snapshotWait  = time.Minute
+	snapshotList  = 5 * time.Second  // what is there: of a bucket that was made a moment ago the list may never come, and is asked for again
 	snapshotKept  = time.Hour        // a snapshot is for the nodes that join now
 	snapshotStale = 10 * time.Minute // what no snapshot came of, and nobody goes on with
 	snapshotAsk   = 2 * time.Second
@@ -98,7 +99,7 @@ func snapshotID(position uint64) string { return fmt.Sprintf("%020d.%s", positio
 
 // list reads what is there, in the order of positions. Messages that belong to nothing, as of a part whose writer has died, are one without a position.
 func (s *snapshots) list(ctx context.Context) ([]*snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, snapshotWait)
+	ctx, cancel := context.WithTimeout(ctx, snapshotList)
 	defer cancel()
 	// The subjects first: an object that is complete then is in the list that follows.
 	info, err := s.stream.Info(ctx, jetstream.WithSubjectFilter("$O."+s.bucket+".>"))

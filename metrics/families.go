@@ -63,7 +63,7 @@ func truth(is bool) float64 {
 // families are all metrics but those of single tasks, as docs/metrics.md has them.
 var families = []family{
 	gauge("users", "Users that are known.", func(s *stats) float64 { return float64(s.Users) }),
-	gauge("online_users", "Users who are connected.", func(s *stats) float64 { return float64(s.Online) }),
+	gauge("online_users", "Users who are connected to this process.", func(s *stats) float64 { return float64(s.Here) }),
 	counter("pushes_total", "Pushes accepted.", func(s *stats) int64 { return s.Counters.Accepted }),
 	labelled("deliveries_total", "Deliveries of a message to a connected user, by what came of them.", "outcome", func(s *stats, to emit) {
 		to(float64(s.Counters.Delivered), "delivered")

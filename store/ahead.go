@@ -19,7 +19,7 @@ type ahead struct {
 	tokens  map[[16]byte][]byte // nil: nobody has it
 	// Of a CaughtUp: those of its messages that the user waits for. Nil for other commands.
 	waiting []uint64
-	// The values are the file's own and not copies, because nothing writes to it: so at a replay.
+	// The values are the file's own and not copies, because nothing writes to it: so at the replay of a journal.
 	alias bool
 	key   []byte // for a while
 }
@@ -84,7 +84,7 @@ func (s *Store) batchAhead(r *ahead, commands []Command) error {
 	return s.withView(func(v *view) error {
 		if r.ids == nil {
 			*r = *newAhead(len(commands))
-			r.alias = true
+			r.alias = s.o.Log == nil
 		}
 		r.clear()
 		r.layers = v.layers

@@ -17,14 +17,15 @@ import (
 // the segment if there is one, and journal.db. The files are first copied
 // beside the store, at the speed of the disk and with the fold waiting, and only then written to w: a
 // slow writer holds nothing up, but the directory needs as much free space as the store
-// uses. [Restore] makes a directory of it again, and so does tar.
+// uses. [Restore] makes a directory of it again, and so does tar. Of a store of a log it is one with a journal of its own; for reading only it is then
+// copied to the system's temporary directory first, and as of the last checkpoint.
 func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	if s.stopped.Err() != nil {
 		return ErrClosed
 	}
 	ctx, over := s.untilClose(ctx)
 	defer over(&err)
-	if s.o.ReadOnly {
+	if s.o.ReadOnly && !s.logged {
 		return s.backupInPlace(ctx, w)
 	}
 	c, err := s.Copy(ctx)
@@ -44,13 +45,16 @@ type Copy struct {
 
 // Copy makes one, as [Store.Backup] does. It is to be removed.
 func (s *Store) Copy(ctx context.Context) (_ *Copy, err error) {
-	if s.o.Log != nil { // whose records are not in the copy
+	if s.logged && !s.o.ReadOnly { // the log's records are not in the copy
 		if err := s.Checkpoint(ctx); err != nil {
 			return nil, err
 		}
 	}
-	c := new(Copy)
-	if c.dir, err = os.MkdirTemp(s.dir, "backup-"); err != nil {
+	c, beside := new(Copy), s.dir
+	if s.o.ReadOnly {
+		beside = "" // in the system's directory
+	}
+	if c.dir, err = os.MkdirTemp(beside, "backup-"); err != nil {
 		return nil, err
 	}
 	if c.names, err = s.spool(ctx, c.dir); err == nil {
@@ -110,7 +114,7 @@ func (s *Store) spool(ctx context.Context, spool string) (names []string, err er
 		}
 		names = append(names, segment)
 	}
-	if s.o.Log != nil {
+	if s.logged {
 		err = detach(spool)
 	} else {
 		err = viewFile(s.local.db.Load(), func(tx *bbolt.Tx) error { return copyTx(ctx, tx, filepath.Join(spool, journalFile)) })

@@ -252,7 +252,18 @@ func TestLogAndJournal(t *testing.T) {
 		t.Error("for reading only:", got)
 		closeStore(t, r)
 	} else {
+		var b bytes.Buffer
+		if err := r.Backup(ctx, &b); err != nil {
+			t.Error("backup for reading only:", err)
+		}
 		closeStore(t, r)
+		to := filepath.Join(t.TempDir(), "restored")
+		if err := Restore(ctx, to, &b); err != nil {
+			t.Fatal(err)
+		}
+		if got := members(t, open(t, to, Options{}), &Expr{Op: OpAll}); len(got) != 3 {
+			t.Error("restored from a backup for reading only:", got)
+		}
 	}
 	strange := newMemoryLog()
 	strange.id[0]++
@@ -354,6 +365,42 @@ func TestReplace(t *testing.T) {
 		s = open(t, dir, Options{})
 		if got := members(t, s, &Expr{Op: OpAll}); !slices.Equal(got, []string{"bob", "cid"}) {
 			t.Error("there are", got)
+		}
+	}
+}
+
+// TestReadAheadOfALog: what has been read for a record that is to come from the log stays what it was, for unlike at a replay the blocks are written meanwhile.
+func TestReadAheadOfALog(t *testing.T) {
+	t.Parallel()
+	s := openLogged(t, t.TempDir(), newMemoryLog())
+	register(t, s, "u")
+	for i := range 200 { // more than fit into the pages of other buckets
+		register(t, s, fmt.Sprint("other ", i))
+	}
+	if err := s.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	read := new(ahead)
+	if err := s.batchAhead(read, []Command{&Batch{Ops: []UserOp{{Kind: OpAddTags, ID: "u", Tags: []string{"tag"}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if len(read.records) == 0 {
+		t.Fatal("nothing was read")
+	}
+	before := make(map[recordOf][]byte)
+	for k, b := range read.records {
+		before[k] = bytes.Clone(b)
+	}
+	for i := range 20 {
+		register(t, s, fmt.Sprint("further ", i))
+		propose(t, s, &Batch{Ops: []UserOp{{Kind: OpAddTags, ID: "u", Tags: []string{fmt.Sprint("tag ", i)}}}})
+		if err := s.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for k, b := range read.records {
+		if !bytes.Equal(b, before[k]) {
+			t.Errorf("%v has become %q, and was %q", k, b, before[k])
 		}
 	}
 }

@@ -113,6 +113,7 @@ type Store struct {
 	id       storeID
 	geo      geometry
 	proposer uint64
+	logged   bool  // the directory is one of a log
 	found    Found // does not change after Open
 	local    *boltJournal
 	journal  Journal
@@ -173,7 +174,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 		return nil, err
 	}
 	s = &Store{
-		dir: dir, o: o, id: meta.id, geo: meta.geo, proposer: meta.proposer, observer: observer,
+		dir: dir, o: o, id: meta.id, geo: meta.geo, proposer: meta.proposer, logged: meta.log != nil, observer: observer,
 		frozen: make(chan struct{}, 1), copying: newLock(), blocksMu: newLock(),
 	}
 	if o.Log != nil {
@@ -417,7 +418,7 @@ type decoded struct {
 
 // decodeAhead sends the records behind a position, the last with an error if one keeps it from the rest. That a record
 // is decoded, and what its commands look up is read, goes on in several goroutines while earlier records are applied: a replay
-// has no callers who would do it. The blocks do not change meanwhile, nor do the layers.
+// has no callers who would do it. The replay of a journal changes neither the blocks nor the layers meanwhile; with a log both go on.
 func (s *Store) decodeAhead(from iter.Seq2[JournalRecord, error], records chan<- *decoded, aheads *sync.Pool, done <-chan struct{}) {
 	defer close(records)
 	var decoding sync.WaitGroup
