@@ -121,6 +121,7 @@ func (p *presence) plan(seqs []uint64, full bool, limit uint64) (todo []*message
 		return nil, true
 	}
 	p.setLive(true)
+	l.remitThrough(p.low, p.sent)
 	d.counts.caughtUp.Add(1)
 	p.queued, p.attempt = false, 0
 	return nil, false

@@ -2,6 +2,8 @@ package fanfare
 
 import (
 	"context"
+	"errors"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +20,7 @@ import (
 
 func init() {
 	peers.Join = func(o any, c *peers.Cluster) { o.(*Options).cluster = c }
+	peers.Clock = func(o any, now func() time.Time) { o.(*Options).now = now }
 }
 
 const (
@@ -43,11 +46,15 @@ func (d *delivery) joinCluster() error {
 	return d.cluster.Presence.Start(d.store.Proposer(), d.settleFor)
 }
 
-func (d *delivery) leaveCluster() {
-	if d.cluster != nil {
-		if err := d.cluster.Presence.Close(); err != nil {
-			d.o.Logger.Warn("fanfare: leave the cluster", "error", err)
-		}
+// leaveCluster has nobody be connected here, as soon as what has been delivered is in the log: from then on no other node asks for it.
+func (d *delivery) leaveCluster(ctx context.Context) {
+	if d.cluster == nil {
+		return
+	}
+	d.retryUnsaved()
+	err := d.store.Flush(ctx)
+	if err = errors.Join(err, d.cluster.Presence.Close()); err != nil {
+		d.o.Logger.Warn("fanfare: leave the cluster", "error", err)
 	}
 }
 
@@ -67,29 +74,61 @@ func (d *delivery) hooks() *events {
 
 // elsewhere says whether what is told is a delivery of another node. It has reached the connections to that, and takes nothing from those that are here; an
 // acknowledgement does, and with client acks there is nothing else.
-func (d *delivery) elsewhere(acked bool) bool { return d.cluster != nil && !d.own && !acked && !d.clientAcks }
+func (d *delivery) elsewhere(acked bool) bool { return d.outlives() && !d.own && !acked }
 
-// owe notes users who are connected here and are to get a message that another node has delivered to them, if it was accepted after they connected and has not been handed over here. Who is live gets it from
-// the lane, which has not come to it or has it in hand.
+// outlives says whether a message may be on its way to connections here when its task is complete, because users have it by way of other nodes.
+func (d *delivery) outlives() bool { return d.cluster != nil && !d.clientAcks }
+
+// owed is whom a lane is to bring a message although another node has delivered it to them.
+type owed struct {
+	low *roaring.Bitmap
+	m   *message // which may not be in the store any more; nil: it was not at hand, and is to be found there
+}
+
+// owe notes users who are connected here and are to get a message that another node has delivered to them, if it was accepted after they connected and has not been handed over here.
 func (l *lane) owe(seq uint64, low *roaring.Bitmap) {
 	here := roaring.And(low, l.connected)
 	for it := here.Iterator(); it.HasNext(); {
 		p := l.users.get(uint16(it.Next()))
-		if seq <= p.after || seq <= p.sent || p.live && seq <= l.started {
+		if seq <= p.after || seq < p.sent || seq == p.sent && !l.inflight(p.low) {
 			continue
 		}
 		if l.owed[seq] == nil {
-			l.owed[seq] = roaring.New()
+			l.owed[seq] = &owed{roaring.New(), l.d.messages.hold(seq)}
 		}
-		l.owed[seq].Add(uint32(p.low))
+		l.owed[seq].low.Add(uint32(p.low))
+		if p.settling {
+			p.told = append(p.told, toldOf{seq, l.d.store.Applied() + 1})
+		}
 	}
 }
 
+// toldOf is a delivery of another node, and the position of the record that is being told.
+type toldOf struct{ seq, position uint64 }
+
 // remit takes back that users are owed a message.
 func (l *lane) remit(seq uint64, low *roaring.Bitmap) {
-	if owed := l.owed[seq]; owed != nil {
-		if owed.AndNot(low); owed.IsEmpty() {
-			delete(l.owed, seq)
+	o := l.owed[seq]
+	if o == nil {
+		return
+	}
+	if o.low.AndNot(low); o.low.IsEmpty() {
+		delete(l.owed, seq)
+		if o.m != nil {
+			l.d.messages.release(o.m)
+		}
+	}
+}
+
+// remitThrough takes back that a user is owed messages up to one.
+func (l *lane) remitThrough(low uint16, through uint64) {
+	if len(l.owed) == 0 {
+		return
+	}
+	bit := roaring.BitmapOf(uint32(low))
+	for seq := range l.owed {
+		if seq <= through {
+			l.remit(seq, bit)
 		}
 	}
 }
@@ -99,17 +138,10 @@ func (p *presence) withOwed(seqs []uint64, full bool) []uint64 {
 	l := p.lane
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.owed) == 0 {
-		return seqs
-	}
+	l.remitThrough(p.low, p.sent)
 	pending := seqs
-	for seq, low := range l.owed {
-		switch {
-		case !low.Contains(uint32(p.low)):
-		case seq <= p.sent:
-			l.remit(seq, roaring.BitmapOf(uint32(p.low)))
-		case full && seq > pending[len(pending)-1] || slices.Contains(pending, seq):
-		default:
+	for seq, o := range l.owed {
+		if o.low.Contains(uint32(p.low)) && !(full && seq > pending[len(pending)-1]) && !slices.Contains(pending, seq) {
 			seqs = append(seqs, seq)
 		}
 	}
@@ -141,9 +173,15 @@ func (p *presence) arrive(ordinal uint32) {
 		if err != nil && d.ctx.Err() == nil { // the user gets what is pending as far as is known here
 			d.o.Logger.Warn("fanfare: settle what other nodes have delivered", "user", p.id, "error", err)
 		}
-		p.lane.mu.Lock()
-		defer p.lane.mu.Unlock()
-		p.settling = false
+		l := p.lane
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, x := range p.told { // up to there the user had what was delivered, before connecting here
+			if x.position <= position {
+				l.remit(x.seq, roaring.BitmapOf(uint32(p.low)))
+			}
+		}
+		p.settling, p.told = false, nil
 		p.schedule()
 	}()
 }
@@ -155,9 +193,28 @@ func (p *presence) depart() {
 		return
 	}
 	l.d.cluster.Presence.Left(l.d.store.OrdinalAt(l.block, p.low))
-	bit := roaring.BitmapOf(uint32(p.low))
-	for seq := range l.owed {
-		l.remit(seq, bit)
+	l.remitThrough(p.low, math.MaxUint64)
+}
+
+// unsettled says whether there is an outcome for a user that is not in the log yet.
+func (l *lane) unsettled(low uint16) bool {
+	if l.inflight(low) {
+		return true
+	}
+	for _, u := range l.unsaved {
+		if u.Contains(uint32(low)) {
+			return true
+		}
+	}
+	return false
+}
+
+// wakeSettles tells who waits for users whose outcomes may be applied now.
+func (l *lane) wakeSettles(low *roaring.Bitmap) {
+	for w := range l.settles {
+		if low.Contains(uint32(w)) {
+			l.wake(w)
+		}
 	}
 }
 
@@ -181,7 +238,7 @@ func (d *delivery) settleFor(ordinals []uint32, done func(position uint64)) {
 			continue
 		}
 		l.mu.Lock()
-		if l.inflight(low) {
+		if l.unsettled(low) {
 			left.Add(1)
 			l.settles[low] = append(l.settles[low], settled)
 		}
@@ -222,10 +279,26 @@ func (d *delivery) OnlinePart(seq uint64) {
 	d.flightsMu.Lock()
 	f := d.flights[seq]
 	last := f != nil && f.without(d.origin)
+	if d.own {
+		d.paid(seq)
+	}
 	d.flightsMu.Unlock()
 	if last {
 		f.release()
 	}
+}
+
+// paid forgets that the outcome of a message without retention is owed: it is in the log.
+func (d *delivery) paid(seq uint64) {
+	d.owed = slices.DeleteFunc(d.owed, func(c store.Command) bool {
+		switch c := c.(type) {
+		case *store.OnlineDone:
+			return c.Seq == seq
+		case *store.OnlinePart:
+			return c.Seq == seq
+		}
+		return false
+	})
 }
 
 // without waits no longer for a node; last says that there is no other.
@@ -278,6 +351,7 @@ func (d *delivery) forgetOrigin(seq uint64) {
 	d.flightsMu.Lock()
 	defer d.flightsMu.Unlock()
 	delete(d.orphans, seq)
+	d.paid(seq)
 }
 
 // adopt notes the tasks without retention that were accepted before this process began.

@@ -40,6 +40,7 @@ type delivery struct {
 	flightsMu sync.Mutex
 	flights   map[uint64]*flight
 	owed      []store.Command // outcomes of flights that have landed, but the commit failed
+	asking    bool            // in a cluster: whether one of them is in the log all the same
 
 	hasUnsaved atomic.Bool
 	counts     counters
@@ -152,6 +153,9 @@ func (d *delivery) Accepted(t *store.Task, m *store.Message, audience []store.Bl
 		}
 	}
 	d.lanesMu.Unlock()
+	if d.outlives() && !f.fleeting() && len(lanes) > 0 {
+		d.messages.keep(m)
+	}
 	for _, l := range lanes {
 		f.retain()
 		l.accept(f)
@@ -265,7 +269,12 @@ func (d *delivery) unackedThrough(ordinal uint32, through uint64) (seqs []uint64
 
 // Ended stops a message wherever it is under way.
 func (d *delivery) Ended(seq uint64, r store.Reason) {
-	d.messages.end(seq)
+	outlives := r == store.Completed && d.outlives()
+	if outlives {
+		d.messages.complete(seq)
+	} else {
+		d.messages.end(seq)
+	}
 	f := d.flight(seq)
 	again := f != nil && f.fleeting() && f.message.ended.Swap(true)
 	switch {
@@ -287,7 +296,9 @@ func (d *delivery) Ended(seq uint64, r store.Reason) {
 		d.eachLane(func(l *lane) {
 			l.mu.Lock()
 			delete(l.unsaved, seq)
-			delete(l.owed, seq)
+			if o := l.owed[seq]; o != nil && (!outlives || o.m == nil) {
+				l.remit(seq, o.low)
+			}
 			l.mu.Unlock()
 		})
 	}
@@ -417,6 +428,7 @@ func (d *delivery) retryUnsaved() {
 						delete(l.unsaved, seq)
 					}
 				}
+				l.wakeSettles(low)
 			}
 			if err := d.store.Go(&store.Delivered{Seq: seq, Block: l.block, Bits: low}, done); err != nil {
 				done(nil, err)

@@ -84,8 +84,36 @@ func (d *delivery) owe(c store.Command) {
 	d.hasUnsaved.Store(true)
 }
 
-// retryOwed proposes the outcomes that are owed.
+// retryOwed proposes the outcomes that are owed. In a cluster the first try may be in the log, or come late, and would count twice: so it is
+// waited for something behind it to be applied, and for no more than one such thing at a time.
 func (d *delivery) retryOwed() {
+	d.flightsMu.Lock()
+	wait := d.cluster != nil && len(d.owed) > 0
+	asks := wait && !d.asking
+	d.asking = d.asking || wait
+	d.flightsMu.Unlock()
+	if !wait {
+		d.proposeOwed()
+	}
+	if !asks {
+		return
+	}
+	behind := func(_ any, err error) {
+		d.flightsMu.Lock()
+		d.asking = false
+		d.flightsMu.Unlock()
+		if err == nil {
+			d.proposeOwed()
+		} else {
+			d.hasUnsaved.Store(true)
+		}
+	}
+	if err := d.store.Go(new(store.Batch), behind); err != nil {
+		behind(nil, err)
+	}
+}
+
+func (d *delivery) proposeOwed() {
 	d.flightsMu.Lock()
 	owed := d.owed
 	d.owed = nil

@@ -42,7 +42,7 @@ type lane struct {
 	hung      map[uint16]int             // calls that were left behind and have not returned, of earlier connections too
 	gone      map[uint16][]uint64        // acknowledged while the user was busy
 	unacked   map[uint16]*presence       // with client acks: who has been sent something not acknowledged, or had been lately
-	owed      map[uint64]*roaring.Bitmap // in a cluster: who is to get a message here although another node has delivered it
+	owed      map[uint64]*owed           // in a cluster: who is to get a message here although another node has delivered it
 	settles   map[uint16][]func()        // what waits for a user's outcomes, for another node
 	unsaved   map[uint64]*roaring.Bitmap // delivered, but the commit failed: never sent again, committed when it can be
 }
@@ -51,7 +51,7 @@ func newLane(d *delivery, block uint16, started uint64) *lane {
 	return &lane{
 		d: d, block: block, started: started, connected: roaring.New(), live: roaring.New(),
 		busy: make(map[uint16]int), gone: make(map[uint16][]uint64), waiters: make(map[uint16]struct{}), hung: make(map[uint16]int),
-		unacked: make(map[uint16]*presence), owed: make(map[uint64]*roaring.Bitmap), settles: make(map[uint16][]func()),
+		unacked: make(map[uint16]*presence), owed: make(map[uint64]*owed), settles: make(map[uint16][]func()),
 		unsaved: make(map[uint64]*roaring.Bitmap),
 	}
 }
@@ -189,12 +189,12 @@ func (l *lane) choose(r *run, f *flight, m *message) {
 	l.waiting = l.waiting[1:]
 	l.started = f.seq
 	r.m, r.since = m, l.d.pool.clock()
-	if owed := l.owed[f.seq]; owed != nil && m != nil {
-		if audience == nil {
-			audience = roaring.New()
-		}
-		audience = roaring.Or(audience, owed)
-		defer func() { l.remit(f.seq, r.targets) }()
+	if o := l.owed[f.seq]; o != nil && m == nil {
+		l.remit(f.seq, o.low)
+	} else if o != nil && audience == nil {
+		audience = o.low.Clone()
+	} else if o != nil {
+		audience = roaring.Or(audience, o.low)
 	}
 	if audience != nil {
 		r.targets = roaring.And(audience, l.live)
@@ -282,7 +282,7 @@ func (l *lane) release(r *run, low uint16) {
 
 // wake schedules the catch-up of a user who waited for an outcome.
 func (l *lane) wake(low uint16) {
-	if len(l.settles[low]) > 0 && !l.inflight(low) {
+	if len(l.settles[low]) > 0 && !l.unsettled(low) {
 		l.settled(low)
 	}
 	if _, waits := l.waiters[low]; !waits || l.inflight(low) {
@@ -442,17 +442,14 @@ func (l *lane) applied(r *run, low *roaring.Bitmap) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r.released.Or(low)
+	l.remit(r.f.seq, low)
 	l.dropRun(r)
 	for w := range l.waiters {
 		if low.Contains(uint32(w)) {
 			l.wake(w)
 		}
 	}
-	for w := range l.settles {
-		if low.Contains(uint32(w)) {
-			l.wake(w)
-		}
-	}
+	l.wakeSettles(low)
 }
 
 func (l *lane) dropRun(r *run) {

@@ -31,6 +31,7 @@ type message struct {
 	now     func() time.Time
 	f       *flight // of a message without retention
 	refs    int     // under messages.mu
+	over    bool    // under messages.mu: its task is complete, and whoever uses it is the last to
 	loaded  chan struct{}
 	err     error // of loading it
 
@@ -160,8 +161,45 @@ func (c *messages) retain(m *message) {
 func (c *messages) release(m *message) {
 	if m.f == nil {
 		c.mu.Lock()
-		m.refs--
+		if m.refs--; m.over && m.refs == 0 {
+			delete(c.cached, m.seq)
+		}
 		c.mu.Unlock()
+	}
+}
+
+// keep has a message at hand that has just been accepted. In a cluster its task may be complete, and its body not be in the store any more, before the lanes come to it.
+func (c *messages) keep(s *store.Message) {
+	m := newMessage(s)
+	m.now, m.loaded = c.d.o.now, make(chan struct{})
+	close(m.loaded)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.cached) >= maxMessages {
+		c.evict()
+	}
+	c.cached[m.seq] = m
+}
+
+// hold returns a message for use if it is at hand, else nil.
+func (c *messages) hold(seq uint64) *message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.cached[seq]
+	if m != nil {
+		m.refs++
+	}
+	return m
+}
+
+// complete lets go of a message that everybody has. Who is using it goes on: it is on its way to connections here, of users who have others elsewhere.
+func (c *messages) complete(seq uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.cached[seq]; m != nil {
+		if m.over = true; m.refs == 0 {
+			delete(c.cached, seq)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 	do := func(f func()) func(*rapid.T) {
 		return func(t *rapid.T) {
 			m.exact = nil
+			m.choose()
 			f()
 			m.follow()
 			m.calm = false
@@ -63,6 +64,9 @@ func (m *modelRun) actions() map[string]func(*rapid.T) {
 		"reopen":     do(m.reopen),
 		"kill":       do(m.die),
 		"kill 2":     do(m.die),
+	}
+	if m.v.nodes > 0 {
+		m.clusterActions(all, do)
 	}
 	if m.v.plans { // fewer of the rest
 		for _, name := range []string{"ack 2", "checkpoint", "check", "compact", "flood", "health", "kill 2", "opened", "push 2", "push 3", "stale"} {
@@ -267,7 +271,7 @@ func (m *modelRun) left(gone []*naiveUser) {
 	for _, u := range gone {
 		for _, t := range m.n.tasks {
 			if g := t.audience[u.id]; g != nil && g.closed == 0 {
-				g.closed = moment
+				g.closed, g.at = moment, m.position()
 				t.unsure = t.unsure || !m.calm && !t.fleeting()
 			}
 		}
@@ -507,7 +511,7 @@ func (m *modelRun) withdrawn(t *naiveTask) {
 	racing := !m.calm || !t.expires.After(m.now())
 	for _, g := range t.audience {
 		if g.closed == 0 {
-			g.closed = moment
+			g.closed, g.at = moment, m.position()
 		}
 		if g.pending {
 			g.pending = false
@@ -520,9 +524,15 @@ func (m *modelRun) withdrawn(t *naiveTask) {
 func (m *modelRun) connect() {
 	id := m.known()
 	m.drain()
+	m.connectUser(id)
+}
+
+func (m *modelRun) connectUser(id string) {
 	c := m.conns[id]
 	if c == nil {
-		c = &modelConn{since: m.log.mark(), sent: map[uint64]time.Time{}}
+		c = &modelConn{since: m.log.mark(), sent: map[uint64]time.Time{}, node: m.spokenTo()}
+	} else if !m.reach(c.node) {
+		return
 	}
 	s, err := m.p.Connect(m.ctx, id)
 	m.must(err, "connect")
@@ -659,7 +669,7 @@ func (m *modelRun) has(id string, x *naiveTask, moment int) {
 		return
 	}
 	if g.closed == 0 {
-		g.closed = moment
+		g.closed, g.at = moment, m.position()
 	}
 	if g.pending {
 		g.pending = false
@@ -683,7 +693,7 @@ func (m *modelRun) pass() {
 	}
 	m.offset.Add(int64(d))
 	m.floor = m.stamp()
-	m.p.planner.poke() // which would look at the clock within a second
+	m.poke()
 	m.follow()
 	m.sleep(2*sweepEvery + sweepEvery/2)
 }

@@ -15,6 +15,22 @@ import (
 // compare wants the same answers of both.
 func (m *modelRun) compare() {
 	m.Helper()
+	if m.v.nodes == 0 {
+		m.compareOne()
+		return
+	}
+	for _, n := range m.nodes {
+		if n.up() && !n.cut {
+			m.speakTo(n)
+			m.compareOne()
+		}
+	}
+	m.exact = nil
+	m.choose()
+}
+
+func (m *modelRun) compareOne() {
+	m.Helper()
 	for i := range modelIDs {
 		m.compareUser(fmt.Sprintf("u%02d", i))
 	}
@@ -23,15 +39,17 @@ func (m *modelRun) compare() {
 	if !maps.Equal(names, m.n.names) {
 		m.Fatalf("names %v, not %v", names, m.n.names)
 	}
-	if got := m.p.Online(); got != len(m.conns) {
-		m.Fatalf("%d online, not %d", got, len(m.conns))
+	if got := m.p.Online(); got != m.connected() {
+		m.Fatalf("%d online, not %d", got, m.connected())
 	}
 	m.compareTasks()
 	m.comparePlans()
 	m.compareNames()
 	m.compareMembers(All())
 	m.compareMembers(m.audience(2))
-	m.exact = nil
+	if m.v.nodes == 0 {
+		m.exact = nil
+	}
 }
 
 // compareNames wants what is in use, and how often.
@@ -174,7 +192,7 @@ func (m *modelRun) compareDelivered(id string, waits []*naiveTask) {
 	m.Helper()
 	c := m.conns[id]
 	h, once := m.log.of(id)
-	if c == nil || h != healthy && h != slow || once > 0 {
+	if c == nil || h != healthy && h != slow || once > 0 || c.node != nil && c.node.cut {
 		return
 	}
 	if t := m.exact; t != nil && t.audience[id] != nil && t.audience[id].got == 0 && !t.audience[id].failed && (!m.v.acks || len(waits) < maxUnacked) {

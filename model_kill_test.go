@@ -25,7 +25,8 @@ type modelKill struct {
 	at     time.Time // when it killed
 	dir    string
 	to     string
-	log    *modelLog
+	online *modelOnline
+	also   func() // what is done then; may be nil
 	fired  bool
 	undone bool // before the first append
 	err    error
@@ -53,17 +54,25 @@ func (k *modelKill) strike(after bool) {
 		return
 	}
 	if k.in == 1 && after == k.after {
-		k.log.mu.Lock()
-		k.log.moment++
-		k.log.dead = k.log.moment
-		k.log.mu.Unlock()
-		k.err = copyAsKilled(k.dir, k.to)
-		k.fired, k.undone, k.in, k.at = true, k.first && !after, 0, k.log.now()
+		k.kill()
+		k.fired, k.undone, k.in = true, k.first && !after, 0
 		return
 	}
 	if after {
 		k.in--
 		k.first = false
+	}
+}
+
+func (k *modelKill) kill() {
+	l := k.online.log
+	l.mu.Lock()
+	l.moment++
+	k.online.dead = l.moment
+	l.mu.Unlock()
+	k.err, k.at = copyAsKilled(k.dir, k.to), l.now()
+	if k.also != nil {
+		k.also()
 	}
 }
 
@@ -133,7 +142,7 @@ func (m *modelRun) die() {
 	}
 	k.after = rapid.Bool().Draw(m.T, "after the append")
 	k.first, k.fired, k.undone, k.err = true, false, false, nil
-	k.dir, k.to, k.log = m.dir, m.newDir(), m.log
+	k.dir, k.to, k.online = m.dir, m.newDir(), m.online
 	armed := k.in > 0
 	k.mu.Unlock()
 	if m.withdrew = ""; armed {

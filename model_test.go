@@ -22,6 +22,9 @@ import (
 // modelChecks is how many random scripts each variant of TestModel plays, twice as many those with more plans, unless -rapid.checks says otherwise.
 const modelChecks = 12
 
+// modelClusterChecks is the same for variants with several nodes.
+const modelClusterChecks = 4
+
 // modelVariant is one way to set a Pusher up; the answers must not depend on it.
 type modelVariant struct {
 	name         string
@@ -31,6 +34,7 @@ type modelVariant struct {
 	acks         bool
 	batch        int  // users in a call; 0: one each
 	plans        bool // more of these
+	nodes        int  // of a cluster; 0: one process without
 }
 
 // TestModel plays random scripts on a Pusher and on a model of plain maps, and
@@ -51,6 +55,9 @@ func TestModel(t *testing.T) {
 		{name: "batches with client acks", deltaEntries: 50, blockBits: 4, workers: 3, batch: 2, acks: true},
 		{name: "plans", deltaEntries: 3, blockBits: 2, workers: 2, plans: true},
 		{name: "plans with client acks", deltaEntries: 30, blockBits: 1, workers: 2, acks: true, plans: true},
+		{name: "three nodes", deltaEntries: 3, blockBits: 2, workers: 2, nodes: 3},
+		{name: "three nodes with client acks", deltaEntries: 20, blockBits: 1, workers: 2, acks: true, nodes: 3},
+		{name: "three nodes with batches and plans", deltaEntries: 5, blockBits: 2, workers: 2, batch: 3, plans: true, nodes: 3},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
@@ -58,6 +65,9 @@ func TestModel(t *testing.T) {
 			scripts := modelChecks
 			if v.plans {
 				scripts *= 2
+			}
+			if v.nodes > 0 {
+				scripts = modelClusterChecks
 			}
 			checkModel(t, scripts, func(t *rapid.T) { playModel(t, v, dir, counts) })
 		})
@@ -92,13 +102,18 @@ func playModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) {
 		n: newNaive(Limits{TagsPerUser: 3, DevicesPerUser: 2}), conns: map[string]*modelConn{}, paused: map[string]bool{}, counts: counts,
 	}
 	m.n.clock = m.now
-	m.log = &modelLog{now: m.now, health: map[string]health{}, once: map[string]int{}, busy: map[string]bool{}}
-	defer func() {
-		if m.p != nil {
-			m.p.Close(m.ctx)
-		}
-	}()
-	m.reopenAt(m.newDir())
+	m.log = &modelLog{now: m.now, health: map[string]health{}, once: map[string]int{}, busy: map[string]*modelOnline{}}
+	if v.nodes > 0 {
+		m.startNodes()
+		defer m.stopNodes()
+	} else {
+		defer func() {
+			if m.p != nil {
+				m.p.Close(m.ctx)
+			}
+		}()
+		m.reopenAt(m.newDir())
+	}
 	m.rename(map[int]string{0: "tier", 1: "city", ageSlot: "age"})
 	m.must(m.p.SetAttributeTypes(m.ctx, map[int]AttributeType{ageSlot: Number(1)}), "types")
 	for range rapid.IntRange(0, 2).Draw(t, "imports") {
@@ -112,8 +127,12 @@ func playModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) {
 	t.Repeat(m.actions())
 	m.settle()
 	m.compare()
-	m.check()
-	m.close()
+	if v.nodes > 0 {
+		m.endNodes()
+	} else {
+		m.check()
+		m.close()
+	}
 	counts.add("scripts")
 }
 
@@ -125,7 +144,8 @@ type modelRun struct {
 	base   string
 	dirs   int
 	dir    string
-	p      *Pusher
+	p      *Pusher      // which is spoken to
+	online *modelOnline // its transport
 	n      *naive
 	log    *modelLog
 	offset atomic.Int64 // of the clock, in nanoseconds
@@ -147,6 +167,10 @@ type modelRun struct {
 	withdrew  string // of the plans, the last one that was
 	counts    *modelCounts
 
+	cluster *memoryCluster // nil for one process
+	nodes   []*modelNode
+	limbo   []modelLimbo
+
 	backup      []byte
 	backupState *naive
 	kill        modelKill
@@ -155,6 +179,7 @@ type modelRun struct {
 // modelConn is a connected user.
 type modelConn struct {
 	sessions []*Session
+	node     *modelNode           // of a cluster, to which they are
 	since    int                  // moment
 	sent     map[uint64]time.Time // with client acks: what was sent last when
 }
@@ -197,21 +222,24 @@ func (m *modelRun) reopenAt(dir string) {
 			x.reopened()
 		}
 	}
-	m.log.mu.Lock()
-	m.log.dead = 0
-	m.log.mu.Unlock()
-	online := modelOnline{log: m.log, acks: m.v.acks}
-	o := Options{
-		Online: &online, Cron: modelCron, Caps: modelCaps, Limits: m.n.limits, Workers: m.v.workers, DeltaEntries: m.v.deltaEntries,
-		blockBits: m.v.blockBits, now: m.now, wrap: m.kill.wrap,
-	}
-	if m.v.batch > 0 {
-		o.Online = &modelBatcher{online, m.v.batch}
-	}
+	m.online = &modelOnline{log: m.log, acks: m.v.acks}
+	o := m.options(m.online)
+	o.wrap = m.kill.wrap
 	p, err := Open(dir, o)
 	m.must(err, "open")
 	m.p, m.dir, m.calm = p, dir, false
 	m.see()
+}
+
+func (m *modelRun) options(online *modelOnline) Options {
+	o := Options{
+		Online: online, Cron: modelCron, Caps: modelCaps, Limits: m.n.limits, Workers: m.v.workers, DeltaEntries: m.v.deltaEntries,
+		blockBits: m.v.blockBits, now: m.now,
+	}
+	if m.v.batch > 0 {
+		o.Online = &modelBatcher{online, m.v.batch}
+	}
+	return o
 }
 
 func (m *modelRun) close() {
@@ -231,7 +259,7 @@ func (m *modelRun) settle() {
 	m.Helper()
 	for range 400 {
 		synctest.Wait()
-		if m.follow(); !m.log.idle() {
+		if m.follow(); !m.log.idle() || m.busy() != "" {
 			m.sleep(100 * time.Millisecond)
 			continue
 		}
@@ -262,11 +290,12 @@ func (m *modelRun) settle() {
 				continue
 			}
 			m.ended, m.calm = false, true
+			m.outOfLimbo()
 			return
 		}
 		m.sleep(wait)
 	}
-	m.Fatalf("it does not come to rest: deliveries at rest %v, paused %v, ended %v", m.log.idle(), m.paused, m.ended)
+	m.Fatalf("it does not come to rest: deliveries at rest %v, paused %v, ended %v, nodes busy %q", m.log.idle(), m.paused, m.ended, m.busy())
 }
 
 // expire does what time does.
@@ -283,7 +312,7 @@ func (m *modelRun) expire() {
 				t.expired++
 			}
 			if past && g.closed == 0 {
-				g.closed = moment
+				g.closed = moment // which every node finds by itself
 			}
 			g.late = g.late || g.closed > 0
 		}
@@ -335,7 +364,7 @@ func (m *modelRun) delivery(e *modelEvent) {
 		m.Fatalf("%s got %s and is not in the audience", e.user, t.body)
 	case !t.fleeting() && !e.at.Before(t.expires):
 		m.Fatalf("%s got %s after its expiry", e.user, t.body)
-	case g.closed > 0 && e.begin > g.closed:
+	case g.closed > 0 && e.begin > g.closed && e.applied >= g.at:
 		if g.late {
 			m.Fatalf("%s got %s after an ack, the end of the task, or unregistering", e.user, t.body)
 		}
@@ -358,16 +387,23 @@ func (m *modelRun) delivery(e *modelEvent) {
 	g.got++
 	switch {
 	case t.fleeting():
-		if t.delivered++; g.got > 1 {
+		if g.got > 1 && g.by == e.by { // who is connected to a node that does not know it yet, is
 			m.Fatalf("%s got %s, which has no retention, twice", e.user, t.body)
 		}
+		t.delivered++
+		t.unsure = t.unsure || g.got > 1 || !t.ended.IsZero()
+		g.by = e.by
 	case m.v.acks:
 		m.sentAgain(e, t)
+	case e.by.cut:
+		g.again = true
+		m.limbo = append(m.limbo, modelLimbo{t, g})
 	case g.pending:
 		g.pending = false
 		t.delivered++
-		t.unsure = t.unsure || !e.until.Before(t.expires)
-	case g.got > 1:
+		t.unsure = t.unsure || !e.until.Before(t.expires) || e.by.mortal
+		g.unsure = g.unsure || e.by.mortal
+	case g.got > 1 && !g.again:
 		m.Fatalf("%s got %s twice", e.user, t.body)
 	}
 }
@@ -383,7 +419,7 @@ func (m *modelRun) sentAgain(e *modelEvent, t *naiveTask) {
 		overdue := false
 		for seq, at := range c.sent {
 			x := m.n.tasks[seq-1].audience[e.user]
-			overdue = overdue || x.pending && e.at.Sub(at) >= 30*time.Second
+			overdue = overdue || (x.pending || x.at > e.applied) && e.at.Sub(at) >= 30*time.Second
 		}
 		if !overdue {
 			m.Fatalf("%s got %s again after %v, and nothing is overdue", e.user, t.body, e.at.Sub(at))

@@ -32,9 +32,8 @@ type modelLog struct {
 	events  []modelEvent
 	health  map[string]health
 	once    map[string]int // so many deliveries fail
-	busy    map[string]bool
+	busy    map[string]*modelOnline
 	flying  int
-	dead    int // from this moment on the process does not exist any more; 0 while it does
 	illegal []string
 }
 
@@ -45,6 +44,8 @@ type modelEvent struct {
 	begin, end int
 	at, until  time.Time
 	ok         bool
+	by         *modelOnline
+	applied    uint64 // the position that its node had applied when it began; 0 without nodes
 }
 
 func (l *modelLog) mark() int {
@@ -79,25 +80,31 @@ func (l *modelLog) take() (events []modelEvent, illegal []string) {
 	return events, l.illegal
 }
 
-func (l *modelLog) enter(user string, m *transport.Message) *modelEvent {
+func (l *modelLog) enter(o *modelOnline, user string, m *transport.Message) *modelEvent {
+	applied := uint64(0)
+	if o.applied != nil {
+		applied = o.applied()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.moment++
-	if l.busy[user] {
+	if by := l.busy[user]; by != nil && by.dead == 0 {
 		l.illegal = append(l.illegal, fmt.Sprintf("two deliveries to %s at the same time", user))
 	}
-	l.busy[user] = true
+	l.busy[user] = o
 	l.flying++
-	return &modelEvent{user: user, m: m, begin: l.moment, at: l.now()}
+	return &modelEvent{user: user, m: m, begin: l.moment, at: l.now(), by: o, applied: applied}
 }
 
 func (l *modelLog) leave(e *modelEvent, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.moment++
-	l.busy[e.user] = false
+	if l.busy[e.user] == e.by {
+		delete(l.busy, e.user)
+	}
 	l.flying--
-	if l.dead == 0 || e.begin < l.dead {
+	if e.by.dead == 0 || e.begin < e.by.dead {
 		e.end, e.until, e.ok = l.moment, l.now(), ok
 		l.events = append(l.events, *e)
 	}
@@ -117,12 +124,17 @@ func (l *modelLog) verdict(user string) health {
 type modelOnline struct {
 	log  *modelLog
 	acks bool
+	dead int // from this moment on the process does not exist any more; 0 while it does
+
+	applied func() uint64 // of the node, nil for none
+	cut     bool          // the node is cut off: what is delivered is not known elsewhere
+	mortal  bool          // the process is to be killed
 }
 
 func (o *modelOnline) ClientAcks() bool { return o.acks }
 
 func (o *modelOnline) Deliver(_ context.Context, user string, m *transport.Message) error {
-	e := o.log.enter(user, m)
+	e := o.log.enter(o, user, m)
 	ok := false
 	defer func() { o.log.leave(e, ok) }()
 	switch o.log.verdict(user) {
@@ -139,7 +151,7 @@ func (o *modelOnline) Deliver(_ context.Context, user string, m *transport.Messa
 
 // modelBatcher is the same with many users in a call.
 type modelBatcher struct {
-	modelOnline
+	*modelOnline
 	most int
 }
 
@@ -153,7 +165,7 @@ func (o *modelBatcher) DeliverBatch(_ context.Context, users []string, m *transp
 	}
 	events, oks := make([]*modelEvent, len(users)), make([]bool, len(users))
 	for i, u := range users {
-		events[i] = o.log.enter(u, m)
+		events[i] = o.log.enter(o.modelOnline, u, m)
 	}
 	defer func() {
 		for i, e := range events {

@@ -23,9 +23,10 @@ type presence struct {
 	attempt  uint8
 	timeouts uint8
 	conns    int32
-	sent     uint64 // the highest sequence handed to the transport
-	settling bool   // in a cluster: other nodes are asked what they have handed over
-	after    uint64 // in a cluster: the last message that was accepted before the user connected here
+	sent     uint64   // the highest sequence handed to the transport
+	settling bool     // in a cluster: other nodes are asked what they have handed over
+	told     []toldOf // while settling: what others have delivered to the user
+	after    uint64   // in a cluster: the last message that was accepted before the user connected here
 	fleeting []*message
 	unacked  []unacked
 	retry    *time.Timer

@@ -91,7 +91,7 @@ func Open(dir string, o Options) (*Pusher, error) {
 	}
 	if err != nil {
 		cancel()
-		d.leaveCluster()
+		d.leaveCluster(context.Background())
 		return nil, errors.Join(err, p.store.Close(context.Background()))
 	}
 	if d.events != nil {
@@ -196,7 +196,7 @@ func (p *Pusher) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		errs = append(errs, ctx.Err())
 	}
-	p.delivery.leaveCluster()
+	p.delivery.leaveCluster(ctx)
 	p.delivery.stopTimers()
 	p.delivery.retryUnsaved()
 	p.delivery.events.close(ctx)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,6 +31,10 @@ const (
 
 	// consumerTry is how long the stream is given to answer that there is a consumer; while it has no leader it does not.
 	consumerTry = time.Second
+	// quiet is how long no record has come when the stream's leader is asked whether there is one.
+	quiet = 2 * time.Second
+	// busy stands for no position: no record is waited for.
+	busy = math.MaxUint64
 	// consumerIdle is after how long without requests the stream forgets one.
 	consumerIdle = time.Minute
 
@@ -202,17 +208,29 @@ func (l *log) consume(ctx context.Context, after *uint64, yield func(store.Journ
 		return true, err
 	}
 	defer messages.Stop()
+	var waits atomic.Uint64 // the position behind which the next record is waited for
+	waits.Store(*after)
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go l.watch(reading, &waits, stop)
 	for first := true; ; first = false {
-		m, err := messages.Next(jetstream.NextContext(ctx))
+		waits.Store(*after)
+		m, err := messages.Next(jetstream.NextContext(reading))
 		if err != nil {
+			if reading.Err() != nil {
+				err = context.Cause(reading)
+			}
 			return true, err
 		}
+		waits.Store(busy)
 		meta, err := m.Metadata()
 		if err != nil {
 			return true, err
 		}
 		position := meta.Sequence.Stream
 		switch {
+		case position <= *after: // its server is behind, and does not know that from there on all is new
+			continue
 		case position == *after+1:
 		case first && position > *after+1: // which is what there is of the log
 			yield(store.JournalRecord{}, fmt.Errorf("%w: the next record is %d, this node is at %d", fanfare.ErrBehind, position, *after))
@@ -223,6 +241,31 @@ func (l *log) consume(ctx context.Context, after *uint64, yield func(store.Journ
 		*after = position
 		if !yield(store.JournalRecord{Position: position, Record: m.Data()}, nil) {
 			return false, nil
+		}
+	}
+}
+
+// watch gives a consumer up that sends nothing though the log goes on. Its server may have lost its part of the log, to a disk that is full say, and say all the same, and for ever, that there is nothing new.
+func (l *log) watch(ctx context.Context, waits *atomic.Uint64, stop context.CancelCauseFunc) {
+	for {
+		at := waits.Load()
+		pause(ctx, quiet)
+		if ctx.Err() != nil {
+			return
+		}
+		if at == busy || waits.Load() != at {
+			continue
+		}
+		try, cancel := context.WithTimeout(ctx, quiet)
+		s, err := l.js.Stream(try, l.name)
+		cancel()
+		if err != nil || s.CachedInfo().State.LastSeq <= at {
+			continue
+		}
+		pause(ctx, heartbeat) // it may be on its way
+		if waits.Load() == at {
+			stop(fmt.Errorf("record %d is in the log, and does not come", at+1))
+			return
 		}
 	}
 }

@@ -246,7 +246,11 @@ func (s *Store) followRecord(d *decoded) error {
 	f.moved.tell()
 	if g := d.own; g != nil {
 		f.mu.Lock()
-		delete(f.pending, g.rec.first)
+		for first := range f.pending {
+			if first <= g.rec.first { // an earlier one that nobody knew of is passed over from here on
+				delete(f.pending, first)
+			}
+		}
 		f.mu.Unlock()
 		if g.take() {
 			for _, answer := range g.answers {
@@ -357,6 +361,9 @@ func (s *Store) catchUpWithLog(last uint64) error {
 		<-news
 	}
 }
+
+// Flush waits until everything that was proposed before has its answer.
+func (s *Store) Flush(ctx context.Context) error { return s.control(ctx, func() {}) }
 
 // WaitApplied waits until all records up to a position of the log are applied.
 func (s *Store) WaitApplied(ctx context.Context, position uint64) error {

@@ -32,8 +32,8 @@ func anySet(t *rapid.T) *roaring.Bitmap {
 	return set
 }
 
-// TestDeliveredIsPacked: in a delivery the set is packed where that is shorter, and has no other form.
-func TestDeliveredIsPacked(t *testing.T) {
+// TestDeliveredHasOneForm: what is taken for a delivery is what is written for it, so that a record that is decoded and encoded is the same.
+func TestDeliveredHasOneForm(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := &Delivered{Seq: 7, Block: 3, Bits: anySet(t)}

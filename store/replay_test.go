@@ -435,7 +435,12 @@ func (w *twins) seq() uint64 {
 
 func (w *twins) received() {
 	low := rapid.SliceOfN(rapid.Uint32Range(0, uint32(min(12, 1<<w.bits-1))), 1, 4).Draw(w.T, "low")
-	w.propose(&Received{Seq: w.seq(), Block: uint16(rapid.IntRange(0, 6).Draw(w.T, "block")), Bits: roaring.BitmapOf(low...)})
+	c := &Received{Seq: w.seq(), Block: uint16(rapid.IntRange(0, 6).Draw(w.T, "block")), Bits: roaring.BitmapOf(low...)}
+	if rapid.Bool().Draw(w.T, "delivered") {
+		w.propose((*Delivered)(c))
+	} else {
+		w.propose(c)
+	}
 }
 
 func (w *twins) opened() {
@@ -458,12 +463,21 @@ func (w *twins) caughtUp() {
 		x := w.seq()
 		c.Seqs = []uint64{x, x + 1}
 	}
-	w.propose(c)
+	if rapid.Bool().Draw(w.T, "acknowledged") {
+		w.propose((*Acked)(c))
+	} else {
+		w.propose(c)
+	}
 }
 
 func (w *twins) end() {
 	if rapid.IntRange(0, 2).Draw(w.T, "online") == 0 {
-		w.propose(&OnlineDone{Seq: w.seq(), Delivered: 1, Failed: 1})
+		c := &OnlineDone{Seq: w.seq(), Delivered: 1, Failed: 1}
+		if rapid.Bool().Draw(w.T, "part") {
+			w.propose((*OnlinePart)(c))
+		} else {
+			w.propose(c)
+		}
 		return
 	}
 	c := &End{Seq: w.seq(), Reason: rapid.SampledFrom([]Reason{Expired, Withdrawn}).Draw(w.T, "reason")}

@@ -12,6 +12,9 @@ import (
 // Join puts a Pusher that is to be opened into a cluster, by its options, a *fanfare.Options. Package fanfare sets it.
 var Join func(options any, c *Cluster)
 
+// Clock gives a Pusher that is to be opened another clock than that of the machine, by its options, a *fanfare.Options: for tests. Package fanfare sets it.
+var Clock func(options any, now func() time.Time)
+
 // Cluster is the rest of a cluster, as one of its nodes sees it.
 type Cluster struct {
 	Log      store.Log     // in place of the journal

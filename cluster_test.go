@@ -1,0 +1,611 @@
+package fanfare
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanfare-im/fanfare/internal/peers"
+	"github.com/fanfare-im/fanfare/transport"
+	"github.com/fanfare-im/fanfare/transport/transporttest"
+)
+
+// clusterNode is a Pusher in a cluster in memory.
+type clusterNode struct {
+	*Pusher
+	t   *testing.T
+	mem *memoryNode
+	rec *transporttest.Recorder
+}
+
+// testCluster opens three nodes. Options may be adjusted for each.
+func testCluster(t *testing.T, adjust func(i int, o *Options)) (*memoryCluster, []*clusterNode) {
+	t.Helper()
+	c := newMemoryCluster()
+	var nodes []*clusterNode
+	for i := range 3 {
+		acks := new(transporttest.AckRecorder)
+		o := Options{Online: acks, blockBits: 2, Cron: testCron, Grace: -1}
+		n := &clusterNode{t: t, rec: &acks.Recorder}
+		if adjust != nil {
+			adjust(i, &o)
+		}
+		if o.Online == nil { // without client acks
+			o.Online = n.rec
+		}
+		n.mem = c.join(&o)
+		n.Pusher = testPusher(t, t.TempDir(), o)
+		nodes = append(nodes, n)
+		synctest.Wait() // the first one gets the leases first
+	}
+	t.Cleanup(func() { // before they are closed
+		for _, n := range nodes {
+			n.set(func(n *memoryNode) { n.gated, n.held, n.slow, n.faults = false, false, 0, nil })
+		}
+		c.compare()
+		rest(nodes...)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.differ != nil {
+			t.Error(c.differ)
+		}
+	})
+	return c, nodes
+}
+
+// serverAcks has a message count as delivered when Deliver returns.
+func serverAcks(_ int, o *Options) { o.Online = nil }
+
+// rest waits until all nodes have done what they have to do now.
+func rest(nodes ...*clusterNode) {
+	for range 3 {
+		synctest.Wait()
+		for _, n := range nodes {
+			if !n.mem.held && !n.mem.dead && !n.closed.Load() {
+				must(n.t, n.store.WaitApplied(n.t.Context(), n.mem.c.last()))
+			}
+		}
+	}
+	synctest.Wait()
+}
+
+func (n *clusterNode) connect(user string) *Session {
+	n.t.Helper()
+	return connect(n.t, n.Pusher, n.rec, user)
+}
+
+func (n *clusterNode) push(body string, lifetime time.Duration, to Audience) *Task {
+	n.t.Helper()
+	return mustTask(n.t, n.Pusher, Message{Body: []byte(body), Lifetime: lifetime, To: to})
+}
+
+func (n *clusterNode) got(user string, want ...string) {
+	n.t.Helper()
+	wantBodies(n.t, n.rec, user, want...)
+}
+
+func (n *clusterNode) set(f func(n *memoryNode)) { n.mem.c.change(func() { f(n.mem) }) }
+
+// TestTwoNodesOneUser: who is connected to two nodes gets a live message on both, although the delivery of one is in the log before the other begins; but not what was acknowledged
+// by then.
+func TestTwoNodesOneUser(t *testing.T) {
+	t.Parallel()
+	for name, adjust := range map[string]func(int, *Options){"server acks": serverAcks, "client acks": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				_, nodes := testCluster(t, func(i int, o *Options) {
+					o.Workers = 1
+					if adjust != nil {
+						adjust(i, o)
+					}
+				})
+				a, b, c := nodes[0], nodes[1], nodes[2]
+				must(t, a.Register(t.Context(), "u", "busy"))
+				a.connect("u")
+				b.connect("u")
+				b.connect("busy")
+				rest(nodes...)
+				if a.Online() != 2 || c.Online() != 2 {
+					t.Fatal("online", a.Online(), c.Online())
+				}
+				a.push("1", week, All())
+				rest(nodes...)
+				a.got("u", "1")
+				b.got("u", "1")
+
+				// The only worker of b is held up while a delivers.
+				release := b.rec.Block("busy")
+				c.push("2", week, Users("busy"))
+				task := c.push("3", week, Users("u"))
+				rest(nodes...)
+				a.got("u", "1", "3")
+				if adjust != nil && progress(t, task).Pending != 0 {
+					t.Fatal("the delivery of one node does not count")
+				}
+				b.got("u", "1")
+				release()
+				rest(nodes...)
+				b.got("u", "1", "3")
+
+				release = b.rec.Block("busy")
+				c.push("4", week, Users("busy"))
+				task = c.push("5", week, Users("u"))
+				rest(nodes...)
+				a.got("u", "1", "3", "5")
+				must(t, c.Ack(t.Context(), "u", task.ID))
+				rest(nodes...)
+				release()
+				rest(nodes...)
+				if adjust == nil {
+					b.got("u", "1", "3")
+				}
+				a.push("6", week, Users("u"))
+				rest(nodes...)
+				if got := bodies(b.rec.Received("u")); got[len(got)-1] != "6" {
+					t.Fatal(got)
+				}
+			})
+		})
+	}
+}
+
+// TestAckedWhileOwed: a message that another node has delivered is not delivered here when it has been acknowledged since, although that changes no count.
+func TestAckedWhileOwed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(i int, o *Options) { o.Online, o.Workers = nil, 1 })
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		must(t, a.Register(t.Context(), "u", "busy"))
+		a.connect("u")
+		b.connect("u")
+		b.connect("busy")
+		rest(nodes...)
+		release := b.rec.Block("busy")
+		c.push("1", week, Users("busy"))
+		a.set(func(n *memoryNode) { n.gated = true }) // the acknowledgement overtakes the delivery
+		task := c.push("2", week, Users("u"))
+		rest(nodes...)
+		a.got("u", "2")
+		must(t, c.Ack(t.Context(), "u", task.ID))
+		a.set(func(n *memoryNode) { n.gated = false })
+		rest(nodes...)
+		release()
+		rest(nodes...)
+		b.got("u")
+	})
+}
+
+// TestCatchUpBesideLive: a user who is live on one node and connects to another gets there what nobody could deliver, and then both get what is new.
+func TestCatchUpBesideLive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, serverAcks)
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		a.connect("u")
+		rest(nodes...)
+		a.rec.FailNext("u", 3, nil)
+		c.push("1", week, All())
+		rest(nodes...)
+		b.connect("u")
+		rest(nodes...)
+		b.got("u", "1")
+		c.push("2", week, All())
+		rest(nodes...)
+		b.got("u", "1", "2")
+		time.Sleep(time.Second) // the pauses of a
+		rest(nodes...)
+		a.got("u", "1", "2")
+	})
+}
+
+// TestMoveWhileUnderWay: who moves to another node while the first one's delivery is not in the log yet gets nothing twice.
+func TestMoveWhileUnderWay(t *testing.T) {
+	t.Parallel()
+	for name, move := range map[string]func(a, b *clusterNode, s *Session){
+		"the session ends": func(a, b *clusterNode, s *Session) { s.Close() },
+		"the node closes": func(a, b *clusterNode, s *Session) {
+			closed := make(chan error)
+			go func() { closed <- a.Close(context.Background()) }()
+			a.t.Cleanup(func() { must(a.t, <-closed) })
+			time.Sleep(500 * time.Millisecond)
+		},
+		"the delivery was not added": func(a, b *clusterNode, s *Session) {
+			a.set(func(n *memoryNode) { n.gated, n.faults = false, []memoryFault{faultLost} })
+			rest(a)
+			s.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				_, nodes := testCluster(t, serverAcks)
+				a, b, c := nodes[0], nodes[1], nodes[2]
+				s := a.connect("u")
+				must(t, a.Register(t.Context(), "other"))
+				rest(nodes...)
+				a.set(func(n *memoryNode) { n.gated = true })
+				task := c.push("1", week, All())
+				rest(nodes...)
+				a.got("u", "1")
+				move(a, b, s)
+				b.connect("u")
+				time.Sleep(time.Second)
+				b.got("u")
+				a.set(func(n *memoryNode) { n.gated = false })
+				time.Sleep(5 * time.Second)
+				rest(b, c)
+				b.got("u")
+				if g := progress(t, task); g.Delivered != 1 {
+					t.Fatalf("%+v", g)
+				}
+				c.push("2", week, All())
+				rest(b, c)
+				b.got("u", "2")
+			})
+		})
+	}
+}
+
+// TestMoveToSlowNode: who moves to a node that lags behind does not get there what was delivered before, on the node before.
+func TestMoveToSlowNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, serverAcks)
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		s := a.connect("u")
+		b.connect("u")
+		rest(nodes...)
+		b.rec.Received("u")
+		s2 := b.connect("v")
+		s2.Close()
+		rest(nodes...)
+		_ = s
+		must(t, c.Register(t.Context(), "w"))
+		sw := a.connect("w")
+		rest(nodes...)
+		b.set(func(n *memoryNode) { n.held = true })
+		c.push("1", week, Users("w"))
+		rest(a, c)
+		a.got("w", "1")
+		sw.Close()
+		connected := make(chan struct{})
+		go func() {
+			b.connect("w")
+			close(connected)
+		}()
+		time.Sleep(time.Second)
+		b.set(func(n *memoryNode) { n.held = false })
+		<-connected
+		rest(nodes...)
+		time.Sleep(time.Second)
+		b.got("w")
+		c.push("2", week, Users("w"))
+		rest(nodes...)
+		b.got("w", "2")
+	})
+}
+
+// TestOnlineOfAllNodes: a push without retention reaches who is connected to any node, counts all of them, and ends when all nodes are done with it.
+func TestOnlineOfAllNodes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, nil)
+		for i, n := range nodes {
+			n.connect(fmt.Sprint("u", i))
+		}
+		nodes[1].connect("v")
+		must(t, nodes[0].Register(t.Context(), "away"))
+		rest(nodes...)
+		release := nodes[2].rec.Block("u2")
+		task := nodes[0].push("1", 0, All())
+		rest(nodes...)
+		if g := progress(t, task); !g.Ended.IsZero() {
+			t.Fatalf("it has ended, and a node has it under way: %+v", g)
+		}
+		release()
+		rest(nodes...)
+		for _, n := range nodes {
+			of, err := n.Task(t.Context(), task.ID)
+			must(t, err)
+			if g := progress(t, of); g.Ended.IsZero() || g.Delivered != 4 || g.Expired != 1 {
+				t.Fatalf("%+v", g)
+			}
+		}
+	})
+}
+
+// TestOnlinePartCountsOnce: what a node has delivered without retention counts once, although the node does not learn that it is in the log.
+func TestOnlinePartCountsOnce(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]func(b *clusterNode){
+		"added":  func(b *clusterNode) { b.set(func(n *memoryNode) { n.faults = []memoryFault{faultAdded} }) },
+		"lost":   func(b *clusterNode) { b.set(func(n *memoryNode) { n.faults = []memoryFault{faultLost} }) },
+		"late":   func(b *clusterNode) { b.set(func(n *memoryNode) { n.faults = []memoryFault{faultLate} }) },
+		"twice":  func(b *clusterNode) { b.set(func(n *memoryNode) { n.faults = []memoryFault{faultTwice} }) },
+		"behind": func(b *clusterNode) { b.set(func(n *memoryNode) { n.slow = 2 * memoryTimeout }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, nodes := testCluster(t, func(_ int, o *Options) { o.DeliverTimeout = time.Minute })
+				a, b := nodes[0], nodes[1]
+				b.connect("u")
+				must(t, a.Register(t.Context(), "v", "w"))
+				rest(nodes...)
+				release := nodes[2].rec.Block("x") // keeps the task from its end
+				nodes[2].connect("x")
+				rest(nodes...)
+				f(b)
+				task := a.push("1", 0, All())
+				time.Sleep(20 * time.Second)
+				if g := progress(t, task); !g.Ended.IsZero() {
+					t.Fatalf("%+v", g)
+				}
+				release()
+				time.Sleep(30 * time.Second)
+				b.set(func(n *memoryNode) { n.slow = 0 })
+				rest(nodes...)
+				if g := progress(t, task); g.Ended.IsZero() || g.Delivered != 2 || g.Expired != 2 {
+					t.Fatalf("%+v", g)
+				}
+				if last := c.last(); last > 40 {
+					t.Fatalf("%d records", last)
+				}
+			})
+		})
+	}
+}
+
+// TestOnlineWithoutNode: such a push ends without a node that is gone, be it one that delivers it or the one that accepted it.
+func TestOnlineWithoutNode(t *testing.T) {
+	t.Parallel()
+	for gone, name := range []string{"its origin", "another, which has the lease", "a third"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				_, nodes := testCluster(t, nil)
+				if gone == 1 {
+					nodes[0], nodes[1] = nodes[1], nodes[0]
+				}
+				for i, n := range nodes {
+					n.connect(fmt.Sprint("u", i))
+				}
+				rest(nodes...)
+				if gone == 0 {
+					defer nodes[2].rec.Block("u2")()
+				}
+				defer nodes[gone].rec.Block(fmt.Sprint("u", gone))()
+				task := nodes[0].push("1", 0, All())
+				rest(nodes...)
+				nodes[gone].mem.die(time.Second)
+				time.Sleep(memorySilence - time.Second)
+				alive := slices.Delete(slices.Clone(nodes), gone, gone+1)
+				rest(alive...)
+				of, err := alive[0].Task(t.Context(), task.ID)
+				must(t, err)
+				if g := progress(t, of); !g.Ended.IsZero() {
+					t.Fatalf("it has ended before the node is gone: %+v", g)
+				}
+				time.Sleep(4 * time.Second)
+				rest(alive...)
+				g := progress(t, of)
+				if g.Ended.IsZero() || gone > 0 && g.Delivered != 2 {
+					t.Fatalf("%+v", g)
+				}
+			})
+		})
+	}
+}
+
+// phonesOfAll has all nodes send to the same phones, one notification a batch.
+func phonesOfAll(grace time.Duration) (*transporttest.Phones, func(int, *Options)) {
+	phones := transporttest.NewPhones("apns")
+	phones.SetBatchSize(1)
+	return phones, func(_ int, o *Options) { o.Mobile, o.Grace = []transport.Mobile{phones}, grace }
+}
+
+// TestPhonesGoOnElsewhere: one node notifies, and when it loses the lease another goes on where it was.
+func TestPhonesGoOnElsewhere(t *testing.T) {
+	t.Parallel()
+	for name, died := range map[string]bool{"lost": false, "died": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				phones, adjust := phonesOfAll(-1)
+				c, nodes := testCluster(t, adjust)
+				var ids []string
+				for i := range 9 {
+					ids = append(ids, fmt.Sprint("u", i))
+				}
+				importPhones(t, nodes[0].Pusher, "apns", ids...)
+				var batches atomic.Int32
+				phones.OnSend(func(context.Context, []transport.Notification) ([]transport.Result, bool) {
+					if batches.Add(1) != 4 {
+						return nil, false
+					}
+					if died {
+						nodes[0].mem.die(time.Second)
+						return []transport.Result{{Outcome: transport.Retry}}, true // the process was killed before it sent this one
+					}
+					c.lose(peers.Phones("apns"), time.Second) // and with it the context of this call: it is to be tried again
+					return nil, false
+				})
+				task := mustTask(t, nodes[2].Pusher, notice(week))
+				rest(nodes...)
+				if holder, _ := c.holder(peers.Phones("apns")); holder != nil || batches.Load() != 4 {
+					t.Fatalf("%d batches", batches.Load())
+				}
+				time.Sleep(5 * time.Second)
+				rest(nodes...)
+				for _, id := range ids {
+					if n := len(phones.Shown(id)); n != 1 {
+						t.Errorf("%s was notified %d times", id, n)
+					}
+				}
+				if g := progress(t, task).Phones["apns"]; g.Sent-g.Retried != 9 || g.Accepted != 9 {
+					t.Errorf("%+v", g)
+				}
+				if holder, _ := c.holder(peers.Phones("apns")); holder != nodes[1].mem {
+					t.Error("the next in the row does not have the lease")
+				}
+			})
+		})
+	}
+}
+
+// TestPhonesWaitForAllNodes: who is connected to another node than the one that notifies is not notified; who left it within the grace is.
+func TestPhonesWaitForAllNodes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		phones, adjust := phonesOfAll(10 * time.Second)
+		c, nodes := testCluster(t, adjust)
+		importPhones(t, nodes[0].Pusher, "apns", "stays", "leaves", "away", "here")
+		nodes[0].connect("here")
+		nodes[1].connect("stays")
+		s := nodes[2].connect("leaves")
+		rest(nodes...)
+		if holder, _ := c.holder(peers.Phones("apns")); holder != nodes[0].mem {
+			t.Fatal("another node notifies")
+		}
+		task := mustTask(t, nodes[1].Pusher, notice(week)) // which nobody acknowledges
+		time.Sleep(5 * time.Second)
+		if s.Close(); phones.Total() != 0 {
+			t.Fatal("notified within the grace")
+		}
+		time.Sleep(time.Minute)
+		rest(nodes...)
+		for token, want := range map[string]int{"stays": 0, "leaves": 1, "away": 1, "here": 0} {
+			if got := phones.Attempts(token); got != want {
+				t.Errorf("%s was notified %d times, not %d", token, got, want)
+			}
+		}
+		if g := progress(t, task).Phones["apns"]; g.Sent != 2 {
+			t.Errorf("%+v", g)
+		}
+	})
+}
+
+// TestWithdrawElsewhere: a message that is withdrawn on one node is taken from the phones that another has notified.
+func TestWithdrawElsewhere(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		phones, adjust := phonesOfAll(-1)
+		_, nodes := testCluster(t, adjust)
+		importPhones(t, nodes[0].Pusher, "apns", "u0", "u1", "u2")
+		release := make(chan struct{})
+		phones.OnSend(func(_ context.Context, batch []transport.Notification) ([]transport.Result, bool) {
+			if batch[0].Device.Token == "u2" {
+				<-release // the batch is under way when the message is withdrawn
+			}
+			return nil, false
+		})
+		task := mustTask(t, nodes[2].Pusher, notice(week))
+		rest(nodes...)
+		if got := screens(phones, 3); got != "t t " {
+			t.Fatalf("%q", got)
+		}
+		must(t, nodes[1].Withdraw(t.Context(), task.ID))
+		rest(nodes...)
+		close(release)
+		rest(nodes...)
+		if got := screens(phones, 3); got != "  " {
+			t.Fatalf("%q", got)
+		}
+		of, err := nodes[1].Task(t.Context(), task.ID)
+		must(t, err)
+		if g := progress(t, of); g.Withdrawn != 3 || g.Recalls["apns"].Accepted != 3 {
+			t.Fatalf("%+v", g)
+		}
+	})
+}
+
+// TestHooksOfOneNode: what happens once in the cluster is told once in it.
+func TestHooksOfOneNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h heard
+		_, nodes := testCluster(t, func(_ int, o *Options) {
+			o.Online, o.Hooks = nil, h.hooks()
+		})
+		take := func() string {
+			rest(nodes...)
+			time.Sleep(3 * time.Second)
+			rest(nodes...)
+			list := strings.Split(h.take(), "; ")
+			slices.Sort(list)
+			return strings.Join(list, "; ")
+		}
+		for i, n := range nodes {
+			n.connect(fmt.Sprint("u", i))
+		}
+		take()
+		nodes[1].push("1", week, All())
+		if got := take(); strings.Count(got, "accepted") != 1 || strings.Count(got, "finished") != 1 || strings.Count(got, "delivered") != 3 {
+			t.Fatal(got)
+		}
+		nodes[2].push("2", 0, All())
+		if got := take(); strings.Count(got, "accepted") != 1 || strings.Count(got, "finished") != 1 || strings.Count(got, "delivered") != 3 {
+			t.Fatal(got)
+		}
+		must(t, nodes[0].Register(t.Context(), "away"))
+		nodes[1].push("3", time.Second, Users("away"))
+		if got := take(); got != "accepted 3; expired 3 for 1; finished 3 with 0 of 1" {
+			t.Fatal(got)
+		}
+		task := nodes[1].push("4", week, Users("away"))
+		rest(nodes...)
+		must(t, nodes[2].Withdraw(t.Context(), task.ID))
+		if got := take(); got != "accepted 4; finished 4 with 0 of 1; withdrawn 4 from 1" {
+			t.Fatal(got)
+		}
+	})
+}
+
+// TestPlansGoOnElsewhere: a plan that is being released goes on where it was when another node gets the lease, and fires once.
+func TestPlansGoOnElsewhere(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(c *memoryCluster, n *clusterNode){
+		"lost": func(c *memoryCluster, n *clusterNode) { c.lose(peers.Background, 0) },
+		"died": func(c *memoryCluster, n *clusterNode) { n.mem.die(time.Second) },
+		"closed": func(c *memoryCluster, n *clusterNode) {
+			must(n.t, n.Close(n.t.Context()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, nodes := testCluster(t, nil)
+				var ids []string
+				for i := range 12 {
+					ids = append(ids, fmt.Sprintf("u%02d", i))
+				}
+				must(t, nodes[0].Register(t.Context(), ids...))
+				for i, id := range ids {
+					nodes[1+i%2].connect(id)
+				}
+				rest(nodes...)
+				planned := mustPlan(t, nodes[2].Pusher, Plan{Message: Message{Body: []byte("p"), Lifetime: week, To: All()}, Pace: 2})
+				time.Sleep(2500 * time.Millisecond)
+				rest(nodes...)
+				if i := info(t, planned); i.Fired != 1 || i.Held == 0 || i.Held == 12 {
+					t.Fatalf("%+v", i)
+				}
+				lose(c, nodes[0])
+				time.Sleep(10 * time.Second)
+				rest(nodes[1:]...)
+				for i, id := range ids {
+					nodes[1+i%2].got(id, "p")
+				}
+				if i := info(t, planned); i.Fired != 1 || i.Held != 0 || i.Outcome != PlanCompleted {
+					t.Fatalf("%+v", i)
+				}
+			})
+		})
+	}
+}
