@@ -140,6 +140,9 @@ func (b *bench) clusterAccept(ctx context.Context, t *trio, suffix string) error
 			return err
 		}
 		last, err := stream.GetMsg(ctx, info.State.LastSeq)
+		for errors.Is(err, jetstream.ErrMsgNotFound) && ctx.Err() == nil { // the replica that was asked does not have it yet
+			last, err = stream.GetMsg(ctx, info.State.LastSeq)
+		}
 		if err != nil {
 			return err
 		}

@@ -30,9 +30,9 @@ const (
 	snapshotPart  = 8 << 20   // bytes of an object, but for the last: what is in flight at a time
 	snapshotChunk = 128 << 10 // bytes of a message: larger ones were slower, on three servers
 	snapshotWait  = time.Minute
-	snapshotList  = 5 * time.Second  // what is there: of a bucket that was made a moment ago the list may never come, and is asked for again
-	snapshotKept  = time.Hour        // a snapshot is for the nodes that join now
-	snapshotStale = 10 * time.Minute // what no snapshot came of, and nobody goes on with
+	snapshotList  = 5 * time.Second        // what is there: of a bucket that was made a moment ago the list may never come, and is asked for again
+	snapshotKept  = time.Hour              // a snapshot is for the nodes that join now
+	snapshotStale = 10 * time.Minute       // what no snapshot came of, and nobody goes on with
 	snapshotAsk   = 2 * time.Second        // how often it is asked for
 	snapshotLook  = 250 * time.Millisecond // how often it is looked for
 	snapshotEnd   = 5 * time.Second
