@@ -85,12 +85,12 @@ type owed struct {
 	m   *message // which may not be in the store any more; nil: it was not at hand, and is to be found there
 }
 
-// owe notes users who are connected here and are to get a message that another node has delivered to them, if it was accepted after they connected and has not been handed over here.
+// owe notes users who are connected here and are to get a message that another node has delivered to them and that has not been handed over here.
 func (l *lane) owe(seq uint64, low *roaring.Bitmap) {
 	here := roaring.And(low, l.connected)
 	for it := here.Iterator(); it.HasNext(); {
 		p := l.users.get(uint16(it.Next()))
-		if seq <= p.after || seq < p.sent || seq == p.sent && !l.inflight(p.low) {
+		if seq < p.sent || seq == p.sent && !l.inflight(p.low) {
 			continue
 		}
 		if l.owed[seq] == nil {
@@ -149,21 +149,13 @@ func (p *presence) withOwed(seqs []uint64, full bool) []uint64 {
 	return seqs
 }
 
-// lastAccepted is the last message that the lane knows of.
-func (l *lane) lastAccepted() uint64 {
-	if n := len(l.waiting); n > 0 {
-		return l.waiting[n-1].seq
-	}
-	return l.started
-}
-
 // arrive tells the other nodes of a user who is connected here now, and has what they have handed over settled before the catch-up reads what is pending.
 func (p *presence) arrive(ordinal uint32) {
 	d := p.lane.d
 	if d.cluster == nil {
 		return
 	}
-	p.settling, p.after = true, p.lane.lastAccepted()
+	p.settling = true
 	d.cluster.Presence.Joined(ordinal)
 	go func() {
 		position, err := d.cluster.Presence.Settle(d.ctx, ordinal)
@@ -176,7 +168,7 @@ func (p *presence) arrive(ordinal uint32) {
 		l := p.lane
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		for _, x := range p.told { // up to there the user had what was delivered, before connecting here
+		for _, x := range p.told { // what was delivered up to there, the user had before connecting here
 			if x.position <= position {
 				l.remit(x.seq, roaring.BitmapOf(uint32(p.low)))
 			}

@@ -177,7 +177,6 @@ func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap, acked
 		l.owe(seq, low)
 		return
 	}
-	l.remit(seq, low)
 	l.cancel(seq, low)
 	if uint64(len(l.busy)) < low.GetCardinality() {
 		for b := range l.busy {
@@ -217,17 +216,10 @@ func (d *delivery) CaughtUp(ordinal uint32, seqs []uint64, acked bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.users.get(low) != nil && (len(l.owed) > 0 || d.elsewhere(acked)) {
-		bit := roaring.BitmapOf(uint32(low))
-		for _, seq := range seqs {
-			if d.elsewhere(acked) {
-				l.owe(seq, bit)
-			} else {
-				l.remit(seq, bit)
-			}
-		}
-	}
 	if d.elsewhere(acked) {
+		for _, seq := range seqs {
+			l.owe(seq, roaring.BitmapOf(uint32(low)))
+		}
 		return
 	}
 	for _, r := range l.runs {

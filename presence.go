@@ -26,7 +26,6 @@ type presence struct {
 	sent     uint64   // the highest sequence handed to the transport
 	settling bool     // in a cluster: other nodes are asked what they have handed over
 	told     []toldOf // while settling: what others have delivered to the user
-	after    uint64   // in a cluster: the last message that was accepted before the user connected here
 	fleeting []*message
 	unacked  []unacked
 	retry    *time.Timer

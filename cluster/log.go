@@ -35,6 +35,8 @@ const (
 	quiet = 2 * time.Second
 	// busy stands for no position: no record is waited for.
 	busy = math.MaxUint64
+	// getEvery is how often the next record is asked for while there is no consumer.
+	getEvery = 20 * time.Millisecond
 	// consumerIdle is after how long without requests the stream forgets one.
 	consumerIdle = time.Minute
 
@@ -45,7 +47,8 @@ const (
 // log is the stream as a store sees it: each message is a record, and its sequence the position.
 type log struct {
 	js       jetstream.JetStream
-	name     string // of the stream
+	stream   jetstream.Stream // for what any of the servers that keep it can answer
+	name     string           // of the stream
 	subject  string
 	id       [16]byte
 	seed     string
@@ -64,6 +67,7 @@ func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, err
 	for {
 		s, err := l.find(ctx, o)
 		if err == nil {
+			l.stream = s
 			return l, l.read(s.CachedInfo())
 		}
 		if last == nil || ctx.Err() == nil { // else it says no more than that
@@ -194,14 +198,9 @@ func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.Journal
 // consume reads until its consumer fails. More is false when there is nobody who wants any. It is not the client's ordered consumer, which waits for as much as 10 s for one request
 // before it makes another, while a leader is elected in 3.
 func (l *log) consume(ctx context.Context, after *uint64, yield func(store.JournalRecord, error) bool) (more bool, err error) {
-	try, cancel := context.WithTimeout(ctx, consumerTry)
-	defer cancel()
-	c, err := l.js.CreateConsumer(try, l.name, jetstream.ConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *after + 1, AckPolicy: jetstream.AckNonePolicy,
-		Replicas: 1, MemoryStorage: true, InactiveThreshold: consumerIdle,
-	})
-	if err != nil {
-		return true, err
+	c, more, err := l.consumer(ctx, after, yield)
+	if c == nil {
+		return more, err
 	}
 	messages, err := c.Messages(jetstream.PullHeartbeat(heartbeat), jetstream.PullMaxBytes(16<<20), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
@@ -241,6 +240,45 @@ func (l *log) consume(ctx context.Context, after *uint64, yield func(store.Journ
 		*after = position
 		if !yield(store.JournalRecord{Position: position, Record: m.Data()}, nil) {
 			return false, nil
+		}
+	}
+}
+
+// consumer makes a consumer. Until there is one, or it has failed, records are got one by one: a consumer takes that the servers have a leader for all that is kept, while those that have the log may have agreed on more of it.
+func (l *log) consumer(ctx context.Context, after *uint64, yield func(store.JournalRecord, error) bool) (_ jetstream.Consumer, more bool, _ error) {
+	try, cancel := context.WithTimeout(ctx, consumerTry)
+	defer cancel()
+	from, made := *after+1, make(chan struct{})
+	var c jetstream.Consumer
+	var err error
+	go func() {
+		defer close(made)
+		c, err = l.js.CreateConsumer(try, l.name, jetstream.ConsumerConfig{
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from, AckPolicy: jetstream.AckNonePolicy,
+			Replicas: 1, MemoryStorage: true, InactiveThreshold: consumerIdle,
+		})
+	}()
+	defer func() {
+		cancel()
+		<-made
+	}()
+	tick := time.NewTicker(getEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-made:
+			return c, true, err
+		case <-tick.C:
+		}
+		for {
+			m, err := l.stream.GetMsg(try, *after+1)
+			if err != nil {
+				break // it is not there, or not yet, or nobody says so
+			}
+			*after = m.Sequence
+			if !yield(store.JournalRecord{Position: m.Sequence, Record: m.Data}, nil) {
+				return nil, false, nil
+			}
 		}
 	}
 }

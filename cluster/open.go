@@ -211,6 +211,7 @@ func (n *node) open(s *store.Store) {
 	n.mu.Unlock()
 	n.members.set(func(own *member) { own.Proposer = s.Proposer() })
 	n.all.Go(func() { n.members.run(n.running) })
+	n.all.Go(func() { n.conn.revive(n.running, filepath.Join(n.dir, natsDir), n.o) })
 	cut := &cutter{members: n.members, snapshots: n.snapshots, stream: n.stream, absence: n.o.Absence, maxLog: uint64(n.o.MaxLog), log: n.o.Logger}
 	n.all.Go(func() { n.leases.Hold(n.running, "cut", cut.run) })
 	n.all.Go(func() {

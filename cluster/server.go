@@ -39,6 +39,8 @@ type connection struct {
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	server *server.Server // embedded; nil with a deployment elsewhere
+
+	current inProcessServer // the same
 }
 
 // connect starts the embedded server, with its files in dir, and connects to it, or to the deployment of o.URL, until ctx ends. Of other nodes it needs none: see ready.
@@ -59,7 +61,8 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 			return nil, err
 		}
 		c.server = s
-		options = append(options, nats.InProcessServer(s))
+		c.current.Store(s)
+		options = append(options, nats.InProcessServer(&c.current))
 	}
 	options = append(options, o.NATS...)
 	options = append(options,

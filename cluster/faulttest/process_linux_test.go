@@ -116,7 +116,7 @@ func serve(env string) error {
 		Online:       &clients{p},
 		Logger:       slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		AckTimeout:   2 * time.Second,
-		DeltaEntries: 2000, // so that there are folds
+		DeltaEntries: 200, // so that there are folds
 	}
 	fault.Under(&o, p.disk)
 	peers.Clock(&o, func() time.Time { return time.Now().Add(time.Duration(p.skew.Load())) })
@@ -165,7 +165,7 @@ func outcomeOf(err error) outcome {
 		return done
 	case errors.Is(err, fanfare.ErrOutcomeUnknown):
 		return unknown
-	case errors.Is(err, fanfare.ErrUnavailable), errors.Is(err, fanfare.ErrNoRoom), errors.Is(err, fanfare.ErrUnknownTask), errors.Is(err, fanfare.ErrUnknownUser):
+	case errors.Is(err, fanfare.ErrUnavailable), errors.Is(err, fanfare.ErrNoRoom), errors.Is(err, fanfare.ErrUnknownTask), errors.Is(err, fanfare.ErrUnknownUser), errors.Is(err, fanfare.ErrClosed):
 		return refused
 	}
 	return strange
