@@ -185,7 +185,7 @@ func (s *Store) follow() {
 		case <-s.stopped.Done():
 			return
 		case d = <-added:
-			if d.position != s.st.position+1 { // others are before it, or it has come back already
+			if d.position != s.st.position+1 || s.ownGroup(d.rec) != d.own { // others are before it, or it has come back already
 				continue
 			}
 		case d, more = <-from:
