@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -61,6 +62,8 @@ func runChild(ctx context.Context, kind string) error {
 		return c.deltaHeap(ctx)
 	case "import":
 		return c.importHeap(ctx)
+	case "node":
+		return c.node(ctx)
 	}
 	return fmt.Errorf("no child %q", kind)
 }
@@ -217,10 +220,11 @@ func (c *child) importHeap(ctx context.Context) (err error) {
 // runningChild is a child and its answers.
 type runningChild struct {
 	cmd *exec.Cmd
+	in  io.Writer
 	out *bufio.Scanner
 }
 
-func (b *bench) child(ctx context.Context, kind, dir string, users int) (*runningChild, error) {
+func (b *bench) child(ctx context.Context, kind, dir string, users int, env ...string) (*runningChild, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -231,12 +235,17 @@ func (b *bench) child(ctx context.Context, kind, dir string, users int) (*runnin
 		changes /= 10
 	}
 	cmd.Env = append(os.Environ(), childKind+"="+kind, childDir+"="+dir, childUsers+"="+strconv.Itoa(users), childChanges+"="+strconv.Itoa(changes))
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	return &runningChild{cmd, bufio.NewScanner(out)}, cmd.Start()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &runningChild{cmd, in, bufio.NewScanner(out)}, cmd.Start()
 }
 
 // next returns the next answer.

@@ -2,7 +2,7 @@
 // bbolt, PostgreSQL, Redis. Every figure is a ratio of two medians that were measured in the same
 // run, the contenders taking turns.
 //
-//	go run ./bench -quick                      a minute, 300,000 users, judges nothing
+//	go run ./bench -quick                      two minutes, 300,000 users, judges nothing
 //	go run ./bench                             1,000,000 users
 //	go run ./bench -users 10000000             the run whose figures count
 //	go run ./bench -only audience,accept       some of the figures
@@ -74,6 +74,10 @@ var figures = []struct {
 	{"heap", (*bench).heap},
 	{"phones", (*bench).phones},
 	{"rest", (*bench).rest},
+	{"cluster", (*bench).cluster},
+	{"streamed", (*bench).streamed},
+	{"join", (*bench).join},
+	{"outage", (*bench).outage},
 	{"growth", (*bench).growth},
 }
 

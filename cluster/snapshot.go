@@ -30,10 +30,11 @@ const (
 	snapshotPart  = 8 << 20   // bytes of an object, but for the last: what is in flight at a time
 	snapshotChunk = 128 << 10 // bytes of a message: larger ones were slower, on three servers
 	snapshotWait  = time.Minute
-	snapshotList  = 5 * time.Second  // what is there: of a bucket that was made a moment ago the list may never come, and is asked for again
-	snapshotKept  = time.Hour        // a snapshot is for the nodes that join now
-	snapshotStale = 10 * time.Minute // what no snapshot came of, and nobody goes on with
-	snapshotAsk   = 2 * time.Second
+	snapshotList  = 5 * time.Second        // what is there: of a bucket that was made a moment ago the list may never come, and is asked for again
+	snapshotKept  = time.Hour              // a snapshot is for the nodes that join now
+	snapshotStale = 10 * time.Minute       // what no snapshot came of, and nobody goes on with
+	snapshotAsk   = 2 * time.Second        // how often it is asked for
+	snapshotLook  = 250 * time.Millisecond // how often it is looked for
 	snapshotEnd   = 5 * time.Second
 )
 
@@ -465,15 +466,18 @@ func (s *snapshots) ask(ctx context.Context, atLeast uint64) (position uint64, r
 	if err != nil {
 		return 0, nil, err
 	}
-	for {
+	for asked := (time.Time{}); ; {
 		position, r, err = s.get(ctx, atLeast)
 		if err == nil {
 			return position, r, nil
 		}
-		if perr := s.nc.Publish(s.subject, v); perr != nil {
-			err = errors.Join(err, perr)
+		if time.Since(asked) >= snapshotAsk {
+			asked = time.Now()
+			if perr := s.nc.Publish(s.subject, v); perr != nil {
+				err = errors.Join(err, perr)
+			}
 		}
-		if !pause(ctx, snapshotAsk) {
+		if !pause(ctx, snapshotLook) {
 			return 0, nil, errors.Join(err, context.Cause(ctx))
 		}
 	}

@@ -747,21 +747,15 @@ func decodeBits(r *reader) *roaring.Bitmap {
 	return b
 }
 
-// decodePacked is decodeBits of a set that may be packed.
+// decodePacked is decodeBits of a set that is packed where that is shorter: it has no other form.
 func decodePacked(r *reader) (b *roaring.Bitmap) {
 	p := r.bytes()
 	b = roaring.New()
 	if r.err != nil {
 		return b
 	}
-	defer func() { // what is packed is taken for granted where it is read
-		if v := recover(); v != nil {
-			r.fail("packed set")
-			b = roaring.New()
-		}
-	}()
-	if err := readBitmap(b, portable(p)); err != nil {
-		r.fail("bitmap")
+	if readPending(b, p) != nil || !isPacked(p) && pack(b, packedMost(p)) != nil {
+		r.fail("packed set")
 		return roaring.New()
 	}
 	return b

@@ -12,6 +12,7 @@ import (
 // follower is what proposing to a log, and applying what comes back from it, have between them: with a log they are two goroutines, where the committer is one.
 type follower struct {
 	controls chan *proposal // to be run between two records
+	added    chan *decoded  // an own record that the log has taken: it is applied at once, unless others are before it, and passed over when it comes back
 	quiet    uint64         // records up to there were in the log when the store was opened, and nobody is told of them
 	opened   chan struct{}  // closed when the observer can be told of those behind them
 
@@ -132,7 +133,7 @@ func (s *Store) proposeGroup(group []*proposal) {
 	rec, began := g.rec.encode(), time.Now()
 	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
 	defer cancel()
-	_, err := s.o.Log.Append(ctx, fmt.Sprintf("%016x-%d", s.proposer, first), rec)
+	position, err := s.o.Log.Append(ctx, fmt.Sprintf("%016x-%d", s.proposer, first), rec)
 	switch {
 	case err == nil:
 		s.counts.committed(g.formed, len(rec), time.Since(began))
@@ -141,6 +142,10 @@ func (s *Store) proposeGroup(group []*proposal) {
 		}))
 		if g.done.Load() {
 			g.late.Load().Stop()
+		}
+		select {
+		case f.added <- &decoded{position: position, rec: g.rec, commands: g.commands, own: g}:
+		default: // it comes back
 		}
 	case errors.Is(err, ErrOutcomeUnknown): // if it comes back, it is applied
 		s.failGroup(g, err)
@@ -167,8 +172,11 @@ func (s *Store) follow() {
 		}
 		s.failPending(fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed))
 	}()
-	from := records
+	from, added := records, f.added
+	back := s.st.position // up to which the log has handed its records back
 	for {
+		var d *decoded
+		more := true
 		select {
 		case p := <-f.controls:
 			p.control()
@@ -176,33 +184,45 @@ func (s *Store) follow() {
 			continue
 		case <-s.stopped.Done():
 			return
-		case d, more := <-from:
-			var err error
-			if more {
-				<-d.ready
-				if d.err == nil && d.position > f.quiet {
-					<-f.opened
-				}
-				err = s.followRecord(d)
-			}
-			if err == nil && more {
-				if d.ahead != nil {
-					aheads.Put(d.ahead)
-				}
+		case d = <-added:
+			if d.position != s.st.position+1 || s.ownGroup(d.rec) != d.own { // others are before it, or it has come back already
 				continue
 			}
-			if s.stopped.Err() != nil {
-				return
+		case d, more = <-from:
+			if !more {
+				break
 			}
-			if err == nil {
-				err = errors.New("fanfare: the log has ended")
+			<-d.ready
+			if d.err == nil && d.position == back+1 {
+				if back++; d.position <= s.st.position { // it was added here, and applied when the log had taken it
+					continue
+				}
 			}
-			err = s.refuseChanges(err)
-			f.ended.Store(&err)
-			f.moved.tell()
-			s.failPending(err)
-			from = nil // controls go on
 		}
+		var err error
+		if more {
+			if d.err == nil && d.position > f.quiet {
+				<-f.opened
+			}
+			err = s.followRecord(d)
+		}
+		if err == nil && more {
+			if d.ahead != nil {
+				aheads.Put(d.ahead)
+			}
+			continue
+		}
+		if s.stopped.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("fanfare: the log has ended")
+		}
+		err = s.refuseChanges(err)
+		f.ended.Store(&err)
+		f.moved.tell()
+		s.failPending(err)
+		from, added = nil, nil // controls go on
 	}
 }
 
@@ -328,7 +348,7 @@ func (s *Store) ownGroup(rec *record) *logGroup {
 // openLog begins to propose to the log, and to follow it from a position on.
 func (s *Store) openLog(position uint64) error {
 	f := &s.follower
-	f.controls, f.pending, f.opened = make(chan *proposal), make(map[uint64]*logGroup), make(chan struct{})
+	f.controls, f.added, f.pending, f.opened = make(chan *proposal), make(chan *decoded, 1), make(map[uint64]*logGroup), make(chan struct{})
 	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
 	defer cancel()
 	last, err := s.o.Log.Last(ctx)

@@ -12,7 +12,7 @@ type Log interface {
 	ID() [16]byte
 	// Version is the newest version of apply that all stores of the log know, see [Versions]. A command of a newer one is refused with [ErrUpgrading].
 	Version() int
-	// Append adds a record and returns its position. A record with an ID that the log has had lately is not added again, and its position
+	// Append adds a record and returns its position, where it then is for good: this store may apply it before Records yields it. A record with an ID that the log has had lately is not added again, and its position
 	// is returned. It tries until ctx ends. An error that matches [ErrOutcomeUnknown] means that the record may be there or come yet; after any other, which matches [ErrUnavailable], it is not and does not.
 	Append(ctx context.Context, id string, record []byte) (position uint64, err error)
 	// Last returns the position of the last record that the log has, 0 for none.

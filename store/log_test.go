@@ -183,7 +183,7 @@ func (w *twins) proposeToLog(c Command) any {
 }
 
 // openLogged opens a store of a log, which is checked and closed at the end of the test.
-func openLogged(t *testing.T, dir string, l *memoryLog) *Store {
+func openLogged(t *testing.T, dir string, l Log) *Store {
 	t.Helper()
 	return open(t, dir, Options{BlockBits: 2, Log: l, LogTimeout: time.Second})
 }
@@ -205,6 +205,47 @@ func TestLogOfTwoVersions(t *testing.T) {
 	propose(t, s, &Delivered{Seq: 1, Bits: roaring.BitmapOf(1)})
 	if v := l.records[1][0]; v != 2 {
 		t.Error("version of the newer record:", v)
+	}
+}
+
+// TestLogHandsBackLate: what a store has added it applies when the log has taken it, though the log hands it back later; but not before those of others that are before it.
+func TestLogHandsBackLate(t *testing.T) {
+	t.Parallel()
+	l := newMemoryLog()
+	s, other := openLogged(t, t.TempDir(), &lateLog{memoryLog: l, hold: make(chan struct{})}), openLogged(t, t.TempDir(), l)
+	register(t, s, "ann")
+	register(t, s, "bob")
+	must(other.WaitApplied(context.Background(), 2))
+	register(t, other, "cid")
+	if _, err := s.Propose(context.Background(), &Batch{Ops: []UserOp{registerOp("dan")}}); !errors.Is(err, ErrOutcomeUnknown) {
+		t.Error("answered before what is before it:", err)
+	}
+	close(s.o.Log.(*lateLog).hold)
+	must(s.WaitApplied(context.Background(), 4))
+	must(other.WaitApplied(context.Background(), 4))
+	for _, id := range []string{"ann", "bob", "cid", "dan"} {
+		u, err := s.User(id)
+		v, otherErr := other.User(id)
+		if err != nil || otherErr != nil || u.Ordinal != v.Ordinal {
+			t.Errorf("%s is %d and %d: %v, %v", id, u.Ordinal, v.Ordinal, err, otherErr)
+		}
+	}
+	register(t, s, "eve")
+}
+
+// lateLog hands nothing back until it may.
+type lateLog struct {
+	*memoryLog
+	hold chan struct{}
+}
+
+func (l *lateLog) Records(ctx context.Context, after uint64) iter.Seq2[JournalRecord, error] {
+	return func(yield func(JournalRecord, error) bool) {
+		select {
+		case <-l.hold:
+			l.memoryLog.Records(ctx, after)(yield)
+		case <-ctx.Done():
+		}
 	}
 }
 

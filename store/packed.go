@@ -8,7 +8,7 @@ import (
 	"github.com/RoaringBitmap/roaring/v2"
 )
 
-// A pending set of users who are spread over their block stands in the file packed: about log2(65536/n)+2 bits for
+// A pending set of users who are spread over their block stands in the file packed, and so does a set of them in a delivery: about log2(65536/n)+2 bits for
 // each of n users, where roaring takes 16 or a bitmap of 8 KiB. It is the code of P. Elias (Efficient Storage and
 // Retrieval by Content and Address of Static Files, 1974) and R. Fano for each stretch of 256 values: the low bits of
 // each value as they are, then the high ones in unary, as a bit 1 for each value behind as many bits 0 as its high part
@@ -76,11 +76,14 @@ func packedBytes(raw []byte) []byte {
 	if _, err := set.FromUnsafeBytes(raw); err != nil {
 		panic(&FormatError{What: "set", Detail: err.Error()})
 	}
-	if packed := pack(set, len(raw)*7/8); packed != nil {
+	if packed := pack(set, packedMost(raw)); packed != nil {
 		return packed
 	}
 	return raw
 }
+
+// packedMost is how long the packed form of a set may be that is raw otherwise.
+func packedMost(raw []byte) int { return len(raw) * 7 / 8 }
 
 var le = binary.LittleEndian
 

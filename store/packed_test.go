@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -29,6 +30,34 @@ func anySet(t *rapid.T) *roaring.Bitmap {
 		set.Add(edge)
 	}
 	return set
+}
+
+// TestDeliveredHasOneForm: what is taken for a delivery is what is written for it, so that a record that is decoded and encoded is the same.
+func TestDeliveredHasOneForm(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		c := &Delivered{Seq: 7, Block: 3, Bits: anySet(t)}
+		raw := encodeCommand(c)
+		plain := bitmapBytes(c.Bits)
+		if packed := pack(c.Bits, packedMost(plain)); (packed != nil) != (len(raw) < len(plain)) {
+			t.Fatalf("%d bytes of %d, and packed it is %d", len(raw), len(plain), len(packed))
+		} else if packed != nil {
+			w := writer{b: []byte{byte(kindDelivered)}}
+			w.uvarint(c.Seq)
+			w.uvarint(uint64(c.Block))
+			w.bytes(plain)
+			if _, err := decodeCommand(w.b); !errors.Is(err, ErrDamaged) {
+				t.Fatal("taken as it is not written:", err)
+			}
+		}
+		got, err := decodeCommand(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := got.(*Delivered); d.Seq != c.Seq || d.Block != c.Block || !d.Bits.Equals(c.Bits) {
+			t.Fatalf("%v became %v", c, d)
+		}
+	})
 }
 
 // TestPacked: a packed set is the set, whether one asks it or reads it.

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fanfare-im/fanfare/cluster"
+)
+
+// join is how long it takes until a node without a directory is open, against copying the file that it gets. The others make a snapshot for it each time.
+func (b *bench) join(ctx context.Context) error {
+	return b.withThreeNodes(ctx, trioOptions{}, func(t *trio) error {
+		file := filepath.Join(t.path(0), "blocks.db")
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		joined := len(t.nodes)
+		costs, err := rounds(ctx, b.rounds, false,
+			func(ctx context.Context, _ int) (float64, error) {
+				if err := t.forgetSnapshots(ctx); err != nil {
+					return 0, err
+				}
+				if err := os.RemoveAll(t.path(joined)); err != nil {
+					return 0, err
+				}
+				began := time.Now()
+				p, err := cluster.Open(ctx, t.path(joined), t.options(joined))
+				if err != nil {
+					return 0, err
+				}
+				took := time.Since(began).Seconds()
+				s, err := p.Stats(ctx)
+				if err == nil && s.Users < int64(b.users) {
+					err = errors.New("it has not all users")
+				}
+				return took, errors.Join(err, p.Close(ctx))
+			},
+			timed(func(context.Context) error { return copySynced(filepath.Join(t.dir, "copy.db"), file) }))
+		if err != nil {
+			return err
+		}
+		b.add(compare("cluster.join", "a copy of the file", "s", costs[0], costs[1], atMost(3)).with("a file of %.0f MB, through the object store with three replicas", float64(info.Size())/1e6))
+		return nil
+	})
+}
+
+// forgetSnapshots removes those of the nodes that joined before.
+func (t *trio) forgetSnapshots(ctx context.Context) error {
+	s, err := t.js[0].Stream(ctx, "OBJ_fanfare-"+clusterName+"-snapshots")
+	if err != nil {
+		return err
+	}
+	return s.Purge(ctx)
+}
+
+func copySynced(to, from string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if _, err := io.Copy(struct{ io.Writer }{out}, in); err != nil { // through memory, as no file system has it for nothing
+		return err
+	}
+	return out.Sync()
+}
