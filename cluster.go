@@ -67,7 +67,9 @@ func (d *delivery) hooks() *events {
 
 // elsewhere says whether what is told is a delivery of another node. It has reached the connections to that, and takes nothing from those that are here; an
 // acknowledgement does, and with client acks there is nothing else.
-func (d *delivery) elsewhere(acked bool) bool { return d.cluster != nil && !d.own && !acked && !d.clientAcks }
+func (d *delivery) elsewhere(acked bool) bool {
+	return d.cluster != nil && !d.own && !acked && !d.clientAcks
+}
 
 // owe notes users who are connected here and are to get a message that another node has delivered to them, if it was accepted after they connected and has not been handed over here. Who is live gets it from
 // the lane, which has not come to it or has it in hand.

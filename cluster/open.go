@@ -91,7 +91,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err er
 		return nil, err
 	}
 	peers.Join(&o.Options, &peers.Cluster{
-		Log: n.log, Record: int(n.conn.nc.MaxPayload()) - recordHead, Timeout: o.Timeout, Presence: n.presence, Leases: n.leases, Opened: n.open, Close: n.close,
+		Log: n.log, Record: int(n.conn.nc.MaxPayload()) - recordHead, Timeout: o.Timeout, Opening: ctx, Presence: n.presence, Leases: n.leases, Opened: n.open, Close: n.close,
 	})
 	return fanfare.Open(dir, o.Options)
 }

@@ -404,3 +404,19 @@ func TestReadAheadOfALog(t *testing.T) {
 		}
 	}
 }
+
+// silentLog has records that do not come.
+type silentLog struct{ *memoryLog }
+
+func (l silentLog) Last(context.Context) (uint64, error) { return 1, nil }
+
+// TestOpeningEnds: Open does not wait longer than it may for a log that has become silent.
+func TestOpeningEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	s, err := Open(t.TempDir(), Options{Log: silentLog{newMemoryLog()}, Opening: ctx}, nil)
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(s, err)
+	}
+}
