@@ -29,6 +29,8 @@ const (
 
 	// consumerTry is how long the stream is given to answer that there is a consumer; while it has no leader it does not.
 	consumerTry = time.Second
+	// lostFor is how long the log has to end before the position of this node until it counts as one that has lost records: longer than a leader without followers answers.
+	lostFor = 15 * time.Second
 	// consumerIdle is after how long without requests the stream forgets one.
 	consumerIdle = time.Minute
 
@@ -44,6 +46,7 @@ type log struct {
 	id       [16]byte
 	seed     string
 	logger   *slog.Logger
+	lostFor  time.Duration
 	folded   func(position uint64)
 	summed   func(position, digest uint64)
 	versions func() (lowest, nodes int)
@@ -53,7 +56,7 @@ func streamName(cluster string) string { return "fanfare-" + cluster }
 
 // openLog finds the stream, and makes it where there is none and this node may: a cluster that begins with the directory of a node waits for that one. It tries until ctx ends.
 func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, error) {
-	l := &log{js: js, name: streamName(o.Cluster), subject: "fanfare." + o.Cluster + ".log", logger: o.Logger}
+	l := &log{js: js, name: streamName(o.Cluster), subject: "fanfare." + o.Cluster + ".log", logger: o.Logger, lostFor: lostFor}
 	var last error
 	for {
 		s, err := l.find(ctx, o)
@@ -101,6 +104,25 @@ func (l *log) read(info *jetstream.StreamInfo) error {
 	}
 	copy(l.id[:], id)
 	l.seed = info.Config.Metadata[metaSeed]
+	return nil
+}
+
+// errLost is that the log ends before the position of this node.
+var errLost = errors.New("the log has lost records that this node has")
+
+// same looks whether the stream is the log still, and has what this node has: a consumer would wait in silence for the position after it, whatever is before that.
+func (l *log) same(ctx context.Context, after uint64) error {
+	s, err := l.js.Stream(ctx, l.name)
+	if err != nil {
+		return err
+	}
+	info := s.CachedInfo()
+	if info.Config.Metadata[metaLog] != hex.EncodeToString(l.id[:]) {
+		return fmt.Errorf("%w: the stream %s was made anew, and is not the log of this node any more", fanfare.ErrForeignFile, l.name)
+	}
+	if last := max(info.State.LastSeq, info.State.FirstSeq-min(info.State.FirstSeq, 1)); last < after {
+		return fmt.Errorf("%w: it ends at %d, and this node is at %d", errLost, last, after)
+	}
 	return nil
 }
 
@@ -168,10 +190,22 @@ func (l *log) bounds(ctx context.Context) (first, last uint64, err error) {
 // Records reads by a consumer, and by another one when that has failed.
 func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {
 	return func(yield func(store.JournalRecord, error) bool) {
+		var lost time.Time // since when it has been
 		for warned := false; ctx.Err() == nil; pause(ctx, tryAgain) {
 			before := after
 			more, err := l.consume(ctx, &after, yield)
-			if !more {
+			switch {
+			case !more:
+				return
+			case !errors.Is(err, errLost):
+				lost = time.Time{}
+			case lost.IsZero():
+				lost = time.Now()
+			case time.Since(lost) >= l.lostFor:
+				err = fmt.Errorf("%w: %w", fanfare.ErrForeignFile, err)
+			}
+			if errors.Is(err, fanfare.ErrForeignFile) {
+				yield(store.JournalRecord{}, err)
 				return
 			}
 			if after > before {
@@ -190,6 +224,9 @@ func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.Journal
 func (l *log) consume(ctx context.Context, after *uint64, yield func(store.JournalRecord, error) bool) (more bool, err error) {
 	try, cancel := context.WithTimeout(ctx, consumerTry)
 	defer cancel()
+	if err := l.same(try, *after); err != nil {
+		return true, err
+	}
 	c, err := l.js.CreateConsumer(try, l.name, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *after + 1, AckPolicy: jetstream.AckNonePolicy,
 		Replicas: 1, MemoryStorage: true, InactiveThreshold: consumerIdle,
