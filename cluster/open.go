@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,8 +119,12 @@ func (n *node) begin(ctx context.Context) (err error) {
 	}
 	apply, format := store.Versions()
 	n.members = newMembers(nodes, member{Name: o.Name, Apply: apply, Format: format}, o.Logger)
-	if n.stream, err = c.js.Stream(ctx, n.log.name); err != nil {
+	err = untilThere(ctx, func(ctx context.Context) (err error) { // of a leader that goes meanwhile no answer comes
+		n.stream, err = c.js.Stream(ctx, n.log.name)
 		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cluster: the log: %w", err)
 	}
 	if n.snapshots, err = openSnapshots(ctx, c.nc, c.js, o.Cluster, o.Replicas, n.stream, o.Logger); err != nil {
 		return err
@@ -174,7 +179,13 @@ func (n *node) join(ctx context.Context, atLeast uint64) error {
 	}
 	defer r.Close()
 	part := filepath.Join(n.dir, joinDir+".new")
-	if err := os.RemoveAll(part); err != nil {
+	entries, err := os.ReadDir(n.dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), joinDir+".new") { // also what Restore makes beside it
+			err = errors.Join(err, os.RemoveAll(filepath.Join(n.dir, e.Name())))
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if err := fanfare.Restore(ctx, part, r); err != nil {
@@ -220,13 +231,17 @@ func (n *node) open(s *store.Store) {
 	})
 }
 
-// snapshot makes a copy of the files for a node that joins, which is removed when it has been written.
-func (n *node) snapshot(ctx context.Context) (position uint64, write func(io.Writer) error, err error) {
+// snapshot hands a copy of the files to put, for a node that joins, and removes it. A node that is not there yet makes none: another one may be.
+func (n *node) snapshot(ctx context.Context, atLeast uint64, put func(position uint64, write func(io.Writer) error) error) (err error) {
+	if n.store.Applied() < atLeast {
+		return nil
+	}
 	c, err := n.store.Copy(ctx)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
-	return c.Position, func(w io.Writer) error { return errors.Join(c.Write(ctx, w), c.Remove()) }, nil
+	defer func() { err = errors.Join(err, c.Remove()) }()
+	return put(c.Position, func(w io.Writer) error { return c.Write(ctx, w) })
 }
 
 // diverged stops the node, as soon as there is something to stop.
