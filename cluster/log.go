@@ -40,16 +40,16 @@ const (
 
 // log is the stream as a store sees it: each message is a record, and its sequence the position.
 type log struct {
-	js       jetstream.JetStream
-	name     string // of the stream
-	subject  string
-	id       [16]byte
-	seed     string
-	logger   *slog.Logger
-	lostFor  time.Duration
-	folded   func(position uint64)
-	summed   func(position, digest uint64)
-	versions func() (lowest, nodes int)
+	js      jetstream.JetStream
+	name    string // of the stream
+	subject string
+	id      [16]byte
+	seed    string
+	logger  *slog.Logger
+	lostFor time.Duration
+	folded  func(position uint64)
+	summed  func(position, digest uint64)
+	version func() int
 }
 
 func streamName(cluster string) string { return "fanfare-" + cluster }
@@ -130,10 +130,7 @@ func (l *log) same(ctx context.Context, after uint64) error {
 func (l *log) ID() [16]byte { return l.id }
 
 // Version is the lowest of the nodes that were heard of lately.
-func (l *log) Version() int {
-	lowest, _ := l.versions()
-	return lowest
-}
+func (l *log) Version() int { return l.version() }
 
 // Append publishes a record until the stream has answered or ctx ends. The ID keeps it from being added twice.
 func (l *log) Append(ctx context.Context, id string, record []byte) (position uint64, err error) {

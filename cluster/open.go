@@ -119,6 +119,15 @@ func (n *node) begin(ctx context.Context) (err error) {
 	}
 	apply, format := store.Versions()
 	n.members = newMembers(nodes, member{Name: o.Name, Apply: apply, Format: format}, o.Logger)
+	// Before the first command: what the others know says which it may be.
+	err = untilThere(ctx, func(ctx context.Context) error {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second) // of a bucket that was made a moment ago the list may never come
+		defer cancel()
+		return n.members.meet(try)
+	})
+	if err != nil {
+		return fmt.Errorf("cluster: the other nodes: %w", err)
+	}
 	err = untilThere(ctx, func(ctx context.Context) (err error) { // of a leader that goes meanwhile no answer comes
 		n.stream, err = c.js.Stream(ctx, n.log.name)
 		return err
@@ -133,7 +142,7 @@ func (n *node) begin(ctx context.Context) (err error) {
 		return err
 	}
 	n.presence = newPresence(c.nc, o.Cluster, o.Name, o.Logger)
-	n.log.folded, n.log.versions = n.members.folded, n.members.versions
+	n.log.folded, n.log.version = n.members.folded, n.members.version
 	n.log.summed = func(position, sum uint64) {
 		if o.spoil != nil && o.spoil() {
 			sum++

@@ -437,6 +437,39 @@ func TestNobodyHasTheState(t *testing.T) {
 	}
 }
 
+// TestFirstCommand: a node that has just been opened knows already what the others do not.
+func TestFirstCommand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := Options{Name: "a"}
+	p, err := Open(t.Context(), dir, o)
+	if err == nil {
+		err = p.Close(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.fill()
+	conn, err := connect(t.Context(), filepath.Join(dir, natsDir), &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := openBucket(t.Context(), conn.js, memberBucket(o.Cluster, 1))
+	if err == nil {
+		err = newMembers(kv, member{Name: "old", Apply: 0}, o.Logger).put(t.Context())
+	}
+	if err = errors.Join(err, conn.close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = Open(t.Context(), dir, Options{Name: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close(context.Background())
+	if err := p.Register(t.Context(), "ann"); !errors.Is(err, fanfare.ErrUpgrading) {
+		t.Error(err)
+	}
+}
+
 // TestSnapshotRemoved: the copy for a snapshot is removed also when nothing came of it, and none is made by a node that is behind what is asked for.
 func TestSnapshotRemoved(t *testing.T) {
 	t.Parallel()
