@@ -262,13 +262,22 @@ func (n *node) diverged(err error) {
 	}
 }
 
-// close ends what begin and connect have begun.
+// close ends what begin and connect have begun. When ctx ends before what goes on by itself has ended, as it may without a majority in the middle of a snapshot, that ends later, without a connection.
 func (n *node) close(ctx context.Context) error {
 	var errs []error
 	if n.stop != nil {
 		n.stop()
 	}
-	n.all.Wait()
+	ended := make(chan struct{})
+	go func() {
+		n.all.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		errs = append(errs, fmt.Errorf("cluster: what this node does for others has not ended yet: %w", context.Cause(ctx)))
+	}
 	if n.digests != nil {
 		errs = append(errs, n.digests.close())
 	}

@@ -470,6 +470,20 @@ func TestFirstCommand(t *testing.T) {
 	}
 }
 
+// TestCloseEnds: what goes on by itself is waited for no longer than Close may.
+func TestCloseEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	n := &node{stop: cancel}
+	end := make(chan struct{})
+	n.all.Go(func() { <-end })
+	if err := n.close(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	close(end)
+	n.all.Wait()
+}
+
 // TestSnapshotRemoved: the copy for a snapshot is removed also when nothing came of it, and none is made by a node that is behind what is asked for.
 func TestSnapshotRemoved(t *testing.T) {
 	t.Parallel()
