@@ -45,7 +45,7 @@ type node struct {
 }
 
 // Open opens a node of a cluster in a directory, and makes it when there is none. It waits until more than half of the nodes are there, until this one has
-// the state that the log leads to, and until ctx ends at most; what it returns then is [fanfare.ErrUnavailable] if it was the others that it waited for. The first start of a cluster wants all nodes that keep the log.
+// the state that the log leads to, and until ctx ends at most; what it returns then is [fanfare.ErrUnavailable] if it was the others that it waited for. The first start of a cluster wants all nodes of Peers.
 //
 // A node without state, or with one from which the log goes on no more, first fetches that of another node. Its directory may
 // be lost with it, as long as others have theirs.

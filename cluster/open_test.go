@@ -470,6 +470,17 @@ func TestFirstCommand(t *testing.T) {
 	}
 }
 
+// TestNoDeployment: a NATS deployment that is not there is waited for, and is what is missing.
+func TestNoDeployment(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	p, err := Open(ctx, t.TempDir(), Options{Name: "a", URL: "nats://" + addresses(t, 1)[0]})
+	if !errors.Is(err, fanfare.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(p, err)
+	}
+}
+
 // TestCloseEnds: what goes on by itself is waited for no longer than Close may.
 func TestCloseEnds(t *testing.T) {
 	t.Parallel()
