@@ -68,7 +68,7 @@ func Open(dir string, o Options) (*Pusher, error) {
 		Opened: d.opened,
 	}
 	if o.cluster != nil {
-		so.Log, so.LogTimeout, so.RecordBytes = o.cluster.Log, o.cluster.Timeout, o.cluster.Record
+		so.Log, so.LogTimeout, so.RecordBytes, so.Opening = o.cluster.Log, o.cluster.Timeout, o.cluster.Record, o.cluster.Opening
 	}
 	if o.disk != nil {
 		so = on(o.disk, so)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfare-im/fanfare"
 )
 
 // leases are the names of work that one node of a cluster does at a time. Each is a key of a bucket, whose value is who holds it. The holder writes it anew
@@ -59,7 +61,7 @@ func openBucket(ctx context.Context, js jetstream.JetStream, c jetstream.KeyValu
 	return kv, nil
 }
 
-// untilThere calls f until it succeeds or ctx ends, and gives each call five seconds.
+// untilThere calls f until it succeeds or ctx ends, which is [fanfare.ErrUnavailable], and gives each call five seconds.
 func untilThere(ctx context.Context, f func(context.Context) error) error {
 	for {
 		c, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -69,7 +71,7 @@ func untilThere(ctx context.Context, f func(context.Context) error) error {
 			return nil
 		}
 		if !pause(ctx, 200*time.Millisecond) {
-			return errors.Join(err, context.Cause(ctx))
+			return fmt.Errorf("%w: %w: %w", fanfare.ErrUnavailable, context.Cause(ctx), err)
 		}
 	}
 }

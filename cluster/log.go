@@ -35,8 +35,13 @@ const (
 	quiet = 2 * time.Second
 	// busy stands for no position: no record is waited for.
 	busy = math.MaxUint64
+	// leastPatience is how long the stream's leader is given at first to answer, for while one is elected a question is lost; mostPatience after that, by and by.
+	leastPatience = 250 * time.Millisecond
+	mostPatience  = 2 * time.Second
 	// getEvery is how often the next record is asked for while there is no consumer.
 	getEvery = 20 * time.Millisecond
+	// lostFor is how long the log has to end before the position of this node until it counts as one that has lost records: longer than a leader without followers answers.
+	lostFor = 15 * time.Second
 	// consumerIdle is after how long without requests the stream forgets one.
 	consumerIdle = time.Minute
 
@@ -46,23 +51,24 @@ const (
 
 // log is the stream as a store sees it: each message is a record, and its sequence the position.
 type log struct {
-	js       jetstream.JetStream
-	stream   jetstream.Stream // for what any of the servers that keep it can answer
-	name     string           // of the stream
-	subject  string
-	id       [16]byte
-	seed     string
-	logger   *slog.Logger
-	folded   func(position uint64)
-	summed   func(position, digest uint64)
-	versions func() (lowest, nodes int)
+	js      jetstream.JetStream
+	stream  jetstream.Stream // for what any of the servers that keep it can answer
+	name    string           // of the stream
+	subject string
+	id      [16]byte
+	seed    string
+	logger  *slog.Logger
+	lostFor time.Duration
+	folded  func(position uint64)
+	summed  func(position, digest uint64)
+	version func() int
 }
 
 func streamName(cluster string) string { return "fanfare-" + cluster }
 
 // openLog finds the stream, and makes it where there is none and this node may: a cluster that begins with the directory of a node waits for that one. It tries until ctx ends.
 func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, error) {
-	l := &log{js: js, name: streamName(o.Cluster), subject: "fanfare." + o.Cluster + ".log", logger: o.Logger}
+	l := &log{js: js, name: streamName(o.Cluster), subject: "fanfare." + o.Cluster + ".log", logger: o.Logger, lostFor: lostFor}
 	var last error
 	for {
 		s, err := l.find(ctx, o)
@@ -114,14 +120,30 @@ func (l *log) read(info *jetstream.StreamInfo) error {
 	return nil
 }
 
+// errLost is that the log ends before the position of this node.
+var errLost = errors.New("the log has lost records that this node has")
+
+// same looks whether the stream is the log still, and has what this node has: a consumer would wait in silence for the position after it, whatever is before that.
+func (l *log) same(ctx context.Context, after uint64) error {
+	s, err := l.js.Stream(ctx, l.name)
+	if err != nil {
+		return err
+	}
+	info := s.CachedInfo()
+	if info.Config.Metadata[metaLog] != hex.EncodeToString(l.id[:]) {
+		return fmt.Errorf("%w: the stream %s was made anew, and is not the log of this node any more", fanfare.ErrForeignFile, l.name)
+	}
+	if last := max(info.State.LastSeq, info.State.FirstSeq-min(info.State.FirstSeq, 1)); last < after {
+		return fmt.Errorf("%w: it ends at %d, and this node is at %d", errLost, last, after)
+	}
+	return nil
+}
+
 // ID is in the stream's metadata.
 func (l *log) ID() [16]byte { return l.id }
 
 // Version is the lowest of the nodes that were heard of lately.
-func (l *log) Version() int {
-	lowest, _ := l.versions()
-	return lowest
-}
+func (l *log) Version() int { return l.version() }
 
 // Append publishes a record until the stream has answered or ctx ends. The ID keeps it from being added twice.
 func (l *log) Append(ctx context.Context, id string, record []byte) (position uint64, err error) {
@@ -178,10 +200,26 @@ func (l *log) bounds(ctx context.Context) (first, last uint64, err error) {
 // Records reads by a consumer, and by another one when that has failed.
 func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {
 	return func(yield func(store.JournalRecord, error) bool) {
+		var lost time.Time // since when it has been
+		patience := leastPatience
 		for warned := false; ctx.Err() == nil; pause(ctx, tryAgain) {
 			before := after
-			more, err := l.consume(ctx, &after, yield)
-			if !more {
+			more, err := l.consume(ctx, &after, patience, yield)
+			if patience = min(2*patience, mostPatience); err == nil || after > before {
+				patience = leastPatience
+			}
+			switch {
+			case !more:
+				return
+			case !errors.Is(err, errLost):
+				lost = time.Time{}
+			case lost.IsZero():
+				lost = time.Now()
+			case time.Since(lost) >= l.lostFor:
+				err = fmt.Errorf("%w: %w", fanfare.ErrForeignFile, err)
+			}
+			if errors.Is(err, fanfare.ErrForeignFile) {
+				yield(store.JournalRecord{}, err)
 				return
 			}
 			if after > before {
@@ -195,9 +233,15 @@ func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.Journal
 	}
 }
 
-// consume reads until its consumer fails. More is false when there is nobody who wants any. It is not the client's ordered consumer, which waits for as much as 10 s for one request
+// consume reads until its consumer fails, which it asks for once the stream's leader has said, in time, that it is the same log. More is false when there is nobody who wants any. It is not the client's ordered consumer, which waits for as much as 10 s for one request
 // before it makes another, while a leader is elected in 3.
-func (l *log) consume(ctx context.Context, after *uint64, yield func(store.JournalRecord, error) bool) (more bool, err error) {
+func (l *log) consume(ctx context.Context, after *uint64, patience time.Duration, yield func(store.JournalRecord, error) bool) (more bool, err error) {
+	check, cancel := context.WithTimeout(ctx, patience)
+	err = l.same(check, *after)
+	cancel()
+	if err != nil {
+		return true, err
+	}
 	c, more, err := l.consumer(ctx, after, yield)
 	if c == nil {
 		return more, err

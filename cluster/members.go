@@ -24,10 +24,9 @@ const (
 type member struct {
 	Name     string `json:"name"`
 	Proposer uint64 `json:"proposer"`
-	Folded   uint64 `json:"folded"`  // the position up to which the node needs the log no more, whatever happens to its process
-	Applied  uint64 `json:"applied"` // the position up to which the node has applied it
-	Apply    int    `json:"apply"`   // the newest version of applying that the node knows
-	Format   int    `json:"format"`  // the version of its files
+	Folded   uint64 `json:"folded"` // the position up to which the node needs the log no more, whatever happens to its process
+	Apply    int    `json:"apply"`  // the newest version of applying that the node knows
+	Format   int    `json:"format"` // the version of its files
 }
 
 // members is the nodes of a cluster, each an entry of a bucket under its name.
@@ -54,11 +53,6 @@ func newMembers(kv jetstream.KeyValue, own member, logger *slog.Logger) *members
 // folded says that this node needs the log only after a position from now on. It does not block, and what is told to the others is the last of several.
 func (m *members) folded(position uint64) {
 	m.set(func(own *member) { own.Folded = max(own.Folded, position) })
-}
-
-// applied says up to which position this node has applied the log. It does not block.
-func (m *members) applied(position uint64) {
-	m.set(func(own *member) { own.Applied = max(own.Applied, position) })
 }
 
 func (m *members) set(f func(*member)) {
@@ -101,13 +95,7 @@ func (m *members) run(ctx context.Context) {
 	defer all.Wait()
 	all.Go(func() {
 		for ok := true; ok; ok = pause(ctx, memberLook) {
-			seen, err := m.look(ctx)
-			if err != nil {
-				continue
-			}
-			m.mu.Lock()
-			m.others.see(seen, time.Now())
-			m.mu.Unlock()
+			_ = m.meet(ctx) // else they are as they were
 		}
 	})
 	failed := false
@@ -134,6 +122,18 @@ func (m *members) run(ctx context.Context) {
 		case <-heartbeat.C:
 		}
 	}
+}
+
+// meet reads what the others tell.
+func (m *members) meet(ctx context.Context) error {
+	all, err := m.look(ctx)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.others.see(all, time.Now())
+	return nil
 }
 
 // seen is an entry as it was read.
@@ -192,19 +192,18 @@ func (s sightings) see(all map[string]seen, now time.Time) {
 	}
 }
 
-// versions returns the lowest version of applying of the nodes that this one has heard of lately, itself among them, and how many those are.
-func (m *members) versions() (lowest, nodes int) {
+// version returns the lowest version of applying of the nodes that this one has heard of lately, itself among them.
+func (m *members) version() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	lowest, nodes = m.own.Apply, 1
+	lowest := m.own.Apply
 	for key, s := range m.others {
 		if key == leaseKey(m.own.Name) || time.Since(s.since) > memberLately {
 			continue
 		}
-		nodes++
 		lowest = min(lowest, s.Apply)
 	}
-	return lowest, nodes
+	return lowest
 }
 
 // cutter cuts the log where nobody needs it any more.

@@ -199,13 +199,13 @@ func TestMembersVersions(t *testing.T) {
 	m.others.see(map[string]seen{
 		"a": {member{Name: "a", Apply: 1}, 1}, "b": {member{Name: "b", Apply: 2}, 2}, "c": {member{Name: "c", Apply: 4}, 3},
 	}, now)
-	if v, n := m.versions(); v != 2 || n != 3 {
-		t.Error(v, n)
+	if v := m.version(); v != 2 {
+		t.Error(v)
 	}
 	m.others.see(map[string]seen{"b": {member{Name: "b", Apply: 2}, 2}}, now)
 	m.others["b"] = sighting{m.others["b"].seen, now.Add(-memberLately - time.Second)}
-	if v, n := m.versions(); v != 3 || n != 1 {
-		t.Error(v, n)
+	if v := m.version(); v != 3 {
+		t.Error(v)
 	}
 }
 
@@ -295,7 +295,6 @@ func TestCutUnderLease(t *testing.T) {
 		start := func(name string) context.CancelFunc {
 			ctx, stop := context.WithCancel(t.Context())
 			m := newMembers(nodes, member{Name: name}, silent())
-			m.applied(7000)
 			m.folded(5000)
 			c := &cutter{members: m, stream: log, absence: time.Hour, maxLog: 1 << 30, log: silent()}
 			all.Go(func() { m.run(ctx) })

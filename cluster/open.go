@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,7 +45,7 @@ type node struct {
 }
 
 // Open opens a node of a cluster in a directory, and makes it when there is none. It waits until more than half of the nodes are there, until this one has
-// the state that the log leads to, and until ctx ends at most; what it returns then is [fanfare.ErrUnavailable] if it was the others that it waited for. The first start of a cluster wants all nodes that keep the log.
+// the state that the log leads to, and until ctx ends at most; what it returns then is [fanfare.ErrUnavailable] if it was the others that it waited for. The first start of a cluster wants all nodes of Peers.
 //
 // A node without state, or with one from which the log goes on no more, first fetches that of another node. Its directory may
 // be lost with it, as long as others have theirs.
@@ -91,7 +92,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *fanfare.Pusher, err er
 		return nil, err
 	}
 	peers.Join(&o.Options, &peers.Cluster{
-		Log: n.log, Record: int(n.conn.nc.MaxPayload()) - recordHead, Timeout: o.Timeout, Presence: n.presence, Leases: n.leases, Opened: n.open, Close: n.close,
+		Log: n.log, Record: int(n.conn.nc.MaxPayload()) - recordHead, Timeout: o.Timeout, Opening: ctx, Presence: n.presence, Leases: n.leases, Opened: n.open, Close: n.close,
 	})
 	return fanfare.Open(dir, o.Options)
 }
@@ -118,8 +119,21 @@ func (n *node) begin(ctx context.Context) (err error) {
 	}
 	apply, format := store.Versions()
 	n.members = newMembers(nodes, member{Name: o.Name, Apply: apply, Format: format}, o.Logger)
-	if n.stream, err = c.js.Stream(ctx, n.log.name); err != nil {
+	// Before the first command: what the others know says which it may be.
+	err = untilThere(ctx, func(ctx context.Context) error {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second) // of a bucket that was made a moment ago the list may never come
+		defer cancel()
+		return n.members.meet(try)
+	})
+	if err != nil {
+		return fmt.Errorf("cluster: the other nodes: %w", err)
+	}
+	err = untilThere(ctx, func(ctx context.Context) (err error) { // of a leader that goes meanwhile no answer comes
+		n.stream, err = c.js.Stream(ctx, n.log.name)
 		return err
+	})
+	if err != nil {
+		return fmt.Errorf("cluster: the log: %w", err)
 	}
 	if n.snapshots, err = openSnapshots(ctx, c.nc, c.js, o.Cluster, o.Replicas, n.stream, o.Logger); err != nil {
 		return err
@@ -128,7 +142,7 @@ func (n *node) begin(ctx context.Context) (err error) {
 		return err
 	}
 	n.presence = newPresence(c.nc, o.Cluster, o.Name, o.Logger)
-	n.log.folded, n.log.versions = n.members.folded, n.members.versions
+	n.log.folded, n.log.version = n.members.folded, n.members.version
 	n.log.summed = func(position, sum uint64) {
 		if o.spoil != nil && o.spoil() {
 			sum++
@@ -174,7 +188,13 @@ func (n *node) join(ctx context.Context, atLeast uint64) error {
 	}
 	defer r.Close()
 	part := filepath.Join(n.dir, joinDir+".new")
-	if err := os.RemoveAll(part); err != nil {
+	entries, err := os.ReadDir(n.dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), joinDir+".new") { // also what Restore makes beside it
+			err = errors.Join(err, os.RemoveAll(filepath.Join(n.dir, e.Name())))
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if err := fanfare.Restore(ctx, part, r); err != nil {
@@ -221,13 +241,17 @@ func (n *node) open(s *store.Store) {
 	})
 }
 
-// snapshot makes a copy of the files for a node that joins, which is removed when it has been written.
-func (n *node) snapshot(ctx context.Context) (position uint64, write func(io.Writer) error, err error) {
+// snapshot hands a copy of the files to put, for a node that joins, and removes it. A node that is not there yet makes none: another one may be.
+func (n *node) snapshot(ctx context.Context, atLeast uint64, put func(position uint64, write func(io.Writer) error) error) (err error) {
+	if n.store.Applied() < atLeast {
+		return nil
+	}
 	c, err := n.store.Copy(ctx)
 	if err != nil {
-		return 0, nil, err
+		return err
 	}
-	return c.Position, func(w io.Writer) error { return errors.Join(c.Write(ctx, w), c.Remove()) }, nil
+	defer func() { err = errors.Join(err, c.Remove()) }()
+	return put(c.Position, func(w io.Writer) error { return c.Write(ctx, w) })
 }
 
 // diverged stops the node, as soon as there is something to stop.
@@ -239,13 +263,22 @@ func (n *node) diverged(err error) {
 	}
 }
 
-// close ends what begin and connect have begun.
+// close ends what begin and connect have begun. When ctx ends before what goes on by itself has ended, as it may without a majority in the middle of a snapshot, that ends later, without a connection.
 func (n *node) close(ctx context.Context) error {
 	var errs []error
 	if n.stop != nil {
 		n.stop()
 	}
-	n.all.Wait()
+	ended := make(chan struct{})
+	go func() {
+		n.all.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		errs = append(errs, fmt.Errorf("cluster: what this node does for others has not ended yet: %w", context.Cause(ctx)))
+	}
 	if n.digests != nil {
 		errs = append(errs, n.digests.close())
 	}

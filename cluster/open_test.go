@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 )
 
@@ -314,7 +316,14 @@ func TestJoin(t *testing.T) {
 		}
 	}
 	c.cutLog()
+	left := filepath.Join(c.path(2), joinDir+".new.restore-1") // of one that was killed
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	c.start(2)
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Error("left behind:", left, err)
+	}
 	c.agree(0, 2)
 	var want []string
 	for n := range 31 {
@@ -392,6 +401,123 @@ func TestSeed(t *testing.T) {
 	}
 	if p, err := Open(c.ctx, c.path(0), c.options(0)); !errors.Is(err, fanfare.ErrForeignFile) {
 		t.Error("opened with a store of its own:", p, err)
+	}
+}
+
+// TestNobodyHasTheState: a cluster whose only state was lost with its node's files is waited for, and then it is the others that are missing.
+func TestNobodyHasTheState(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	alone, err := fanfare.Open(dir, fanfare.Options{})
+	if err == nil {
+		err = errors.Join(alone.Register(t.Context(), "ann"), alone.Close(t.Context()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Name: "a", Seed: "a"}
+	p, err := Open(t.Context(), dir, o)
+	if err == nil {
+		err = p.Close(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.db"))
+	for _, name := range files {
+		err = errors.Join(err, os.Remove(name))
+	}
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if p, err := Open(ctx, dir, o); !errors.Is(err, fanfare.ErrUnavailable) || !errors.Is(err, errNoSnapshot) {
+		t.Error(p, err)
+	}
+}
+
+// TestFirstCommand: a node that has just been opened knows already what the others do not.
+func TestFirstCommand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := Options{Name: "a"}
+	p, err := Open(t.Context(), dir, o)
+	if err == nil {
+		err = p.Close(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.fill()
+	conn, err := connect(t.Context(), filepath.Join(dir, natsDir), &o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := openBucket(t.Context(), conn.js, memberBucket(o.Cluster, 1))
+	if err == nil {
+		err = newMembers(kv, member{Name: "old", Apply: 0}, o.Logger).put(t.Context())
+	}
+	if err = errors.Join(err, conn.close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = Open(t.Context(), dir, Options{Name: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close(context.Background())
+	if err := p.Register(t.Context(), "ann"); !errors.Is(err, fanfare.ErrUpgrading) {
+		t.Error(err)
+	}
+}
+
+// TestNoDeployment: a NATS deployment that is not there is waited for, and is what is missing.
+func TestNoDeployment(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	p, err := Open(ctx, t.TempDir(), Options{Name: "a", URL: "nats://" + addresses(t, 1)[0]})
+	if !errors.Is(err, fanfare.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(p, err)
+	}
+}
+
+// TestCloseEnds: what goes on by itself is waited for no longer than Close may.
+func TestCloseEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	n := &node{stop: cancel}
+	end := make(chan struct{})
+	n.all.Go(func() { <-end })
+	if err := n.close(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	close(end)
+	n.all.Wait()
+}
+
+// TestSnapshotRemoved: the copy for a snapshot is removed also when nothing came of it, and none is made by a node that is behind what is asked for.
+func TestSnapshotRemoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, err := store.Open(dir, store.Options{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(t.Context())
+	n := &node{store: s}
+	failed := errors.New("the test's")
+	err = n.snapshot(t.Context(), 0, func(uint64, func(io.Writer) error) error {
+		if copies, _ := filepath.Glob(filepath.Join(dir, "backup-*")); len(copies) != 1 {
+			t.Error("there are", copies)
+		}
+		return failed
+	})
+	if copies, _ := filepath.Glob(filepath.Join(dir, "backup-*")); !errors.Is(err, failed) || len(copies) != 0 {
+		t.Error(err, "and there are", copies)
+	}
+	err = n.snapshot(t.Context(), 1, func(uint64, func(io.Writer) error) error { return errors.New("it was made") })
+	if err != nil {
+		t.Error(err)
 	}
 }
 

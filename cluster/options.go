@@ -63,7 +63,7 @@ type Options struct {
 	SyncAlways bool
 	// Replicas is how many nodes keep the log, 1 to 5. A change needs more than half of them, so that 3 bear the loss of one, and 5 of two. Default: 3, or as many as there are nodes in Peers, if fewer;
 	// with URL 3, and 1 is for a deployment of one server. With two nodes it is 2, which does not make changes go on when one is lost, as no two nodes can;
-	// but the machine that is lost takes nothing with it that has been answered.
+	// but the machine that is lost takes nothing with it that has been answered. It changes nothing once the cluster has begun.
 	Replicas int
 	// Seed is the Name of the node whose directory the cluster begins with: one that a Pusher of one process has made, and closed completely. All nodes are started with it for the first time; those
 	// without a store then wait for that one's, and with one of their own they are refused. It changes nothing once the cluster has begun. Default: the cluster begins with nothing.
@@ -72,7 +72,7 @@ type Options struct {
 	Absence time.Duration
 	// MaxLog is how many bytes the log may have before a node that is not there holds it back no more, or one that is far behind all others. Default: 8 GiB.
 	MaxLog int64
-	// Timeout is how long a change waits for a majority before it fails with [fanfare.ErrUnavailable]. Default: 5 s.
+	// Timeout is how long a change waits for a majority, once those before it are through, before it fails with [fanfare.ErrUnavailable]. Default: 5 s.
 	Timeout time.Duration
 
 	spoil func() bool // for tests: this node's digests are not what they should be

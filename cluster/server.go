@@ -17,6 +17,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/fanfare-im/fanfare"
 )
 
 // A peer that does not answer is found after two pings without an answer, at the third: within 2 to 3 s. Until then what is for it waits.
@@ -99,7 +101,7 @@ func (c *connection) dial(ctx context.Context, servers string, logger *slog.Logg
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w: %w", fanfare.ErrUnavailable, context.Cause(ctx), err)
 		case <-time.After(250 * time.Millisecond):
 		}
 	}

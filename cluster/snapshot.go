@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/internal/peers"
 )
 
@@ -478,13 +479,13 @@ func (s *snapshots) ask(ctx context.Context, atLeast uint64) (position uint64, r
 			}
 		}
 		if !pause(ctx, snapshotLook) {
-			return 0, nil, errors.Join(err, context.Cause(ctx))
+			return 0, nil, fmt.Errorf("%w: %w: %w", fanfare.ErrUnavailable, context.Cause(ctx), err)
 		}
 	}
 }
 
-// answer makes snapshots for those who ask, until ctx ends: under the lease "snapshot", and only if none is there that is good enough.
-func (s *snapshots) answer(ctx context.Context, leases peers.Leases, make func(context.Context) (position uint64, write func(io.Writer) error, err error)) error {
+// answer has snapshots made for those who ask, until ctx ends: under the lease "snapshot", and only if none is there that is good enough. Make hands what it has to put.
+func (s *snapshots) answer(ctx context.Context, leases peers.Leases, make func(ctx context.Context, atLeast uint64, put func(position uint64, write func(io.Writer) error) error) error) error {
 	asked := newLatest()
 	sub, err := s.nc.Subscribe(s.subject, func(m *nats.Msg) {
 		var r request
@@ -507,10 +508,9 @@ func (s *snapshots) answer(ctx context.Context, leases peers.Leases, make func(c
 			if _, err := s.newest(ctx, need); !errors.Is(err, errNoSnapshot) {
 				return
 			}
-			position, write, err := make(ctx)
-			if err == nil && position >= need {
-				err = s.put(ctx, position, write)
-			}
+			err := make(ctx, need, func(position uint64, write func(io.Writer) error) error {
+				return s.put(ctx, position, write)
+			})
 			if err != nil && ctx.Err() == nil {
 				s.log.Warn("cluster: a snapshot that was asked for could not be made", "error", err)
 			}

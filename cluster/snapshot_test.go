@@ -319,9 +319,9 @@ func TestSnapshotAskedFor(t *testing.T) {
 		s := site.snapshots(0, nil)
 		l := newLeases(kv, fmt.Sprint("n", i), testTTL, silent())
 		answering.Go(func() {
-			err := s.answer(ctx, l, func(context.Context) (uint64, func(io.Writer) error, error) {
+			err := s.answer(ctx, l, func(_ context.Context, _ uint64, put func(uint64, func(io.Writer) error) error) error {
 				made.Add(1)
-				return 50, writes(data), nil
+				return put(50, writes(data))
 			})
 			if err != nil {
 				t.Error(err)

@@ -105,32 +105,20 @@ func Replace(dir, from string) error {
 	if err != nil {
 		return err
 	}
-	names := make(map[string]bool, len(entries))
+	blocks := false
+	// The blocks go last: as long as they are there, so is everything that tells what is theirs. A segment of the old ones stays until Open, which removes those that its blocks do not name:
+	// here nobody knows whether a segment is old, or was moved before an interruption.
 	for _, e := range entries {
-		names[e.Name()] = true
-	}
-	old, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	if names[blocksFile] { // else the segment has been moved by now
-		for _, e := range old {
-			if isSegmentName(e.Name()) && !names[e.Name()] {
-				if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-					return err
-				}
-			}
+		if e.Name() == blocksFile {
+			blocks = true
+		} else if err := os.Rename(filepath.Join(from, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+			return err
 		}
 	}
-	// The blocks go last: as long as they are there, so is everything that tells what is theirs.
-	for _, e := range entries {
-		if e.Name() != blocksFile {
-			if err := os.Rename(filepath.Join(from, e.Name()), filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
+	if blocks {
+		if err := syncDir(dir); err != nil { // nor does a loss of power put them before the others
+			return err
 		}
-	}
-	if names[blocksFile] {
 		if err := os.Rename(filepath.Join(from, blocksFile), filepath.Join(dir, blocksFile)); err != nil {
 			return err
 		}

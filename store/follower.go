@@ -368,7 +368,7 @@ func (s *Store) openLog(position uint64) error {
 	return nil
 }
 
-// catchUpWithLog waits until everything is applied that is in the log now.
+// catchUpWithLog waits until everything is applied that is in the log now, as long as Options.Opening lasts.
 func (s *Store) catchUpWithLog(last uint64) error {
 	for {
 		news := s.follower.moved.wait()
@@ -378,7 +378,11 @@ func (s *Store) catchUpWithLog(last uint64) error {
 		if p := s.follower.ended.Load(); p != nil {
 			return *p
 		}
-		<-news
+		select {
+		case <-news:
+		case <-s.o.Opening.Done():
+			return fmt.Errorf("%w: the log: %w", ErrUnavailable, context.Cause(s.o.Opening))
+		}
 	}
 }
 

@@ -410,6 +410,31 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+// TestReplaceWithSegment: a segment of the files that come stays when they are put in place at the second attempt.
+func TestReplaceWithSegment(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	from := filepath.Join(dir, "joined")
+	if err := os.Mkdir(from, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(dir, name string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(dir), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(dir, blocksFile)
+	write(from, blocksFile)
+	write(dir, segmentName(7)) // was moved before the interruption
+	write(dir, journalFile)
+	if err := Replace(dir, from); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, segmentName(7))); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestReadAheadOfALog: what has been read for a record that is to come from the log stays what it was, for unlike at a replay the blocks are written meanwhile.
 func TestReadAheadOfALog(t *testing.T) {
 	t.Parallel()
@@ -443,5 +468,21 @@ func TestReadAheadOfALog(t *testing.T) {
 		if !bytes.Equal(b, before[k]) {
 			t.Errorf("%v has become %q, and was %q", k, b, before[k])
 		}
+	}
+}
+
+// silentLog has records that do not come.
+type silentLog struct{ *memoryLog }
+
+func (l silentLog) Last(context.Context) (uint64, error) { return 1, nil }
+
+// TestOpeningEnds: Open does not wait longer than it may for a log that has become silent.
+func TestOpeningEnds(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	s, err := Open(t.TempDir(), Options{Log: silentLog{newMemoryLog()}, Opening: ctx}, nil)
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(s, err)
 	}
 }

@@ -59,6 +59,8 @@ type Options struct {
 	RecordBytes int
 	// LogTimeout is how long a change waits for the log before it fails. Default: 5 s.
 	LogTimeout time.Duration
+	// Opening ends how long Open waits for what is in the log. Default: it does not end.
+	Opening context.Context
 
 	// Opened gets the store before the observer is told anything. Default: nobody does.
 	Opened func(*Store)
@@ -100,6 +102,9 @@ func (o *Options) fill() {
 	}
 	if o.LogTimeout <= 0 {
 		o.LogTimeout = 5 * time.Second
+	}
+	if o.Opening == nil {
+		o.Opening = context.Background()
 	}
 	if o.WriteBlocks == nil {
 		o.WriteBlocks = func(write func() error) error { return write() }

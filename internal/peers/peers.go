@@ -17,9 +17,10 @@ var Clock func(options any, now func() time.Time)
 
 // Cluster is the rest of a cluster, as one of its nodes sees it.
 type Cluster struct {
-	Log      store.Log     // in place of the journal
-	Record   int           // bytes of a record of the log, at most
-	Timeout  time.Duration // how long a change waits for the log
+	Log      store.Log       // in place of the journal
+	Record   int             // bytes of a record of the log, at most
+	Timeout  time.Duration   // how long a change waits for the log
+	Opening  context.Context // ends how long it is waited for what is in the log already
 	Presence Presence
 	Leases   Leases
 	// Opened gets the store when it is open, before anybody is told what has been applied.
