@@ -43,7 +43,34 @@ func (d *delivery) joinCluster() error {
 	if d.cluster == nil {
 		return nil
 	}
+	d.joinedMu.Lock()
+	defer d.joinedMu.Unlock()
+	if d.member.Err() != nil {
+		return nil // it has failed meanwhile
+	}
+	d.joined = true
 	return d.cluster.Presence.Start(d.store.Proposer(), d.settleFor)
+}
+
+// hold does work while this node has its lease, with everything applied that was in the log when it got it: what the node that had it before has
+// done must not be done again.
+func (d *delivery) hold(name string, work func(ctx context.Context)) {
+	d.cluster.Leases.Hold(d.member, name, func(ctx context.Context) {
+		for ctx.Err() == nil {
+			last, err := d.cluster.Log.Last(ctx)
+			if err == nil {
+				err = d.store.WaitApplied(ctx, last)
+			}
+			if err == nil {
+				work(ctx)
+				return
+			}
+			select {
+			case <-time.After(sweepEvery):
+			case <-ctx.Done():
+			}
+		}
+	})
 }
 
 // leaveCluster has nobody be connected here, as soon as what has been delivered is in the log: from then on no other node asks for it.
@@ -51,8 +78,17 @@ func (d *delivery) leaveCluster(ctx context.Context) {
 	if d.cluster == nil {
 		return
 	}
-	d.retryUnsaved()
-	err := d.store.Flush(ctx)
+	d.joinedMu.Lock()
+	defer d.joinedMu.Unlock()
+	if !d.joined {
+		return
+	}
+	d.joined = false
+	var err error
+	if d.store.Refused() == nil {
+		d.retryUnsaved()
+		err = d.store.Flush(ctx)
+	}
 	if err = errors.Join(err, d.cluster.Presence.Close()); err != nil {
 		d.o.Logger.Warn("fanfare: leave the cluster", "error", err)
 	}

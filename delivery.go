@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -47,6 +48,11 @@ type delivery struct {
 	events     *events // nil without hooks that are told by it
 
 	cluster *peers.Cluster // nil for one process
+	// In a cluster: ends when the Pusher closes, or refuses changes and is of no use to the other nodes.
+	member   context.Context
+	resign   context.CancelFunc
+	joinedMu sync.Mutex // held while it joins or leaves
+	joined   bool
 	// Of the record that is being told, and the committer's own.
 	own    bool   // it is this process's
 	origin uint64 // whose it is
@@ -59,6 +65,7 @@ type delivery struct {
 
 func newDelivery(ctx context.Context, o *Options) *delivery {
 	d := &delivery{o: o, cluster: o.cluster, ctx: ctx, online: o.Online, lanes: make(map[uint16]*lane), flights: make(map[uint64]*flight), orphans: make(map[uint64]orphan)}
+	d.member, d.resign = context.WithCancel(ctx)
 	d.messages.d = d
 	d.messages.cached = make(map[uint64]*message)
 	if b, ok := o.Online.(transport.Batcher); ok {
@@ -368,6 +375,10 @@ func (d *delivery) fault(what string, err error, attrs ...any) {
 func (d *delivery) storeFailed(err error) {
 	d.counts.errors.Add(1)
 	d.events.failed(err)
+	if d.cluster != nil && errors.Is(err, ErrOutcomeUnknown) { // it refuses changes: others are to do what this node has leases of, and to wait for nothing here
+		d.resign()
+		go d.leaveCluster(d.ctx)
+	}
 }
 
 // failed reports a delivery that failed.

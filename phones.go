@@ -167,7 +167,7 @@ func (p *phones) check(c *transport.Content) error {
 func (p *phones) run() {
 	for _, r := range p.runners {
 		if p.d.cluster != nil {
-			p.running.Go(func() { p.d.cluster.Leases.Hold(p.d.ctx, peers.Phones(r.platform), r.hold) })
+			p.running.Go(func() { p.d.hold(peers.Phones(r.platform), r.hold) })
 		} else {
 			p.running.Go(r.run)
 		}

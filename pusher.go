@@ -106,7 +106,7 @@ func Open(dir string, o Options) (*Pusher, error) {
 	d.phones.run()
 	p.sweeping.Go(func() { p.sweep(ctx) })
 	if o.cluster != nil {
-		p.sweeping.Go(func() { o.cluster.Leases.Hold(ctx, peers.Background, p.background) })
+		p.sweeping.Go(func() { d.hold(peers.Background, p.background) })
 	} else {
 		p.sweeping.Go(func() { p.background(ctx) })
 	}

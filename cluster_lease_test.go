@@ -1,0 +1,285 @@
+package fanfare
+
+import (
+	"context"
+	"iter"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fanfare-im/fanfare/internal/peers"
+	"github.com/fanfare-im/fanfare/store"
+	"github.com/fanfare-im/fanfare/transport"
+	"github.com/fanfare-im/fanfare/transport/transporttest"
+)
+
+// fakeCluster is a log in memory, and who is there.
+type fakeCluster struct {
+	mu      sync.Mutex
+	records [][]byte
+	more    chan struct{} // closed when there is another record
+	nodes   []*fakeNode
+}
+
+// fakeNode is a node of it.
+type fakeNode struct {
+	c       *fakeCluster
+	store   *store.Store
+	mu      sync.Mutex
+	stalls  uint64 // if not 0 the node gets no record behind it
+	resumed chan struct{}
+	grants  map[string]chan context.CancelFunc // leases that the node has are taken from it by the function sent
+	node    uint64
+	settle  func([]uint32, func(uint64))
+	here    map[uint32]bool
+	working atomic.Int32 // leases that the node has
+}
+
+func newFakeCluster() *fakeCluster { return &fakeCluster{more: make(chan struct{})} }
+
+// open opens a node. It has no lease until grant.
+func (c *fakeCluster) open(t *testing.T, dir string, o Options) (*Pusher, *fakeNode) {
+	t.Helper()
+	n := &fakeNode{c: c, grants: make(map[string]chan context.CancelFunc), here: make(map[uint32]bool), resumed: make(chan struct{})}
+	peers.Join(&o, &peers.Cluster{
+		Log: n, Timeout: 5 * time.Second, Presence: n, Leases: n,
+		Opened: func(s *store.Store) { n.store = s },
+		Close:  func(context.Context) error { return nil },
+	})
+	return testPusher(t, dir, o), n
+}
+
+func (*fakeNode) ID() [16]byte { return [16]byte{1} }
+
+func (*fakeNode) Version() int { v, _ := store.Versions(); return v }
+
+func (n *fakeNode) Append(ctx context.Context, _ string, record []byte) (uint64, error) {
+	if ctx.Err() != nil {
+		return 0, store.ErrUnavailable
+	}
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	n.c.records = append(n.c.records, record)
+	close(n.c.more)
+	n.c.more = make(chan struct{})
+	return uint64(len(n.c.records)), nil
+}
+
+func (n *fakeNode) Last(context.Context) (uint64, error) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	return uint64(len(n.c.records)), nil
+}
+
+func (n *fakeNode) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {
+	return func(yield func(store.JournalRecord, error) bool) {
+		for {
+			n.c.mu.Lock()
+			more, some := n.c.more, n.c.records[after:]
+			n.c.mu.Unlock()
+			for _, r := range some {
+				n.mu.Lock()
+				stalls, goOn := n.stalls != 0 && after >= n.stalls, n.resumed
+				n.mu.Unlock()
+				if stalls {
+					select {
+					case <-goOn:
+					case <-ctx.Done():
+						return
+					}
+				}
+				after++
+				if !yield(store.JournalRecord{Position: after, Record: r}, nil) {
+					return
+				}
+			}
+			select {
+			case <-more:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// stall has the node get nothing more of the log, until the function returned is called.
+func (n *fakeNode) stall() (goOn func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stalls, n.resumed = n.store.Applied(), make(chan struct{})
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.stalls = 0
+		close(n.resumed)
+	}
+}
+
+func (*fakeNode) Folded(uint64) {}
+
+func (*fakeNode) Summed(uint64, uint64) {}
+
+func (n *fakeNode) lease(name string) chan context.CancelFunc {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.grants[name] == nil {
+		n.grants[name] = make(chan context.CancelFunc)
+	}
+	return n.grants[name]
+}
+
+// grant gives a lease to the node, until the function returned is called.
+func (n *fakeNode) grant(name string) (lose context.CancelFunc) { return <-n.lease(name) }
+
+func (n *fakeNode) Hold(ctx context.Context, name string, work func(context.Context)) {
+	for ctx.Err() == nil {
+		held, lose := context.WithCancel(ctx)
+		select {
+		case n.lease(name) <- lose:
+			n.working.Add(1)
+			work(held)
+			n.working.Add(-1)
+		case <-ctx.Done():
+		}
+		lose()
+	}
+}
+
+func (n *fakeNode) Start(node uint64, settle func([]uint32, func(uint64))) error {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	n.node, n.settle = node, settle
+	n.c.nodes = append(n.c.nodes, n)
+	return nil
+}
+
+func (n *fakeNode) set(ordinal uint32, is bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.here[ordinal] = is
+}
+
+func (n *fakeNode) Joined(ordinal uint32) { n.set(ordinal, true) }
+
+func (n *fakeNode) Left(ordinal uint32) { n.set(ordinal, false) }
+
+func (n *fakeNode) others() (list []*fakeNode) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	for _, o := range n.c.nodes {
+		if o != n {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+func (n *fakeNode) Elsewhere(ordinal uint32) bool {
+	return slices.ContainsFunc(n.others(), func(o *fakeNode) bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.here[ordinal]
+	})
+}
+
+func (*fakeNode) Others() int { return 0 }
+
+func (n *fakeNode) Nodes() (list []uint64) {
+	for _, o := range n.others() {
+		list = append(list, o.node)
+	}
+	return list
+}
+
+func (n *fakeNode) Settle(ctx context.Context, ordinal uint32) (position uint64, err error) {
+	for _, o := range n.others() {
+		answer := make(chan uint64, 1)
+		o.settle([]uint32{ordinal}, func(at uint64) { answer <- at })
+		select {
+		case at := <-answer:
+			position = max(position, at)
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	return position, nil
+}
+
+func (n *fakeNode) Close() error {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	n.c.nodes = slices.DeleteFunc(n.c.nodes, func(o *fakeNode) bool { return o == n })
+	return nil
+}
+
+// TestLeaseGoesOnFromTheCheckpoint: a node that gets the lease of a platform while the last checkpoint is in the log, but not
+// applied here yet, notifies nobody again.
+func TestLeaseGoesOnFromTheCheckpoint(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, dir := newFakeCluster(), t.TempDir()
+		var logA, logB tryLog
+		phones := func(log *tryLog) []transport.Mobile {
+			f := transporttest.NewPhones("apns")
+			log.watch(f)
+			return []transport.Mobile{f}
+		}
+		a, nodeA := c.open(t, filepath.Join(dir, "a"), Options{Mobile: phones(&logA)})
+		_, nodeB := c.open(t, filepath.Join(dir, "b"), Options{Mobile: phones(&logB)})
+		importPhones(t, a, "apns", "x", "y")
+		mustTask(t, a, notice(week))
+		synctest.Wait()
+		goOn := nodeB.stall()
+		lose := nodeA.grant(peers.Phones("apns"))
+		time.Sleep(time.Minute)
+		if n := len(logA.take()); n != 2 {
+			t.Fatal(n, "notified by the first node")
+		}
+		lose()
+		synctest.Wait()
+		nodeB.grant(peers.Phones("apns"))
+		time.Sleep(time.Minute)
+		goOn()
+		time.Sleep(time.Minute)
+		if again := logB.take(); len(again) != 0 {
+			t.Error("notified again:", again)
+		}
+	})
+}
+
+// TestRefusingNodeLeaves: a node whose state is not to be trusted has no lease, and is not one that others wait for.
+func TestRefusingNodeLeaves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, dir := newFakeCluster(), t.TempDir()
+		online := func() Options {
+			return Options{Online: new(transporttest.Recorder), Mobile: []transport.Mobile{transporttest.NewPhones("apns")}}
+		}
+		a, _ := c.open(t, filepath.Join(dir, "a"), online())
+		_, nodeB := c.open(t, filepath.Join(dir, "b"), online())
+		nodeB.grant(peers.Background)
+		nodeB.grant(peers.Phones("apns"))
+		must(t, a.Register(context.Background(), "u"))
+		nodeB.store.Refuse(store.ErrDiverged)
+		task := mustTask(t, a, now("1"))
+		time.Sleep(3 * sweepEvery)
+		synctest.Wait()
+		if g := progress(t, task); g.Ended.IsZero() {
+			t.Errorf("the task waits for a node that applies nothing: %+v", g)
+		}
+		for _, name := range []string{peers.Background, peers.Phones("apns")} {
+			select {
+			case <-nodeB.lease(name):
+				t.Error("it wants a lease:", name)
+			default:
+			}
+		}
+		if n := nodeB.working.Load(); n != 0 {
+			t.Error("it holds leases:", n)
+		}
+	})
+}
