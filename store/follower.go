@@ -161,7 +161,7 @@ func (s *Store) proposeGroup(group []*proposal) {
 func (s *Store) follow() {
 	f := &s.follower
 	records := make(chan *decoded, replayAhead)
-	done := make(chan struct{})
+	done, closed := make(chan struct{}), ErrClosed
 	aheads := &sync.Pool{New: func() any { return new(ahead) }}
 	ctx, cancel := context.WithCancel(s.stopped)
 	go s.decodeAhead(s.o.Log.Records(ctx, s.st.position), records, aheads, done)
@@ -170,6 +170,7 @@ func (s *Store) follow() {
 		close(done)
 		for range records {
 		}
+		f.ended.CompareAndSwap(nil, &closed) // for groups that are proposed yet
 		s.failPending(fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed))
 	}()
 	from, added := records, f.added
@@ -266,8 +267,8 @@ func (s *Store) followRecord(d *decoded) error {
 	f.moved.tell()
 	if g := d.own; g != nil {
 		f.mu.Lock()
-		for first := range f.pending {
-			if first <= g.rec.first { // an earlier one that nobody knew of is passed over from here on
+		for first := range f.pending { // those before it come too late now, if at all
+			if first <= g.rec.first {
 				delete(f.pending, first)
 			}
 		}
