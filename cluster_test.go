@@ -640,3 +640,27 @@ func TestPlansGoOnElsewhere(t *testing.T) {
 		})
 	}
 }
+
+// TestLeaseLostAtAWithdrawal: a recall that waits for the batch under way is not waited for here when another node sees to it.
+func TestLeaseLostAtAWithdrawal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c := context.Background(), newTestCluster()
+		phones := transporttest.NewPhones("apns")
+		release := phones.Block()
+		a, node := c.open(t, t.TempDir(), Options{Mobile: []transport.Mobile{phones}})
+		importPhones(t, a, "apns", "x")
+		task := mustTask(t, a, notice(week))
+		lose := node.grant(peers.Phones("apns"))
+		time.Sleep(time.Minute)
+		must(t, a.Withdraw(ctx, task.ID))
+		lose()
+		synctest.Wait()
+		a.delivery.flightsMu.Lock()
+		defer a.delivery.flightsMu.Unlock()
+		if n := len(a.delivery.flights); n != 0 {
+			t.Error("fan-outs that go on:", n)
+		}
+		release()
+	})
+}

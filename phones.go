@@ -193,7 +193,9 @@ func (r *phoneRunner) hold(ctx context.Context) {
 	r.holds, r.tasks, r.queue, r.stopped = false, make(map[uint64]*phoneTask), nil, make(map[uint64]string)
 	r.mu.Unlock()
 	for _, t := range left {
-		t.f.release()
+		for ; t != nil; t = t.then {
+			t.f.release()
+		}
 	}
 }
 
