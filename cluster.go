@@ -27,6 +27,8 @@ const (
 	// settlePatience is how long another node waits for the outcomes of a user who is now connected there. It is more than a Deliver takes
 	// that is not left behind.
 	settlePatience = 6 * time.Second
+	// greetPatience is how long a node that is known by a push may not be known to be there: both have just come to hear of each other.
+	greetPatience = 6 * time.Second
 	// orphanPatience is how long a message without retention may be under way that was accepted before this process began, by who knows whom.
 	orphanPatience = 10 * time.Minute
 )
@@ -362,7 +364,7 @@ func (d *delivery) checkParts() {
 // orphan is a message without retention that another node accepted.
 type orphan struct {
 	origin uint64
-	since  time.Time // by which it is given up when its origin is not known
+	since  time.Time // when it became known here
 }
 
 // noteOrigin remembers who is to end a task.
@@ -411,7 +413,7 @@ func (d *delivery) endOrphans(ctx context.Context) error {
 	var ends []uint64
 	d.flightsMu.Lock()
 	for seq, o := range d.orphans {
-		if o.origin != 0 && !slices.Contains(nodes, o.origin) || o.origin == 0 && time.Since(o.since) > orphanPatience {
+		if o.origin != 0 && !slices.Contains(nodes, o.origin) && time.Since(o.since) > greetPatience || o.origin == 0 && time.Since(o.since) > orphanPatience {
 			ends = append(ends, seq)
 		}
 	}

@@ -664,3 +664,27 @@ func TestLeaseLostAtAWithdrawal(t *testing.T) {
 		release()
 	})
 }
+
+// TestPushOfANodeThatIsNotKnownYet: the node that ends what others have left behind has applied the push of one that it does not know to be there yet.
+func TestPushOfANodeThatIsNotKnownYet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, dir, rec := newTestCluster(), t.TempDir(), new(transporttest.Recorder)
+		b, nodeB := c.open(t, filepath.Join(dir, "b"), Options{Online: rec, DeliverTimeout: time.Hour})
+		nodeB.grant(peers.Background)
+		must(t, b.Register(context.Background(), "u"))
+		connect(t, b, rec, "u")
+		a, nodeA := c.open(t, filepath.Join(dir, "a"), Options{Online: new(transporttest.Recorder)})
+		must(t, nodeA.Close())
+		release := rec.Block("u")
+		task := mustTask(t, a, now("1"))
+		time.Sleep(3 * sweepEvery)
+		if g := progress(t, task); !g.Ended.IsZero() {
+			t.Errorf("it is over: %+v", g)
+		}
+		must(t, nodeA.Start(nodeA.node, nodeA.settle))
+		release()
+		time.Sleep(3 * sweepEvery)
+		wantEnd(t, task, 1, 0)
+	})
+}
