@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"path/filepath"
 	"slices"
@@ -281,5 +282,101 @@ func TestRefusingNodeLeaves(t *testing.T) {
 		if n := nodeB.working.Load(); n != 0 {
 			t.Error("it holds leases:", n)
 		}
+	})
+}
+
+// TestSecondNodeIsNotRobbed: a user with connections to two nodes gets a message on both, also when one has delivered it, and the task is over by
+// that, before the other has come to it, or while it has failed there.
+func TestSecondNodeIsNotRobbed(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"lane behind", "failed", "catching up"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, c, dir := context.Background(), newFakeCluster(), t.TempDir()
+				recA, recB := new(transporttest.Recorder), new(transporttest.Recorder)
+				a, _ := c.open(t, filepath.Join(dir, "a"), Options{Online: recA})
+				b, _ := c.open(t, filepath.Join(dir, "b"), Options{Online: recB, Workers: 1, DeliverTimeout: time.Hour})
+				must(t, a.Register(ctx, "u"))
+				must(t, a.Register(ctx, "v"))
+				synctest.Wait()
+				connect(t, b, recB, "v")
+				connect(t, a, recA, "u")
+				if how != "catching up" {
+					connect(t, b, recB, "u")
+				}
+				synctest.Wait()
+				release := func() {}
+				if how == "failed" {
+					recB.FailNext("u", 5, errors.New("not now"))
+				} else {
+					release = recB.Block("v")
+					mustTask(t, a, Message{Body: []byte("0"), To: Users("v"), Lifetime: week})
+					synctest.Wait()
+				}
+				if how == "catching up" {
+					connect(t, b, recB, "u")
+					synctest.Wait()
+				}
+				task := mustTask(t, a, Message{Body: []byte("1"), To: Users("u"), Lifetime: week})
+				time.Sleep(time.Second)
+				synctest.Wait()
+				if g := progress(t, task); g.Delivered != 1 || g.Ended.IsZero() {
+					t.Fatalf("%+v", g)
+				}
+				release()
+				time.Sleep(time.Minute)
+				wantBodies(t, recA, "u", "1")
+				wantBodies(t, recB, "u", "1")
+			})
+		})
+	}
+}
+
+// TestLeaseLostAtAWithdrawal: a recall that waits for the batch under way is not waited for here when another node sees to it.
+func TestLeaseLostAtAWithdrawal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, c := context.Background(), newFakeCluster()
+		phones := transporttest.NewPhones("apns")
+		release := phones.Block()
+		a, node := c.open(t, t.TempDir(), Options{Mobile: []transport.Mobile{phones}})
+		importPhones(t, a, "apns", "x")
+		task := mustTask(t, a, notice(week))
+		lose := node.grant(peers.Phones("apns"))
+		time.Sleep(time.Minute)
+		must(t, a.Withdraw(ctx, task.ID))
+		lose()
+		synctest.Wait()
+		a.delivery.flightsMu.Lock()
+		defer a.delivery.flightsMu.Unlock()
+		if n := len(a.delivery.flights); n != 0 {
+			t.Error("fan-outs that go on:", n)
+		}
+		release()
+	})
+}
+
+// TestPushOfANodeThatIsNotKnownYet: the node that ends what others have left behind has applied the push of one that it does not know to be there yet.
+func TestPushOfANodeThatIsNotKnownYet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, dir, rec := newFakeCluster(), t.TempDir(), new(transporttest.Recorder)
+		b, nodeB := c.open(t, filepath.Join(dir, "b"), Options{Online: rec, DeliverTimeout: time.Hour})
+		nodeB.grant(peers.Background)
+		must(t, b.Register(context.Background(), "u"))
+		connect(t, b, rec, "u")
+		a, nodeA := c.open(t, filepath.Join(dir, "a"), Options{Online: new(transporttest.Recorder)})
+		must(t, nodeA.Close())
+		release := rec.Block("u")
+		task := mustTask(t, a, now("1"))
+		time.Sleep(3 * sweepEvery)
+		if g := progress(t, task); !g.Ended.IsZero() {
+			t.Errorf("it is over: %+v", g)
+		}
+		must(t, nodeA.Start(nodeA.node, nodeA.settle))
+		release()
+		time.Sleep(3 * sweepEvery)
+		wantEnd(t, task, 1, 0)
 	})
 }

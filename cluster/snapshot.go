@@ -31,7 +31,7 @@ const (
 	snapshotPart  = 8 << 20   // bytes of an object, but for the last: what is in flight at a time
 	snapshotChunk = 128 << 10 // bytes of a message: larger ones were slower, on three servers
 	snapshotWait  = time.Minute
-	snapshotList  = 5 * time.Second        // what is there: of a bucket that was made a moment ago the list may never come, and is asked for again
+	snapshotMeta  = 64 << 10               // bytes of what is known of an object, at most
 	snapshotKept  = time.Hour              // a snapshot is for the nodes that join now
 	snapshotStale = 10 * time.Minute       // what no snapshot came of, and nobody goes on with
 	snapshotAsk   = 2 * time.Second        // how often it is asked for
@@ -99,17 +99,37 @@ func (s *snapshot) complete() bool {
 
 func snapshotID(position uint64) string { return fmt.Sprintf("%020d.%s", position, rand.Text()) }
 
+// objects reads what is known of each object. The store's own list follows the stream, and waits for ever where that counts more to come than there is, as it may after a purge.
+func (s *snapshots) objects(ctx context.Context, subjects map[string]uint64) (list []*jetstream.ObjectInfo, err error) {
+	for subject := range subjects {
+		if !strings.HasPrefix(subject, s.meta("")) {
+			continue
+		}
+		m, err := s.stream.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		o := new(jetstream.ObjectInfo)
+		if len(m.Data) <= snapshotMeta && json.Unmarshal(m.Data, o) == nil && !o.Deleted && s.meta(o.Name) == subject {
+			list = append(list, o)
+		}
+	}
+	return list, nil
+}
+
 // list reads what is there, in the order of positions. Messages that belong to nothing, as of a part whose writer has died, are one without a position.
 func (s *snapshots) list(ctx context.Context) ([]*snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, snapshotList)
+	ctx, cancel := context.WithTimeout(ctx, snapshotWait)
 	defer cancel()
-	// The subjects first: an object that is complete then is in the list that follows.
 	info, err := s.stream.Info(ctx, jetstream.WithSubjectFilter("$O."+s.bucket+".>"))
 	if err != nil {
 		return nil, err
 	}
-	objects, err := s.store.List(ctx)
-	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+	objects, err := s.objects(ctx, info.State.Subjects)
+	if err != nil {
 		return nil, err
 	}
 	all := map[string]*snapshot{}
@@ -240,9 +260,21 @@ func (s *snapshots) putObject(ctx context.Context, meta jetstream.ObjectMeta, da
 		}
 		c, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotWait)
 		stop := context.AfterFunc(ctx, func() { time.AfterFunc(snapshotEnd, cancel) })
+		closed := s.nc.StatusChanged(nats.CLOSED) // after which the client may wait for ever for what it has sent
+		go func() {
+			select {
+			case <-closed:
+				cancel()
+			case <-c.Done():
+			}
+		}()
+		if s.nc.IsClosed() {
+			cancel()
+		}
 		info, err = s.store.Put(c, meta, bytes.NewReader(data))
 		stop()
 		cancel()
+		s.nc.RemoveStatusListener(closed)
 		if err == nil || s.nc.IsClosed() {
 			break
 		}

@@ -212,7 +212,7 @@ func TestLogOfTwoVersions(t *testing.T) {
 func TestLogHandsBackLate(t *testing.T) {
 	t.Parallel()
 	l := newMemoryLog()
-	s, other := openLogged(t, t.TempDir(), &lateLog{memoryLog: l, hold: make(chan struct{})}), openLogged(t, t.TempDir(), l)
+	s, other := openLogged(t, t.TempDir(), &heldLog{memoryLog: l, hold: make(chan struct{})}), openLogged(t, t.TempDir(), l)
 	register(t, s, "ann")
 	register(t, s, "bob")
 	must(other.WaitApplied(context.Background(), 2))
@@ -220,7 +220,7 @@ func TestLogHandsBackLate(t *testing.T) {
 	if _, err := s.Propose(context.Background(), &Batch{Ops: []UserOp{registerOp("dan")}}); !errors.Is(err, ErrOutcomeUnknown) {
 		t.Error("answered before what is before it:", err)
 	}
-	close(s.o.Log.(*lateLog).hold)
+	close(s.o.Log.(*heldLog).hold)
 	must(s.WaitApplied(context.Background(), 4))
 	must(other.WaitApplied(context.Background(), 4))
 	for _, id := range []string{"ann", "bob", "cid", "dan"} {
@@ -233,13 +233,13 @@ func TestLogHandsBackLate(t *testing.T) {
 	register(t, s, "eve")
 }
 
-// lateLog hands nothing back until it may.
-type lateLog struct {
+// heldLog hands nothing back until it may.
+type heldLog struct {
 	*memoryLog
 	hold chan struct{}
 }
 
-func (l *lateLog) Records(ctx context.Context, after uint64) iter.Seq2[JournalRecord, error] {
+func (l *heldLog) Records(ctx context.Context, after uint64) iter.Seq2[JournalRecord, error] {
 	return func(yield func(JournalRecord, error) bool) {
 		select {
 		case <-l.hold:
