@@ -184,11 +184,13 @@ func TestMalformedTokens(t *testing.T) {
 func TestHangingTokenEndpoint(t *testing.T) {
 	t.Parallel()
 	s := testServer(t, fcmtest.Options{})
-	release := make(chan struct{})
+	release, begun := make(chan struct{}), make(chan struct{})
 	var asked atomic.Int64
 	s.OnRequest(func(r *fcmtest.Request) *fcmtest.Answer {
 		if strings.HasSuffix(r.Path, "/token") {
-			asked.Add(1)
+			if asked.Add(1) == 1 {
+				close(begun)
+			}
 			select {
 			case <-release:
 			case <-r.Context.Done():
@@ -201,8 +203,15 @@ func TestHangingTokenEndpoint(t *testing.T) {
 	for i := range tokens {
 		tokens[i] = s.Token(i)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	go func() { // once it is asked, all have as long to ask too
+		select {
+		case <-begun:
+			time.AfterFunc(50*time.Millisecond, cancel)
+		case <-ctx.Done():
+		}
+	}()
 	for _, r := range sender.Send(ctx, batch(&transport.Content{Title: "hi"}, tokens...)) {
 		if r.Outcome != transport.Unsent {
 			t.Fatalf("%+v", r)
