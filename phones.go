@@ -76,43 +76,6 @@ type phoneTask struct {
 	unsaved *phoneOutcome
 }
 
-// phoneWalk is how far a task has come on its way through its users, and on the next one through those who were asleep.
-type phoneWalk struct {
-	next    uint64
-	scanned bool  // there is nobody after next
-	slept   int64 // when users were last found asleep, in milliseconds since 1970; 0: nobody is
-	// Of the ways through those who are: what is durable of these is who is asleep still.
-	wake  time.Time // when the next begins
-	again uint64    // how far it has come
-	// Of the way that is under way.
-	staying bool      // it has found somebody asleep
-	look    time.Time // when the first of those are to be looked at again
-}
-
-// phoneQueue is a heap of tasks by when they have something to do. The committer takes part in it with each push
-// and each end, and there may be a great many tasks within their grace.
-type phoneQueue []*phoneTask
-
-func (q phoneQueue) Len() int { return len(q) }
-func (q phoneQueue) Less(i, j int) bool {
-	return cmp.Or(q[i].at.Compare(q[j].at), cmp.Compare(q[i].seq, q[j].seq)) < 0
-}
-func (q phoneQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
-}
-func (q *phoneQueue) Push(t any) {
-	t.(*phoneTask).place = len(*q)
-	*q = append(*q, t.(*phoneTask))
-}
-func (q *phoneQueue) Pop() any {
-	last := len(*q) - 1
-	t := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return t
-}
-
 // phoneOutcome is what became of a batch.
 type phoneOutcome struct {
 	cp     store.Checkpoint
@@ -426,35 +389,6 @@ func (r *phoneRunner) pick() (*phoneTask, time.Duration) {
 		return nil, wait
 	}
 	return t, 0
-}
-
-// turn returns when the way goes on, if it does.
-func (w *phoneWalk) turn() (at time.Time, more bool) {
-	if !w.scanned {
-		return time.Time{}, true
-	}
-	return w.wake, w.slept != 0
-}
-
-// advance takes a step of it that was made at a time. Look is when those who were asleep then are to be looked at again.
-func (w *phoneWalk) advance(step *store.PhoneStep, at, look time.Time) {
-	if len(step.Asleep) > 0 || step.Staying {
-		if !w.staying || look.Before(w.look) {
-			w.look = look
-		}
-		w.staying = true
-	}
-	if !w.scanned {
-		if len(step.Asleep) > 0 {
-			w.slept = max(w.slept, at.UnixMilli())
-		}
-		w.next, w.scanned = step.Next, !step.More
-	} else if w.again = step.Next; !step.More && !w.staying {
-		w.slept = 0
-	}
-	if !step.More {
-		w.wake, w.again, w.staying = w.look, 0, false
-	}
 }
 
 // full says whether so many notifications wait for another try that no other is begun.
