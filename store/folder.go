@@ -79,7 +79,7 @@ func (s *Store) foldFrozen() (err error) {
 		}
 		s.cut.Store(d.position)
 		if s.o.Log != nil {
-			s.o.Log.Folded(d.position)
+			s.o.Log.Folded(min(d.position, s.follower.back.Load()))
 		}
 	}
 	if err := fold(s.blocksDB, d, s.writeBlocks); err != nil {

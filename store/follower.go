@@ -13,6 +13,7 @@ import (
 type follower struct {
 	controls chan *proposal // to be run between two records
 	added    chan *decoded  // an own record that the log has taken: it is applied at once, unless others are before it, and passed over when it comes back
+	back     atomic.Uint64  // the position up to which the log has handed its records back; behind it own ones may be applied already
 	quiet    uint64         // records up to there were in the log when the store was opened, and nobody is told of them
 	opened   chan struct{}  // closed when the observer can be told of those behind them
 
@@ -174,9 +175,10 @@ func (s *Store) follow() {
 		s.failPending(fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed))
 	}()
 	from, added := records, f.added
-	back := s.st.position // up to which the log has handed its records back
+	early := map[uint64]uint64{} // the first number of each own record that was applied when the log had taken it, by the position where it is to come back
 	for {
 		var d *decoded
+		var err error
 		more := true
 		select {
 		case p := <-f.controls:
@@ -189,19 +191,24 @@ func (s *Store) follow() {
 			if d.position != s.st.position+1 || s.ownGroup(d.rec) != d.own { // others are before it, or it has come back already
 				continue
 			}
+			early[d.position] = d.rec.first
 		case d, more = <-from:
 			if !more {
 				break
 			}
 			<-d.ready
-			if d.err == nil && d.position == back+1 {
-				if back++; d.position <= s.st.position { // it was added here, and applied when the log had taken it
-					continue
+			if d.err == nil && d.position == f.back.Load()+1 {
+				f.back.Store(d.position)
+				if d.position <= s.st.position {
+					if d.rec.proposer == s.proposer && d.rec.first == early[d.position] {
+						delete(early, d.position)
+						continue
+					}
+					err = fmt.Errorf("%w: record %d of the log is not the one that this node was told is there", ErrDiverged, d.position)
 				}
 			}
 		}
-		var err error
-		if more {
+		if more && err == nil {
 			if d.err == nil && d.position > f.quiet {
 				<-f.opened
 			}
@@ -361,6 +368,7 @@ func (s *Store) openLog(position uint64) error {
 	}
 	f.quiet = last
 	f.applied.Store(position)
+	f.back.Store(position)
 	g := s.layers.Load().active.digest
 	g.sum, g.whole = digestStart, position%g.every == 0
 	s.o.Log.Folded(position)

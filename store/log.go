@@ -21,7 +21,7 @@ type Log interface {
 	// breaks off, which ends it without an error. Whatever keeps it from the next record for a while, it waits for; it ends with an error only where there is no going on, with [ErrBehind] where the next record
 	// is not there any more.
 	Records(ctx context.Context, after uint64) iter.Seq2[JournalRecord, error]
-	// Folded tells that the files of this store need no record up to a position, which may be the same as before. It must not block.
+	// Folded tells that this store needs no record up to a position, which may be the same as before: its files have what they made, and Records has yielded them. It must not block.
 	Folded(position uint64)
 	// Summed tells the digest of what records have made of the state, up to a position at which all stores tell it. It must not block.
 	Summed(position uint64, digest uint64)

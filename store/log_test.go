@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -249,6 +250,52 @@ func (l *heldLog) Records(ctx context.Context, after uint64) iter.Seq2[JournalRe
 	}
 }
 
+// TestLogIsKeptUntilHandedBack: what a store has folded before the log has handed it back must not be cut yet, for the log would go on behind a gap.
+func TestLogIsKeptUntilHandedBack(t *testing.T) {
+	t.Parallel()
+	l := &heldLog{memoryLog: newMemoryLog(), hold: make(chan struct{})}
+	s := openLogged(t, t.TempDir(), l)
+	told := func() uint64 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return slices.Max(l.folded)
+	}
+	register(t, s, "ann")
+	register(t, s, "bob")
+	must(s.Checkpoint(context.Background()))
+	if to := told(); to != 0 {
+		t.Error("to be cut up to", to)
+	}
+	close(l.hold)
+	for s.follower.back.Load() < 2 {
+		runtime.Gosched()
+	}
+	register(t, s, "cid")
+	must(s.Checkpoint(context.Background()))
+	if to := told(); to < 2 {
+		t.Error("to be cut up to", to)
+	}
+}
+
+// TestLogHandsBackAnother: where the log has another record than this store was told, its state is not that of the others.
+func TestLogHandsBackAnother(t *testing.T) {
+	t.Parallel()
+	l := &heldLog{memoryLog: newMemoryLog(), hold: make(chan struct{})}
+	s, other := openLogged(t, t.TempDir(), l), openLogged(t, t.TempDir(), newMemoryLog())
+	register(t, s, "ann")
+	register(t, other, "bob")
+	l.mu.Lock()
+	l.records[0] = other.o.Log.(*memoryLog).records[0]
+	l.mu.Unlock()
+	close(l.hold)
+	for s.follower.ended.Load() == nil {
+		runtime.Gosched()
+	}
+	if _, err := s.Propose(context.Background(), &Batch{Ops: []UserOp{registerOp("cid")}}); !errors.Is(err, ErrDiverged) {
+		t.Error("goes on:", err)
+	}
+}
+
 // TestLogIsCut: a store for which the log goes on behind a gap applies nothing of it, and refuses changes.
 func TestLogIsCut(t *testing.T) {
 	t.Parallel()
@@ -261,6 +308,7 @@ func TestLogIsCut(t *testing.T) {
 	for i := range 5 {
 		register(t, other, fmt.Sprint("u", i))
 	}
+	closeStore(t, other)
 	l.mu.Lock()
 	l.first = 5
 	l.mu.Unlock()

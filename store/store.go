@@ -456,12 +456,13 @@ func (s *Store) decodeAhead(from iter.Seq2[JournalRecord, error], records chan<-
 func (s *Store) decode(d *decoded, b []byte, aheads *sync.Pool) {
 	defer close(d.ready)
 	defer guardFaults(journalFile, &d.err)()
-	if s.o.Log != nil && d.position <= s.follower.applied.Load() { // it was added by this store, and is passed over
-		return
-	}
 	rec, err := decodeRecord(b)
 	if err == nil {
-		d.rec, d.own = rec, s.ownGroup(rec)
+		d.rec = rec
+		if s.o.Log != nil && d.position <= s.follower.applied.Load() { // it was added by this store, and is passed over
+			return
+		}
+		d.own = s.ownGroup(rec)
 		if d.own != nil { // which has been read for, too
 			d.commands = d.own.commands
 			return
