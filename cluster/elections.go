@@ -14,6 +14,13 @@ const (
 	longestWait  = 4 * time.Second
 )
 
+// How soon a leader gives up that hears nothing from a majority any more, and how often it looks. Left alone, that is after 10 to 20 s. Until then it adds to its log what is sent to it, by the other nodes too once they can reach it again and before it has heard of
+// its successor; and it takes this back one record at a time, with a pause of up to 2 s after each, while which the log bears the loss of no other node. A follower that catches up answers only every 2 s when it gets nowhere.
+const (
+	quorumLost = longestWait
+	quorumLook = leaderBeat
+)
+
 //go:linkname hbInterval github.com/nats-io/nats-server/v2/server.hbInterval
 var hbInterval time.Duration
 
@@ -23,10 +30,17 @@ var minElectionTimeout time.Duration
 //go:linkname maxElectionTimeout github.com/nats-io/nats-server/v2/server.maxElectionTimeout
 var maxElectionTimeout time.Duration
 
+//go:linkname lostQuorumInterval github.com/nats-io/nats-server/v2/server.lostQuorumInterval
+var lostQuorumInterval time.Duration
+
+//go:linkname lostQuorumCheck github.com/nats-io/nats-server/v2/server.lostQuorumCheck
+var lostQuorumCheck time.Duration
+
 // untouched is what they were. In a server that does not have them any more they are variables of this package alone, and were zero.
-var untouched [3]time.Duration
+var untouched [5]time.Duration
 
 func init() {
-	untouched = [...]time.Duration{hbInterval, minElectionTimeout, maxElectionTimeout}
+	untouched = [...]time.Duration{hbInterval, minElectionTimeout, maxElectionTimeout, lostQuorumInterval, lostQuorumCheck}
 	hbInterval, minElectionTimeout, maxElectionTimeout = leaderBeat, shortestWait, longestWait
+	lostQuorumInterval, lostQuorumCheck = quorumLost, quorumLook
 }

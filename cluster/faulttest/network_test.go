@@ -2,9 +2,11 @@ package faulttest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,15 +54,27 @@ func newNetwork(tb testing.TB) *network {
 	return n
 }
 
-// unused returns an address of loopback that nobody listens at.
+// lastPort counts on from somewhere, for unused.
+var lastPort = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(rand.Uint32())
+	return n
+}()
+
+// unused returns an address of loopback that nobody listens at. Its port is none of those that a system gives to connections, so that a node finds it free also when it has been away for a while.
 func unused(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	const first, count = 20000, 12000
+	for range count {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+lastPort.Add(1)%count))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	tb.Fatal("no port is free")
+	return ""
 }
 
 // peers are the addresses that a node has for the others.
