@@ -89,7 +89,7 @@ func (s *Store) foldFrozen() (err error) {
 		return err
 	}
 	s.removeSegment(segmentName(d.position))
-	s.setLayers(func(l *layers) { l.frozen = nil })
+	s.setLayers(func(l *layers) { l.frozen, l.everyone = nil, l.everyone.after(d) })
 	s.foldedTo.Store(d.position)
 	return nil
 }

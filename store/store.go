@@ -213,7 +213,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	if err := meta.belongs(o.Log, o.ReadOnly); err != nil {
 		return nil, err
 	}
-	l := &layers{db: db, active: newDelta()}
+	l := &layers{db: db, active: newDelta(), everyone: newEveryone()}
 	if o.Log != nil {
 		l.active.digest = &digest{every: o.digestEvery}
 	}
