@@ -230,6 +230,19 @@ func (n *memoryNode) Last(ctx context.Context) (last uint64, err error) {
 	return last, nil
 }
 
+func (n *memoryNode) Record(ctx context.Context, position uint64) (record []byte, err error) {
+	err = n.c.await(ctx, func() (bool, time.Duration) {
+		if !n.cut && position <= uint64(len(n.c.records)) {
+			record = n.c.records[position-1].bytes
+		}
+		return !n.cut, 0
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return record, nil
+}
+
 func (n *memoryNode) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {
 	return func(yield func(store.JournalRecord, error) bool) {
 		for {

@@ -197,6 +197,25 @@ func (l *log) bounds(ctx context.Context) (first, last uint64, err error) {
 	}
 }
 
+// Record asks a server that has it, or had it not long ago.
+func (l *log) Record(ctx context.Context, position uint64) ([]byte, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		m, err := l.stream.GetMsg(try, position)
+		cancel()
+		if err == nil {
+			return m.Data, nil
+		}
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, err)
+		}
+		pause(ctx, tryAgain)
+	}
+}
+
 // Records reads by a consumer, and by another one when that has failed.
 func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {
 	return func(yield func(store.JournalRecord, error) bool) {
