@@ -16,6 +16,7 @@ type follower struct {
 	back     atomic.Uint64  // the position up to which the log has handed its records back; behind it own ones may be applied already
 	quiet    uint64         // records up to there were in the log when the store was opened, and nobody is told of them
 	opened   chan struct{}  // closed when the observer can be told of those behind them
+	moving   time.Time      // until then the log was not away: who waits since before that has waited for its turn. The proposer's own
 
 	mu       sync.Mutex
 	pending  map[uint64]*logGroup // own groups that are in the log, or may be, by the number of their first command
@@ -75,16 +76,20 @@ func (s *Store) propose() {
 		case group[0].control != nil:
 			s.passControl(group[0])
 		default:
-			s.proposeGroup(group)
+			if group = s.refuseLate(group); len(group) > 0 {
+				s.proposeGroup(group)
+			}
 		}
 	}
 }
 
 // passControl has a control run when the callers of everything before it have their answers.
 func (s *Store) passControl(p *proposal) {
+	f := &s.follower
+	applied := f.applied.Load()
 	for {
-		news := s.follower.answered.wait()
-		if !s.follower.waited() {
+		news := f.answered.wait()
+		if !f.waited() {
 			break
 		}
 		select {
@@ -94,11 +99,35 @@ func (s *Store) passControl(p *proposal) {
 			return
 		}
 	}
+	if f.applied.Load() > applied {
+		f.moving = time.Now()
+	}
 	select {
-	case s.follower.controls <- p:
+	case f.controls <- p:
 	case <-s.stopped.Done():
 		p.done(nil, ErrClosed)
 	}
+}
+
+// since is when a proposal began to wait for the log.
+func (f *follower) since(p *proposal) time.Time {
+	if p.queued.Before(f.moving) {
+		return f.moving
+	}
+	return p.queued
+}
+
+// refuseLate refuses those of a group that have waited for more than half of their time behind others that the log did not take, and returns the rest. So what is tried has
+// time enough for a log that is slow, and what has come together while the log was away does not hold up what comes behind it.
+func (s *Store) refuseLate(group []*proposal) []*proposal {
+	late := 0
+	for late < len(group) && time.Since(s.follower.since(group[late])) > s.o.LogTimeout/2 {
+		late++
+	}
+	if late > 0 {
+		s.failGroup(&logGroup{group: group[:late]}, fmt.Errorf("%w: the log did not take what was before it", ErrUnavailable))
+	}
+	return group[late:]
 }
 
 // waited says whether callers wait for their answers.
@@ -132,13 +161,15 @@ func (s *Store) proposeGroup(group []*proposal) {
 		return
 	}
 	rec, began := g.rec.encode(), time.Now()
-	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
+	until := f.since(group[0]).Add(s.o.LogTimeout)
+	ctx, cancel := context.WithDeadline(s.stopped, until)
 	defer cancel()
 	position, err := s.o.Log.Append(ctx, fmt.Sprintf("%016x-%d", s.proposer, first), rec)
 	switch {
 	case err == nil:
-		s.counts.committed(g.formed, len(rec), time.Since(began))
-		g.late.Store(time.AfterFunc(s.o.LogTimeout, func() {
+		f.moving = time.Now()
+		s.counts.committed(g.formed, len(rec), f.moving.Sub(began))
+		g.late.Store(time.AfterFunc(max(time.Until(until), s.o.LogTimeout/2), func() {
 			s.failGroup(g, fmt.Errorf("%w: %w: it is in the log, and has not come back", ErrOutcomeUnknown, ErrUnavailable))
 		}))
 		if g.done.Load() {

@@ -57,7 +57,8 @@ type Options struct {
 	Log Log
 	// RecordBytes bounds what goes into one record, if that is more than one command. Default: 1 MiB.
 	RecordBytes int
-	// LogTimeout is how long a change waits for the log before it fails. Default: 5 s.
+	// LogTimeout is how long a change waits before it fails while the log takes nothing, neither it nor what is before it; half of that, and more if it was taken early, is how long a change that is in the log
+	// waits to come back. Default: 5 s.
 	LogTimeout time.Duration
 	// Opening ends how long Open waits for what is in the log. Default: it does not end.
 	Opening context.Context
@@ -603,7 +604,7 @@ func (s *Store) Refused() error {
 
 // refuseChanges makes every later change fail: what is on the disk is not known.
 func (s *Store) refuseChanges(cause error) error {
-	err := fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause)
+	err := fmt.Errorf("%w, and changes are refused until the directory is opened again: %w", ErrOutcomeUnknown, cause)
 	if s.refuse.CompareAndSwap(nil, &err) {
 		s.o.Logger.Error("fanfare: changes are refused until the directory is reopened", "cause", cause)
 		s.o.Failed(err)
