@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"testing"
 	"testing/synctest"
 	"time"
 
@@ -33,6 +34,28 @@ func (n *modelNode) up() bool { return n.p != nil }
 type modelLimbo struct {
 	t *naiveTask
 	g *naiveTarget
+}
+
+// TestModelSlowNode has the model wait for what a slow node has delivered, and what the log does not have yet.
+func TestModelSlowNode(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	checkModel(t, 1, func(t *rapid.T) {
+		m := newModel(t, modelVariant{blockBits: 2, workers: 2, nodes: 3}, dir, new(modelCounts))
+		m.startNodes()
+		defer m.stopNodes()
+		m.speakTo(m.nodes[1])
+		m.connectUser("u05")
+		m.settle()
+		for _, delay := range []time.Duration{30 * time.Millisecond, 200 * time.Millisecond, time.Second} {
+			m.slowDown(m.nodes[1], delay)
+			m.speakTo(m.nodes[0])
+			m.send(Message{To: Users("u05"), Body: []byte("m"), Lifetime: week})
+			m.settle()
+			m.compare()
+		}
+		m.endNodes()
+	})
 }
 
 func (m *modelRun) startNodes() {
@@ -207,6 +230,9 @@ func (m *modelRun) busy() string {
 			continue
 		}
 		d := n.p.delivery
+		m.cluster.mu.Lock()
+		adding := n.mem.adding // what a slow node has delivered is pending, as all others know, until the log has it
+		m.cluster.mu.Unlock()
 		d.flightsMu.Lock()
 		orphans, owed := len(d.orphans), len(d.owed)
 		d.flightsMu.Unlock()
@@ -221,8 +247,8 @@ func (m *modelRun) busy() string {
 			}
 		})
 		applied, unsaved, fleeting := n.p.store.Applied(), d.hasUnsaved.Load(), len(d.fleeting())
-		if applied != last || unsaved || orphans+owed+settling+fleeting > 0 {
-			return fmt.Sprintf("node %d: applied %d of %d, unsaved %v, orphans %d, owed %d, settling %d, fleeting %d", n.index, applied, last, unsaved, orphans, owed, settling, fleeting)
+		if applied != last || unsaved || adding+orphans+owed+settling+fleeting > 0 {
+			return fmt.Sprintf("node %d: applied %d of %d, adding %d, unsaved %v, orphans %d, owed %d, settling %d, fleeting %d", n.index, applied, last, adding, unsaved, orphans, owed, settling, fleeting)
 		}
 	}
 	return ""

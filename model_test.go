@@ -91,18 +91,24 @@ func checkModel(t *testing.T, scripts int, prop func(*rapid.T)) {
 	})
 }
 
-func playModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) {
+// newModel returns a model, with directories of its own below base.
+func newModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) *modelRun {
 	dir, err := os.MkdirTemp(base, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
 	m := &modelRun{
 		T: t, v: v, base: dir, ctx: context.Background(),
 		n: newNaive(Limits{TagsPerUser: 3, DevicesPerUser: 2}), conns: map[string]*modelConn{}, paused: map[string]bool{}, counts: counts,
 	}
 	m.n.clock = m.now
 	m.log = &modelLog{now: m.now, health: map[string]health{}, once: map[string]int{}, busy: map[string]*modelOnline{}}
+	return m
+}
+
+func playModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) {
+	m := newModel(t, v, base, counts)
+	defer os.RemoveAll(m.base)
 	if v.nodes > 0 {
 		m.startNodes()
 		defer m.stopNodes()
