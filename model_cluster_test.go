@@ -254,6 +254,22 @@ func (m *modelRun) busy() string {
 	return ""
 }
 
+// compareOwed wants nobody to be owed anything at rest who has got everything.
+func (m *modelRun) compareOwed() {
+	m.Helper()
+	m.p.delivery.eachLane(func(l *lane) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for seq, o := range l.owed {
+			for it := o.low.Iterator(); it.HasNext(); {
+				if p := l.users.get(uint16(it.Next())); p == nil || p.live || p.sent >= seq {
+					m.Fatalf("node %d owes a message, number %d, to %+v", m.spokenTo().index, seq, p)
+				}
+			}
+		}
+	})
+}
+
 // hurry is how often in four the next action comes while this one is under way: more often with several nodes, where more is.
 func (m *modelRun) hurry() int {
 	if m.v.nodes > 0 {

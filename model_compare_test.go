@@ -23,6 +23,7 @@ func (m *modelRun) compare() {
 		if n.up() && !n.cut {
 			m.speakTo(n)
 			m.compareOne()
+			m.compareOwed()
 		}
 	}
 	m.exact = nil
