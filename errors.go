@@ -39,7 +39,7 @@ var (
 	// ErrNoCron: the plan repeats, and there is no [Options].Cron to read its expression.
 	ErrNoCron = errors.New("fanfare: no Options.Cron")
 	// ErrOutcomeUnknown: the change may or may not have been made. Either the
-	// context ended while it was being written; or the disk failed in a way that says
+	// context ended while it was being written; or, in a cluster, too few nodes answered in time ([ErrUnavailable]); or the disk failed in a way that says
 	// nothing of what is on it, and then the Pusher refuses changes until it is reopened, while reads and
 	// delivery go on. Doing the call again is safe; for a push, with the same Key.
 	ErrOutcomeUnknown = store.ErrOutcomeUnknown

@@ -2,9 +2,12 @@ package cluster
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -150,4 +153,109 @@ func TestLogCutCompletely(t *testing.T) {
 		return
 	}
 	t.Error("nothing came in time")
+}
+
+// consumerless makes no consumer.
+type consumerless struct {
+	jetstream.JetStream
+	stream oneByOne
+	made   atomic.Int32
+}
+
+func (c *consumerless) Stream(context.Context, string) (jetstream.Stream, error) {
+	return &c.stream, nil
+}
+
+// CreateConsumer fails at once while there are no records, and else when they have been got one by one.
+func (c *consumerless) CreateConsumer(ctx context.Context, _ string, _ jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	if c.made.Add(1); c.stream.last.Load() > 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return nil, errors.New("the server is behind")
+}
+
+// oneByOne is a stream whose messages can be got.
+type oneByOne struct {
+	jetstream.Stream
+	last atomic.Uint64
+}
+
+func (s *oneByOne) CachedInfo() *jetstream.StreamInfo {
+	return &jetstream.StreamInfo{
+		Config: jetstream.StreamConfig{Metadata: map[string]string{metaLog: hex.EncodeToString(make([]byte, 16))}},
+		State:  jetstream.StreamState{LastSeq: s.last.Load()},
+	}
+}
+
+func (s *oneByOne) GetMsg(_ context.Context, seq uint64, _ ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
+	if seq > s.last.Load() {
+		return nil, jetstream.ErrMsgNotFound
+	}
+	return &jetstream.RawStreamMsg{Sequence: seq}, nil
+}
+
+// TestConsumersOneAfterTheOther: the longer none is of use, the longer it takes until another consumer is made, up to a bound; and a record that comes begins anew.
+func TestConsumersOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		js := new(consumerless)
+		l := &log{js: js, stream: &js.stream, logger: slog.New(slog.DiscardHandler), lostFor: lostFor}
+		came := make(chan uint64)
+		go func() {
+			defer close(came)
+			for r := range l.Records(ctx, 0) {
+				came <- r.Position
+			}
+		}()
+		during := func(d time.Duration) (made int32) {
+			before := js.made.Load()
+			time.Sleep(d)
+			synctest.Wait()
+			return js.made.Load() - before
+		}
+		if n := during(time.Second); n < 4 || n > 6 {
+			t.Error("consumers in the first second:", n)
+		}
+		during(time.Minute)
+		if n := during(time.Minute); n < 25 || n > 35 {
+			t.Error("consumers in a later minute:", n)
+		}
+		js.stream.last.Store(1)
+		if position := <-came; position != 1 {
+			t.Error("there came", position)
+		}
+		time.Sleep(consumerTry)
+		if n := during(4 * consumerTry); n < 3 {
+			t.Error("consumers made when a record had come:", n)
+		}
+		cancel()
+		<-came
+	})
+}
+
+// TestLogWentOnFromBefore: a log that lost its end, and has got as many records again, is not gone on with by a node that has read another one.
+func TestLogWentOnFromBefore(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c, l, _ := newLog(ctx, t, "1", "2", "3")
+	if err := l.same(ctx, 2, []byte("two")); !errors.Is(err, fanfare.ErrForeignFile) {
+		t.Error("another record:", err)
+	}
+	if err := l.same(ctx, 2, []byte("2")); err != nil {
+		t.Error("the same record:", err)
+	}
+	s, err := c.js.Stream(ctx, l.name)
+	if err == nil {
+		err = s.Purge(ctx, jetstream.WithPurgeSequence(3))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.same(ctx, 2, []byte("two")); err != nil {
+		t.Error("a record that was cut:", err)
+	}
 }

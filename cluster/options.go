@@ -72,7 +72,7 @@ type Options struct {
 	Absence time.Duration
 	// MaxLog is how many bytes the log may have before a node that is not there holds it back no more, or one that is far behind all others. Default: 8 GiB.
 	MaxLog int64
-	// Timeout is how long a change waits for a majority, once those before it are through, before it fails with [fanfare.ErrUnavailable]. Default: 5 s.
+	// Timeout is how long a change waits for a majority before it fails with [fanfare.ErrUnavailable], whatever is before it. While the log takes what is before it, the change waits longer, as long as its context. Default: 5 s.
 	Timeout time.Duration
 
 	spoil func() bool // for tests: this node's digests are not what they should be

@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	// reviveEvery is how often a node looks whether its server still keeps its part of the log.
+	// reviveEvery is how often a node looks whether its server still keeps its part of the log, and how long that has run at least when it is started again. Each time it is twice as
+	// long, up to reviveMost, for while the server is started the node has no connection; one that has run well for that long begins anew.
 	reviveEvery = time.Second
-	// reviveRoom is how much must be writable before a server that had no room is started again: while it is down the node has no connection.
+	reviveMost  = 5 * time.Minute
+	// reviveRoom is how much must be writable, in one file, before a server that could not write is started again: more than any of its own files has.
 	reviveRoom = 32 << 20
 )
 
@@ -26,22 +28,26 @@ type inProcessServer struct{ atomic.Pointer[server.Server] }
 // InProcessConn is a connection to it.
 func (s *inProcessServer) InProcessConn() (net.Conn, error) { return s.Load().InProcessConn() }
 
-// revive starts the embedded server again when it has given JetStream up, until ctx ends. It does so for good when the disk is full or cannot be written: the node goes on by way of the others
-// then, which keep the log without it, but the next one that is lost leaves no majority. With room again the server fetches what it has missed.
+// revive starts the embedded server again when it could not write, and can, until ctx ends. For want of room a server gives JetStream up, for other errors what it could not write to, and for good; the node goes on by way of the others
+// then, which keep the log without it, but the next one that is lost leaves no majority. A server that is started again fetches what it has missed.
 func (c *connection) revive(ctx context.Context, dir string, o *Options) {
 	if c.server == nil {
 		return
 	}
+	started, least := time.Now(), reviveEvery
 	for told := false; ctx.Err() == nil; pause(ctx, reviveEvery) {
-		if c.server.JetStreamEnabled() {
+		if whole(c.server) {
 			told = false
 			continue
 		}
 		if !told {
 			told = true
-			o.Logger.Error("cluster: this node keeps no part of the log until there is room to write it; the cluster bears the loss of one node less")
+			o.Logger.Error("cluster: this node keeps no part of the log, or not all of it, until its server can write; the cluster bears the loss of one node less")
+			if time.Since(started) > reviveMost {
+				least = reviveEvery
+			}
 		}
-		if err := writable(dir, reviveRoom); err != nil {
+		if time.Since(started) < least || writable(dir, reviveRoom) != nil {
 			continue
 		}
 		err := stop(ctx, c.server)
@@ -55,10 +61,17 @@ func (c *connection) revive(ctx context.Context, dir string, o *Options) {
 			}
 			continue
 		}
+		started, least = time.Now(), min(2*least, reviveMost)
 		c.server = s
 		c.current.Store(s)
-		o.Logger.Info("cluster: there is room, and this node keeps its part of the log again")
+		o.Logger.Info("cluster: what could not be written can be, and this node keeps its part of the log again")
 	}
+}
+
+// whole says whether a server keeps all that it has to.
+func whole(s *server.Server) bool {
+	l, _ := s.Logger().(*serverLog)
+	return s.JetStreamEnabled() && !(l != nil && l.broken.Load())
 }
 
 // writable says whether so much can be written to a directory.

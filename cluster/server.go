@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -318,6 +320,7 @@ func (inProcess) Check(c server.ClientAuthentication) bool {
 type serverLog struct {
 	logger *slog.Logger
 	fatal  chan string // has room for the first reason for which the server does not start
+	broken atomic.Bool // something could not be written, which the server does not try again
 }
 
 func (l *serverLog) Warnf(format string, v ...any) {
@@ -325,6 +328,9 @@ func (l *serverLog) Warnf(format string, v ...any) {
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
+	if strings.Contains(format, "ritical write error") { // of the log, of a stream, of whatever: that is where all of them are told
+		l.broken.Store(true)
+	}
 	l.logger.Error("cluster: NATS server", "message", fmt.Sprintf(format, v...))
 }
 

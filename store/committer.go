@@ -21,6 +21,7 @@ type proposal struct {
 	imports bool
 	ack     *ackOf
 	control func()
+	queued  time.Time
 	done    func(any, error) // called by the committer once; must not block
 	state   atomic.Int32     // of proposalWaiting and its like
 }
@@ -61,6 +62,7 @@ func (q *queue) push(p *proposal) error {
 		q.mu.Unlock()
 		return q.refuse
 	}
+	p.queued = time.Now()
 	q.items = append(q.items, p)
 	q.mu.Unlock()
 	select {

@@ -17,7 +17,7 @@ var (
 	ErrUnknownPlan      = errors.New("fanfare: unknown plan")
 	ErrPlanChanged      = errors.New("fanfare: the plan has changed since it was read")
 	ErrPlanEnded        = errors.New("fanfare: the plan has ended")
-	ErrOutcomeUnknown   = errors.New("fanfare: it is not known whether the change was made; reopen to find out")
+	ErrOutcomeUnknown   = errors.New("fanfare: it is not known whether the change was made")
 	ErrLocked           = errors.New("fanfare: the directory is open in another process")
 	ErrMissingFile      = errors.New("fanfare: a file of the directory is missing")
 	ErrForeignFile      = errors.New("fanfare: not a file of this store")

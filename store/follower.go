@@ -16,6 +16,7 @@ type follower struct {
 	back     atomic.Uint64  // the position up to which the log has handed its records back; behind it own ones may be applied already
 	quiet    uint64         // records up to there were in the log when the store was opened, and nobody is told of them
 	opened   chan struct{}  // closed when the observer can be told of those behind them
+	moving   time.Time      // until then the log was not away: who waits since before that has waited for its turn. The proposer's own
 
 	mu       sync.Mutex
 	pending  map[uint64]*logGroup // own groups that are in the log, or may be, by the number of their first command
@@ -75,16 +76,20 @@ func (s *Store) propose() {
 		case group[0].control != nil:
 			s.passControl(group[0])
 		default:
-			s.proposeGroup(group)
+			if group = s.refuseLate(group); len(group) > 0 {
+				s.proposeGroup(group)
+			}
 		}
 	}
 }
 
 // passControl has a control run when the callers of everything before it have their answers.
 func (s *Store) passControl(p *proposal) {
+	f := &s.follower
+	applied := f.applied.Load()
 	for {
-		news := s.follower.answered.wait()
-		if !s.follower.waited() {
+		news := f.answered.wait()
+		if !f.waited() {
 			break
 		}
 		select {
@@ -94,11 +99,35 @@ func (s *Store) passControl(p *proposal) {
 			return
 		}
 	}
+	if f.applied.Load() > applied {
+		f.moving = time.Now()
+	}
 	select {
-	case s.follower.controls <- p:
+	case f.controls <- p:
 	case <-s.stopped.Done():
 		p.done(nil, ErrClosed)
 	}
+}
+
+// since is when a proposal began to wait for the log.
+func (f *follower) since(p *proposal) time.Time {
+	if p.queued.Before(f.moving) {
+		return f.moving
+	}
+	return p.queued
+}
+
+// refuseLate refuses those of a group that have waited for more than half of their time behind others that the log did not take, and returns the rest. So what is tried has
+// time enough for a log that is slow, and what has come together while the log was away does not hold up what comes behind it.
+func (s *Store) refuseLate(group []*proposal) []*proposal {
+	late := 0
+	for late < len(group) && time.Since(s.follower.since(group[late])) > s.o.LogTimeout/2 {
+		late++
+	}
+	if late > 0 {
+		s.failGroup(&logGroup{group: group[:late]}, fmt.Errorf("%w: the log did not take what was before it", ErrUnavailable))
+	}
+	return group[late:]
 }
 
 // waited says whether callers wait for their answers.
@@ -132,13 +161,15 @@ func (s *Store) proposeGroup(group []*proposal) {
 		return
 	}
 	rec, began := g.rec.encode(), time.Now()
-	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
+	until := f.since(group[0]).Add(s.o.LogTimeout)
+	ctx, cancel := context.WithDeadline(s.stopped, until)
 	defer cancel()
 	position, err := s.o.Log.Append(ctx, fmt.Sprintf("%016x-%d", s.proposer, first), rec)
 	switch {
 	case err == nil:
-		s.counts.committed(g.formed, len(rec), time.Since(began))
-		g.late.Store(time.AfterFunc(s.o.LogTimeout, func() {
+		f.moving = time.Now()
+		s.counts.committed(g.formed, len(rec), f.moving.Sub(began))
+		g.late.Store(time.AfterFunc(max(time.Until(until), s.o.LogTimeout/2), func() {
 			s.failGroup(g, fmt.Errorf("%w: %w: it is in the log, and has not come back", ErrOutcomeUnknown, ErrUnavailable))
 		}))
 		if g.done.Load() {
@@ -175,7 +206,7 @@ func (s *Store) follow() {
 		s.failPending(fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed))
 	}()
 	from, added := records, f.added
-	early := map[uint64]uint64{} // the first number of each own record that was applied when the log had taken it, by the position where it is to come back
+	early := map[uint64]groupID{} // own records that were applied when the log had taken them, by the position where they are to come back
 	for {
 		var d *decoded
 		var err error
@@ -191,7 +222,7 @@ func (s *Store) follow() {
 			if d.position != s.st.position+1 || s.ownGroup(d.rec) != d.own { // others are before it, or it has come back already
 				continue
 			}
-			early[d.position] = d.rec.first
+			early[d.position] = d.rec.id()
 		case d, more = <-from:
 			if !more {
 				break
@@ -200,7 +231,7 @@ func (s *Store) follow() {
 			if d.err == nil && d.position == f.back.Load()+1 {
 				f.back.Store(d.position)
 				if d.position <= s.st.position {
-					if d.rec.proposer == s.proposer && d.rec.first == early[d.position] {
+					if d.rec.id() == early[d.position] {
 						delete(early, d.position)
 						continue
 					}
@@ -353,8 +384,8 @@ func (s *Store) ownGroup(rec *record) *logGroup {
 	return s.follower.pending[rec.first]
 }
 
-// openLog begins to propose to the log, and to follow it from a position on.
-func (s *Store) openLog(position uint64) error {
+// openLog begins to propose to the log, and to follow it from a position on, if the record there is still the one that this store has.
+func (s *Store) openLog(position uint64, group groupID) error {
 	f := &s.follower
 	f.controls, f.added, f.pending, f.opened = make(chan *proposal), make(chan *decoded, 1), make(map[uint64]*logGroup), make(chan struct{})
 	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
@@ -365,6 +396,21 @@ func (s *Store) openLog(position uint64) error {
 	}
 	if last < position {
 		return fmt.Errorf("%w: the log ends at %d, and %s is at %d", ErrForeignFile, last, blocksFile, position)
+	}
+	if group != (groupID{}) {
+		b, err := s.o.Log.Record(ctx, position)
+		if err != nil {
+			return err
+		}
+		if b != nil {
+			rec, err := decodeRecord(b)
+			if err != nil {
+				return err
+			}
+			if rec.id() != group {
+				return fmt.Errorf("%w: record %d of the log is not the one that %s has: the log lost its end, and went on from there", ErrForeignFile, position, blocksFile)
+			}
+		}
 	}
 	f.quiet = last
 	f.applied.Store(position)

@@ -57,7 +57,8 @@ type Options struct {
 	Log Log
 	// RecordBytes bounds what goes into one record, if that is more than one command. Default: 1 MiB.
 	RecordBytes int
-	// LogTimeout is how long a change waits for the log before it fails. Default: 5 s.
+	// LogTimeout is how long a change waits before it fails while the log takes nothing, neither it nor what is before it; half of that, and more if it was taken early, is how long a change that is in the log
+	// waits to come back. Default: 5 s.
 	LogTimeout time.Duration
 	// Opening ends how long Open waits for what is in the log. Default: it does not end.
 	Opening context.Context
@@ -213,7 +214,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	if err := meta.belongs(o.Log, o.ReadOnly); err != nil {
 		return nil, err
 	}
-	l := &layers{db: db, active: newDelta()}
+	l := &layers{db: db, active: newDelta(), everyone: newEveryone()}
 	if o.Log != nil {
 		l.active.digest = &digest{every: o.digestEvery}
 	}
@@ -248,7 +249,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	s.cut.Store(meta.position)
 	if o.Log == nil {
 		s.running.Go(s.commit)
-	} else if err := s.openLog(meta.position); err != nil {
+	} else if err := s.openLog(meta.position, meta.group); err != nil {
 		return nil, err
 	}
 	ok = true
@@ -538,6 +539,9 @@ func (a *applier) record(position uint64, rec *record, commands []Command, read 
 		a.st.setLast(rec.proposer, max(last, rec.first+n-1))
 	}
 	a.st.position, a.d.position = position, position
+	if a.s.o.Log != nil {
+		a.d.group = rec.id()
+	}
 	if a.d.entries == 0 {
 		a.d.entries = 1 // the stamp and the numbers are a change too
 	}
@@ -600,7 +604,7 @@ func (s *Store) Refused() error {
 
 // refuseChanges makes every later change fail: what is on the disk is not known.
 func (s *Store) refuseChanges(cause error) error {
-	err := fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause)
+	err := fmt.Errorf("%w, and changes are refused until the directory is opened again: %w", ErrOutcomeUnknown, cause)
 	if s.refuse.CompareAndSwap(nil, &err) {
 		s.o.Logger.Error("fanfare: changes are refused until the directory is reopened", "cause", cause)
 		s.o.Failed(err)

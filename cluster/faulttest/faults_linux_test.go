@@ -140,7 +140,7 @@ func scenarios(random *rand.Rand) []*scenario {
 				w.limit(i, 1)
 				return func() { w.limit(i, 1<<62) }
 			},
-			after: restarted,
+			after: revived,
 		},
 	)
 	if *small != "" {
@@ -151,17 +151,6 @@ func scenarios(random *rand.Rand) []*scenario {
 		})
 	}
 	return list
-}
-
-// restarted starts a node again whose server has given its part of the log up without saying so, as it does for other errors than want of room.
-func restarted(w *workload, i int) {
-	w.t.Helper()
-	w.close(i)
-	w.start(i)
-	for j := range nodes {
-		w.whole(j)
-	}
-	revived(w, i)
 }
 
 // revived shows that a node has its part of the log: with another node gone, changes go on.
