@@ -297,10 +297,12 @@ func (p *presence) commit(seqs []uint64, more bool) {
 	done := func(_ any, err error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if err != nil {
-			for _, seq := range seqs {
-				l.save(seq, roaring.BitmapOf(uint32(p.low)))
+		bit := roaring.BitmapOf(uint32(p.low))
+		for _, seq := range seqs {
+			if err != nil {
+				l.save(seq, bit)
 			}
+			l.remit(seq, bit) // meanwhile the user may have connected anew, and come to be owed it
 		}
 		l.settleBusy(p.low)
 		if more {

@@ -322,6 +322,46 @@ func TestMoveToSlowNode(t *testing.T) {
 	})
 }
 
+// TestCutOffKnowsWhatItDelivered: a node that was cut off brings nothing again that it has delivered itself when it learns, with the user connected anew, that another had done so before.
+func TestCutOffKnowsWhatItDelivered(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]time.Duration{
+		"its delivery is on its way to the log": 100 * time.Millisecond,
+		"its delivery was not added":            20 * time.Second,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				_, nodes := testCluster(t, serverAcks)
+				a, b, c := nodes[0], nodes[1], nodes[2]
+				c.connect("u").Close() // noted as seen today, so that who connects waits for nothing
+				rest(nodes...)
+				c.push("1", week, All())
+				rest(nodes...)
+				b.mem.cutOff(0)
+				time.Sleep(2 * memorySilence)
+				s := a.connect("u")
+				rest(a, c)
+				a.got("u", "1")
+				s.Close()
+				s = b.connect("u")
+				synctest.Wait()
+				b.got("u", "1")
+				s.Close()
+				b.connect("u")
+				time.Sleep(after)
+				b.mem.heal()
+				time.Sleep(10 * time.Second)
+				rest(nodes...)
+				b.got("u", "1")
+				c.push("2", week, All())
+				rest(nodes...)
+				b.got("u", "1", "2")
+			})
+		})
+	}
+}
+
 // TestOnlineOfAllNodes: a push without retention reaches who is connected to any node, counts all of them, and ends when all nodes are done with it.
 func TestOnlineOfAllNodes(t *testing.T) {
 	t.Parallel()

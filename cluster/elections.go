@@ -14,10 +14,11 @@ const (
 	longestWait  = 4 * time.Second
 )
 
-// How soon a leader gives up that hears nothing from a majority any more, and how often it looks. Left alone, that is after 10 to 20 s. Until then it adds to its log what is sent to it, by the other nodes too once they can reach it again and before it has heard of
-// its successor; and it takes this back one record at a time, with a pause of up to 2 s after each, while which the log bears the loss of no other node. A follower that catches up answers only every 2 s when it gets nowhere.
+// How soon a leader gives up that hears nothing from a majority any more, and how often it looks. Left alone, that is after 10 to 20 s: ten of its heartbeats, which are longer. Until then it adds to its part of the log what is sent to it, by the other nodes too once
+// they can reach it again and before it has heard of its successor; then it takes this back one record at a time, with a pause of up to 2 s after each, and as long as that lasts no other node may be lost. Ten heartbeats are twice as long as a follower is
+// silent that catches up and gets nowhere.
 const (
-	quorumLost = longestWait
+	quorumLost = 10 * leaderBeat
 	quorumLook = leaderBeat
 )
 
