@@ -78,6 +78,12 @@ func (n *fakeNode) Last(context.Context) (uint64, error) {
 	return uint64(len(n.c.records)), nil
 }
 
+func (n *fakeNode) Record(_ context.Context, position uint64) ([]byte, error) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	return n.c.records[position-1], nil
+}
+
 func (n *fakeNode) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {
 	return func(yield func(store.JournalRecord, error) bool) {
 		for {

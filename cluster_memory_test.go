@@ -65,6 +65,7 @@ type memoryNode struct {
 	held   bool          // none comes
 	gated  bool          // what the node adds waits
 	faults []memoryFault // of the next records that the node adds
+	adding int           // records that it is adding
 	added  int           // records by it
 	there  bool          // it has begun to tell who is connected
 	cut    bool
@@ -165,6 +166,8 @@ func (n *memoryNode) Version() int {
 
 func (n *memoryNode) Append(ctx context.Context, id string, record []byte) (position uint64, err error) {
 	c, began := n.c, time.Now()
+	n.count(1)
+	defer n.count(-1)
 	if err := c.await(ctx, func() (bool, time.Duration) {
 		wait := time.Until(began.Add(n.slow))
 		return n.dead || !n.cut && !n.gated && wait <= 0, wait
@@ -215,6 +218,13 @@ func (n *memoryNode) Append(ctx context.Context, id string, record []byte) (posi
 	return position, err
 }
 
+// count counts the records that the node is adding.
+func (n *memoryNode) count(by int) {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	n.adding += by
+}
+
 func (c *memoryCluster) add(record []byte) {
 	c.records = append(c.records, memoryRecord{slices.Clone(record), time.Now()})
 }
@@ -228,6 +238,19 @@ func (n *memoryNode) Last(ctx context.Context) (last uint64, err error) {
 		return 0, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	return last, nil
+}
+
+func (n *memoryNode) Record(ctx context.Context, position uint64) (record []byte, err error) {
+	err = n.c.await(ctx, func() (bool, time.Duration) {
+		if !n.cut && position <= uint64(len(n.c.records)) {
+			record = n.c.records[position-1].bytes
+		}
+		return !n.cut, 0
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	return record, nil
 }
 
 func (n *memoryNode) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {

@@ -275,9 +275,9 @@ func (m *modelRun) left(gone []*naiveUser) {
 				t.unsure = t.unsure || !m.calm && !t.fleeting()
 			}
 		}
-		if c := m.conns[u.id]; c != nil {
+		for _, c := range slices.Clone(m.conns[u.id]) {
 			m.stale = append(m.stale, c.sessions...)
-			delete(m.conns, u.id)
+			m.over(c)
 		}
 	}
 }
@@ -527,12 +527,27 @@ func (m *modelRun) connect() {
 	m.connectUser(id)
 }
 
+// connectUser connects a user again where there is a connection, or elsewhere, too.
 func (m *modelRun) connectUser(id string) {
-	c := m.conns[id]
-	if c == nil {
-		c = &modelConn{since: m.log.mark(), sent: map[uint64]time.Time{}, node: m.spokenTo()}
-	} else if !m.reach(c.node) {
+	if list := m.conns[id]; len(list) > 0 && !rapid.Bool().Draw(m.T, "elsewhere too") && !m.reach(list[0].node) {
 		return
+	}
+	m.connectTo(id)
+}
+
+// connectTo connects a user to the node that is spoken to.
+func (m *modelRun) connectTo(id string) {
+	list, node := m.conns[id], m.spokenTo()
+	at := slices.IndexFunc(list, func(c *modelConn) bool { return c.node == node })
+	if at < 0 {
+		c := &modelConn{user: id, since: m.log.mark(), got: map[uint64]bool{}, sent: map[uint64]time.Time{}, node: node, by: m.online}
+		if node != nil {
+			c.by = node.online
+		}
+		if at = len(list); at > 0 {
+			m.counts.add("connected to two nodes")
+		}
+		list = append(list, c)
 	}
 	s, err := m.p.Connect(m.ctx, id)
 	m.must(err, "connect")
@@ -540,24 +555,23 @@ func (m *modelRun) connectUser(id string) {
 		m.n.apply([]modelOp{{kind: store.OpRegister, id: id}}, m.stamp())
 	}
 	m.n.users[id].seen = modelDay(m.now())
-	c.sessions = append(c.sessions, s)
-	m.conns[id] = c
+	list[at].sessions = append(list[at].sessions, s)
+	m.conns[id] = list
 }
 
 func (m *modelRun) disconnect() {
-	ids := slices.Sorted(maps.Keys(m.conns))
-	if len(ids) == 0 {
+	list := m.connections()
+	if len(list) == 0 {
 		return
 	}
-	id := rapid.SampledFrom(ids).Draw(m.T, "connected")
+	c := list[rapid.IntRange(0, len(list)-1).Draw(m.T, "connected")]
 	m.drain()
-	c := m.conns[id]
 	m.must(c.sessions[0].Close(), "close session")
 	if rapid.IntRange(0, 3).Draw(m.T, "twice") == 0 {
 		m.must(c.sessions[0].Close(), "close session")
 	}
 	if c.sessions = c.sessions[1:]; len(c.sessions) == 0 {
-		delete(m.conns, id)
+		m.over(c)
 	}
 }
 
@@ -584,7 +598,11 @@ func (m *modelRun) ack() {
 		return
 	}
 	if m.v.acks && rapid.IntRange(0, 3).Draw(m.T, "what was sent") > 0 { // a client that acknowledges what it got
-		if c := m.conns[id]; c != nil {
+		if list := m.conns[id]; len(list) > 0 {
+			c := list[0]
+			if len(list) > 1 {
+				c = list[rapid.IntRange(0, len(list)-1).Draw(m.T, "connection")]
+			}
 			var got []*naiveTask
 			for _, w := range m.n.waiting(id) {
 				if _, sent := c.sent[w.seq]; sent && rapid.IntRange(0, 4).Draw(m.T, "lost") > 0 {

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
+	"testing"
 	"testing/synctest"
 	"time"
 
@@ -33,6 +33,28 @@ func (n *modelNode) up() bool { return n.p != nil }
 type modelLimbo struct {
 	t *naiveTask
 	g *naiveTarget
+}
+
+// TestModelSlowNode has the model wait for what a slow node has delivered, and what the log does not have yet.
+func TestModelSlowNode(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	checkModel(t, 1, func(t *rapid.T) {
+		m := newModel(t, modelVariant{blockBits: 2, workers: 2, nodes: 3}, dir, new(modelCounts))
+		m.startNodes()
+		defer m.stopNodes()
+		m.speakTo(m.nodes[1])
+		m.connectUser("u05")
+		m.settle()
+		for _, delay := range []time.Duration{30 * time.Millisecond, 200 * time.Millisecond, time.Second} {
+			m.slowDown(m.nodes[1], delay)
+			m.speakTo(m.nodes[0])
+			m.send(Message{To: Users("u05"), Body: []byte("m"), Lifetime: week})
+			m.settle()
+			m.compare()
+		}
+		m.endNodes()
+	})
 }
 
 func (m *modelRun) startNodes() {
@@ -106,11 +128,12 @@ func (m *modelRun) closeNode(n *modelNode) {
 
 // offline has the users of a node not be connected any more.
 func (m *modelRun) offline(n *modelNode) {
-	for _, id := range slices.Sorted(maps.Keys(m.conns)) {
-		if c := m.conns[id]; c.node == n {
+	for _, c := range m.connections() {
+		if c.node == n {
 			m.stale = append(m.stale, c.sessions...)
-			delete(m.conns, id)
-			delete(m.paused, id)
+			if m.over(c); len(m.conns[c.user]) == 0 {
+				delete(m.paused, c.user)
+			}
 		}
 	}
 	m.raceFleeting()
@@ -173,8 +196,8 @@ func (m *modelRun) position() uint64 {
 // connected is how many users are connected, as far as the node that is spoken to knows.
 func (m *modelRun) connected() int {
 	count := 0
-	for _, c := range m.conns {
-		if c.node == nil || !c.node.cut {
+	for _, list := range m.conns {
+		if slices.ContainsFunc(list, func(c *modelConn) bool { return c.node == nil || !c.node.cut }) {
 			count++
 		}
 	}
@@ -207,6 +230,9 @@ func (m *modelRun) busy() string {
 			continue
 		}
 		d := n.p.delivery
+		m.cluster.mu.Lock()
+		adding := n.mem.adding // what a slow node has delivered is pending, as all others know, until the log has it
+		m.cluster.mu.Unlock()
 		d.flightsMu.Lock()
 		orphans, owed := len(d.orphans), len(d.owed)
 		d.flightsMu.Unlock()
@@ -221,11 +247,27 @@ func (m *modelRun) busy() string {
 			}
 		})
 		applied, unsaved, fleeting := n.p.store.Applied(), d.hasUnsaved.Load(), len(d.fleeting())
-		if applied != last || unsaved || orphans+owed+settling+fleeting > 0 {
-			return fmt.Sprintf("node %d: applied %d of %d, unsaved %v, orphans %d, owed %d, settling %d, fleeting %d", n.index, applied, last, unsaved, orphans, owed, settling, fleeting)
+		if applied != last || unsaved || adding+orphans+owed+settling+fleeting > 0 {
+			return fmt.Sprintf("node %d: applied %d of %d, adding %d, unsaved %v, orphans %d, owed %d, settling %d, fleeting %d", n.index, applied, last, adding, unsaved, orphans, owed, settling, fleeting)
 		}
 	}
 	return ""
+}
+
+// compareOwed wants nobody to be owed anything at rest who has got everything.
+func (m *modelRun) compareOwed() {
+	m.Helper()
+	m.p.delivery.eachLane(func(l *lane) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for seq, o := range l.owed {
+			for it := o.low.Iterator(); it.HasNext(); {
+				if p := l.users.get(uint16(it.Next())); p == nil || p.live || p.sent >= seq {
+					m.Fatalf("node %d owes a message, number %d, to %+v", m.spokenTo().index, seq, p)
+				}
+			}
+		}
+	})
 }
 
 // hurry is how often in four the next action comes while this one is under way: more often with several nodes, where more is.
@@ -245,6 +287,8 @@ func (m *modelRun) clusterActions(all map[string]func(*rapid.T), do func(func())
 	all["kill"] = do(m.crash)
 	all["move"] = do(m.move)
 	all["move 2"] = do(m.move)
+	all["both"] = do(m.both)
+	all["both 2"] = do(m.both)
 	all["restart"] = do(m.restart)
 	all["up"] = do(m.bringUp)
 	all["slow node"] = do(m.slowNode)
@@ -301,17 +345,18 @@ func (m *modelRun) moveLease() {
 
 // move has a user leave a node and connect to another at once, perhaps when something was delivered there that nobody else knows of yet.
 func (m *modelRun) move() {
-	ids := slices.Sorted(maps.Keys(m.conns))
-	if len(ids) == 0 {
+	list := m.connections()
+	if len(list) == 0 {
 		m.connect()
 		return
 	}
 	good := m.good()
-	if slow := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains(good, m.conns[id].node) }); len(slow) > 0 {
-		ids = slow // of whom the others know the least
+	if slow := slices.DeleteFunc(slices.Clone(list), func(c *modelConn) bool { return slices.Contains(good, c.node) }); len(slow) > 0 {
+		list = slow // of whom the others know the least
 	}
-	id := rapid.SampledFrom(ids).Draw(m.T, "mover")
-	if n := m.conns[id].node; len(good) > 1 && rapid.Bool().Draw(m.T, "from a slow node") {
+	c := list[rapid.IntRange(0, len(list)-1).Draw(m.T, "mover")]
+	id := c.user
+	if n := c.node; len(good) > 1 && rapid.Bool().Draw(m.T, "from a slow node") {
 		const delay = 200 * time.Millisecond
 		if slices.Contains(good, n) {
 			m.slowDown(n, delay)
@@ -322,12 +367,46 @@ func (m *modelRun) move() {
 		m.counts.add("moved from a slow node")
 	}
 	m.drain()
-	for _, s := range m.conns[id].sessions {
+	for _, s := range c.sessions {
 		m.must(s.Close(), "close session")
 	}
-	delete(m.conns, id)
+	m.over(c)
 	m.connectUser(id)
 	m.counts.add("moved")
+}
+
+// both has a user be connected to two nodes, and sends something to that user, which comes to both.
+func (m *modelRun) both() {
+	var list []*modelConn
+	good := m.good()
+	for _, c := range m.connections() {
+		if len(m.conns[c.user]) > 1 || len(good) > 1 || !slices.Contains(good, c.node) {
+			list = append(list, c)
+		}
+	}
+	if len(list) == 0 {
+		m.connect()
+		return
+	}
+	c := list[rapid.IntRange(0, len(list)-1).Draw(m.T, "with both")]
+	m.drain()
+	if len(m.conns[c.user]) == 1 {
+		good = slices.DeleteFunc(good, func(n *modelNode) bool { return n == c.node })
+		m.speakTo(good[rapid.IntRange(0, len(good)-1).Draw(m.T, "other node")])
+		m.connectTo(c.user)
+	}
+	for range rapid.IntRange(0, 3).Draw(m.T, "messages to both") {
+		m.pushes++
+		m.send(Message{To: Users(c.user), Body: fmt.Appendf(nil, "m%d", m.pushes), Lifetime: rapid.SampledFrom([]time.Duration{week, week, time.Hour, 0}).Draw(m.T, "lifetime")})
+		m.calm = false
+		switch rapid.IntRange(0, 5).Draw(m.T, "and then") {
+		case 0:
+			m.ackOne(c.user, m.n.tasks[len(m.n.tasks)-1], false)
+		case 1:
+			m.settle()
+		}
+	}
+	m.exact = nil
 }
 
 func (m *modelRun) slowNode() {

@@ -23,6 +23,7 @@ func (m *modelRun) compare() {
 		if n.up() && !n.cut {
 			m.speakTo(n)
 			m.compareOne()
+			m.compareOwed()
 		}
 	}
 	m.exact = nil
@@ -190,17 +191,33 @@ func modelBodies(list []*naiveTask) []string {
 // compareDelivered wants everything that a healthy connected user waits for to be there, or on its way.
 func (m *modelRun) compareDelivered(id string, waits []*naiveTask) {
 	m.Helper()
-	c := m.conns[id]
-	h, once := m.log.of(id)
-	if c == nil || h != healthy && h != slow || once > 0 || c.node != nil && c.node.cut {
+	if h, once := m.log.of(id); h != healthy && h != slow || once > 0 {
 		return
 	}
-	if t := m.exact; t != nil && t.audience[id] != nil && t.audience[id].got == 0 && !t.audience[id].failed && (!m.v.acks || len(waits) < maxUnacked) {
+	for _, c := range m.conns[id] {
+		if c.node == nil || !c.node.cut {
+			m.compareConnection(c, waits)
+		}
+	}
+}
+
+func (m *modelRun) compareConnection(c *modelConn, waits []*naiveTask) {
+	m.Helper()
+	id := c.user
+	if t := m.exact; t != nil && t.audience[id] != nil && !c.got[t.seq] && !t.audience[id].failed && (!m.v.acks || len(waits) < maxUnacked) {
 		m.Fatalf("%s was live and did not get %s", id, t.body)
 	}
 	if !m.v.acks {
 		if len(waits) > 0 {
 			m.Fatalf("%s is connected and waits for %q", id, modelBodies(waits))
+		}
+		if c.from == 0 {
+			return
+		}
+		for _, t := range m.n.tasks[c.from-1:] {
+			if g := t.audience[id]; g != nil && g.closed == 0 && !t.fleeting() && !c.got[t.seq] {
+				m.Fatalf("%s did not get %s on its connection to node %d", id, t.body, c.index())
+			}
 		}
 		return
 	}

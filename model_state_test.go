@@ -78,14 +78,16 @@ type naiveTask struct {
 // naiveTarget is one user of a frozen audience.
 type naiveTarget struct {
 	pending bool
-	unsure  bool         // delivered, and killed before it is known whether that was committed
-	got     int          // deliveries that succeeded
-	failed  bool         // one did not
-	closed  int          // when, in the transport's count, no further delivery may begin; 0 while one may
-	at      uint64       // of several nodes, those who have applied so much know it
-	by      *modelOnline // of a message without retention, who delivered it
-	again   bool         // it was delivered by a node that was cut off, so that it may come again
-	late    bool         // one delivery that began beside the closing has been seen
+	unsure  bool           // delivered, and killed before it is known whether that was committed
+	got     int            // deliveries that succeeded
+	failed  bool           // one did not
+	closed  int            // when, in the transport's count, no further delivery may begin; 0 while one may
+	at      uint64         // of several nodes, those who have applied so much know it
+	by      *modelOnline   // who delivered it first, or, of a message without retention, last
+	end     int            // when, if it has retention
+	again   bool           // it was delivered by a node that was cut off, so that it may come again
+	beside  []*modelOnline // whose delivery began beside the closing: one each
+	late    bool           // that is long ago
 }
 
 func newNaive(l Limits) *naive {

@@ -91,18 +91,24 @@ func checkModel(t *testing.T, scripts int, prop func(*rapid.T)) {
 	})
 }
 
-func playModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) {
+// newModel returns a model, with directories of its own below base.
+func newModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) *modelRun {
 	dir, err := os.MkdirTemp(base, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
 	m := &modelRun{
 		T: t, v: v, base: dir, ctx: context.Background(),
-		n: newNaive(Limits{TagsPerUser: 3, DevicesPerUser: 2}), conns: map[string]*modelConn{}, paused: map[string]bool{}, counts: counts,
+		n: newNaive(Limits{TagsPerUser: 3, DevicesPerUser: 2}), conns: map[string][]*modelConn{}, paused: map[string]bool{}, counts: counts,
 	}
 	m.n.clock = m.now
-	m.log = &modelLog{now: m.now, health: map[string]health{}, once: map[string]int{}, busy: map[string]*modelOnline{}}
+	m.log = &modelLog{now: m.now, health: map[string]health{}, once: map[string]int{}, busy: map[modelCall]int{}}
+	return m
+}
+
+func playModel(t *rapid.T, v modelVariant, base string, counts *modelCounts) {
+	m := newModel(t, v, base, counts)
+	defer os.RemoveAll(m.base)
 	if v.nodes > 0 {
 		m.startNodes()
 		defer m.stopNodes()
@@ -149,8 +155,9 @@ type modelRun struct {
 	n      *naive
 	log    *modelLog
 	offset atomic.Int64 // of the clock, in nanoseconds
-	conns  map[string]*modelConn
-	stale  []*Session // of users who are gone, and of Pushers that are closed
+	conns  map[string][]*modelConn
+	past   []*modelConn // which are over, but for deliveries that are under way
+	stale  []*Session   // of users who are gone, and of Pushers that are closed
 	paused map[string]bool
 	calm   bool       // nothing is under way
 	ended  bool       // a message has been withdrawn or has expired since the last rest
@@ -176,11 +183,16 @@ type modelRun struct {
 	kill        modelKill
 }
 
-// modelConn is a connected user.
+// modelConn is a connected user. In a cluster there is one for each node to which the user is connected.
 type modelConn struct {
+	user     string
 	sessions []*Session
-	node     *modelNode           // of a cluster, to which they are
+	node     *modelNode // of a cluster, to which they are
+	by       *modelOnline
 	since    int                  // moment
+	from     uint64               // what is accepted from there on comes to it, though it come to others of the user too; 0: nothing must yet
+	got      map[uint64]bool      // what has been delivered to it
+	last     uint64               // the last of it
 	sent     map[uint64]time.Time // with client acks: what was sent last when
 }
 
@@ -211,10 +223,10 @@ func (m *modelRun) must(err error, what string) {
 // reopenAt opens a directory with a transport of its own. Nobody is connected then.
 func (m *modelRun) reopenAt(dir string) {
 	m.Helper()
-	for _, id := range slices.Sorted(maps.Keys(m.conns)) {
-		m.stale = append(m.stale, m.conns[id].sessions...)
+	for _, c := range m.connections() {
+		m.stale = append(m.stale, c.sessions...)
+		m.over(c)
 	}
-	clear(m.conns)
 	clear(m.paused)
 	m.before, m.floor = m.floor, m.stamp()
 	if m.killed.IsZero() {
@@ -266,7 +278,7 @@ func (m *modelRun) settle() {
 		m.drain()
 		wait := time.Duration(0)
 		for id := range m.paused {
-			if h, _ := m.log.of(id); m.conns[id] == nil || h == healthy || h == slow {
+			if h, _ := m.log.of(id); len(m.conns[id]) == 0 || h == healthy || h == slow {
 				wait = 31 * time.Second // the longest pause; who fails again is paused again
 				delete(m.paused, id)
 			}
@@ -291,6 +303,7 @@ func (m *modelRun) settle() {
 			}
 			m.ended, m.calm = false, true
 			m.outOfLimbo()
+			m.whole()
 			return
 		}
 		m.sleep(wait)
@@ -356,8 +369,12 @@ func (m *modelRun) delivery(e *modelEvent) {
 		m.Fatalf("%s got message %d, which was never accepted", e.user, seq)
 	}
 	t := m.n.tasks[seq-1]
-	g := t.audience[e.user]
+	g, c := t.audience[e.user], m.connectionOf(e)
 	switch {
+	case c == nil:
+		m.Fatalf("%s got %s, and is not connected there", e.user, t.body)
+	case e.beside > 0 && e.beside < c.since:
+		m.Fatalf("%s got %s while a delivery to an earlier connection was under way", e.user, t.body)
 	case t.id != e.m.ID || t.body != string(e.m.Body) || !t.accepted.Equal(e.m.Accepted) || !t.expires.Equal(e.m.Expires):
 		m.Fatalf("%s got %+v; accepted was %+v", e.user, e.m, t)
 	case g == nil:
@@ -365,14 +382,14 @@ func (m *modelRun) delivery(e *modelEvent) {
 	case !t.fleeting() && !e.at.Before(t.expires):
 		m.Fatalf("%s got %s after its expiry", e.user, t.body)
 	case g.closed > 0 && e.begin > g.closed && e.applied >= g.at:
-		if g.late {
+		if g.late || slices.Contains(g.beside, e.by) {
 			m.Fatalf("%s got %s after an ack, the end of the task, or unregistering", e.user, t.body)
 		}
-		g.late = true // it may have begun before, but for the first line of Deliver
+		g.beside = append(g.beside, e.by) // it may have begun before, but for the first line of Deliver
 	}
 	if !e.ok {
 		g.failed = true
-		if m.conns[e.user] != nil {
+		if len(m.conns[e.user]) > 0 {
 			m.paused[e.user] = true
 		}
 		return
@@ -384,7 +401,18 @@ func (m *modelRun) delivery(e *modelEvent) {
 			}
 		}
 	}
-	g.got++
+	if g.got++; !t.fleeting() && (g.got == 1 || g.pending) {
+		g.by, g.end = e.by, e.end
+	}
+	if m.v.acks && !t.fleeting() {
+		m.sentAgain(e, t, c)
+	} else if c.got[seq] {
+		m.Fatalf("%s got %s twice on one connection", e.user, t.body)
+	}
+	if seq < c.last {
+		m.Fatalf("%s got %s after %s on one connection", e.user, t.body, m.n.tasks[c.last-1].body)
+	}
+	c.got[seq], c.last = true, seq
 	switch {
 	case t.fleeting():
 		if g.got > 1 && g.by == e.by { // who is connected to a node that does not know it yet, is
@@ -394,7 +422,6 @@ func (m *modelRun) delivery(e *modelEvent) {
 		t.unsure = t.unsure || g.got > 1 || !t.ended.IsZero()
 		g.by = e.by
 	case m.v.acks:
-		m.sentAgain(e, t)
 	case e.by.cut:
 		g.again = true
 		m.limbo = append(m.limbo, modelLimbo{t, g})
@@ -403,18 +430,16 @@ func (m *modelRun) delivery(e *modelEvent) {
 		t.delivered++
 		t.unsure = t.unsure || !e.until.Before(t.expires) || e.by.mortal
 		g.unsure = g.unsure || e.by.mortal
-	case g.got > 1 && !g.again:
+	case g.got > 1 && !g.again && (g.by == e.by || g.end < c.since): // else it comes to each node to which the user is connected
 		m.Fatalf("%s got %s twice", e.user, t.body)
+	case g.got > 1:
+		m.counts.add("delivered by two nodes")
 	}
 }
 
 // sentAgain wants a reason for a message that is sent again on the same connection.
-func (m *modelRun) sentAgain(e *modelEvent, t *naiveTask) {
+func (m *modelRun) sentAgain(e *modelEvent, t *naiveTask, c *modelConn) {
 	m.Helper()
-	c := m.conns[e.user]
-	if c == nil || e.begin < c.since {
-		return
-	}
 	if at, again := c.sent[t.seq]; again {
 		overdue := false
 		for seq, at := range c.sent {
@@ -425,6 +450,53 @@ func (m *modelRun) sentAgain(e *modelEvent, t *naiveTask) {
 			m.Fatalf("%s got %s again after %v, and nothing is overdue", e.user, t.body, e.at.Sub(at))
 		}
 		clear(c.sent) // a new round, from the lowest
+		c.last = 0
 	}
 	c.sent[t.seq] = e.at
+}
+
+func (c *modelConn) index() int {
+	if c.node == nil {
+		return 0
+	}
+	return c.node.index
+}
+
+// connections are all that there are.
+func (m *modelRun) connections() (list []*modelConn) {
+	for _, id := range slices.Sorted(maps.Keys(m.conns)) {
+		list = append(list, m.conns[id]...)
+	}
+	return list
+}
+
+// connectionOf is the connection that a delivery went to, nil for none.
+func (m *modelRun) connectionOf(e *modelEvent) (last *modelConn) {
+	for _, c := range slices.Concat(m.past, m.conns[e.user]) {
+		if c.user == e.user && c.by == e.by && c.since < e.begin {
+			last = c
+		}
+	}
+	return last
+}
+
+// over ends a connection.
+func (m *modelRun) over(c *modelConn) {
+	m.past = append(m.past, c)
+	list := slices.DeleteFunc(m.conns[c.user], func(x *modelConn) bool { return x == c })
+	if m.conns[c.user] = list; len(list) == 0 {
+		delete(m.conns, c.user)
+	}
+}
+
+// whole finds at rest that connections are live: whatever is accepted now comes to each of them.
+func (m *modelRun) whole() {
+	for _, c := range m.connections() {
+		if c.from == 0 && (c.node == nil || !c.node.cut) {
+			c.from = uint64(len(m.n.tasks)) + 1
+		}
+	}
+	if len(m.unknown) == 0 {
+		m.past = nil
+	}
 }

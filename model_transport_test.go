@@ -31,10 +31,16 @@ type modelLog struct {
 	moment  int
 	events  []modelEvent
 	health  map[string]health
-	once    map[string]int // so many deliveries fail
-	busy    map[string]*modelOnline
+	once    map[string]int    // so many deliveries fail
+	busy    map[modelCall]int // since which moment
 	flying  int
 	illegal []string
+}
+
+// modelCall is who is being called by what.
+type modelCall struct {
+	user string
+	by   *modelOnline
 }
 
 // modelEvent is one delivery.
@@ -45,6 +51,7 @@ type modelEvent struct {
 	at, until  time.Time
 	ok         bool
 	by         *modelOnline
+	beside     int    // when the first delivery to the user by another process began that was still under way; 0 for none
 	applied    uint64 // the position that its node had applied when it began; 0 without nodes
 }
 
@@ -88,21 +95,25 @@ func (l *modelLog) enter(o *modelOnline, user string, m *transport.Message) *mod
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.moment++
-	if by := l.busy[user]; by != nil && by.dead == 0 {
+	if l.busy[modelCall{user, o}] > 0 {
 		l.illegal = append(l.illegal, fmt.Sprintf("two deliveries to %s at the same time", user))
 	}
-	l.busy[user] = o
+	beside := 0
+	for call, begin := range l.busy {
+		if call.user == user && call.by.dead == 0 && (beside == 0 || begin < beside) {
+			beside = begin
+		}
+	}
+	l.busy[modelCall{user, o}] = l.moment
 	l.flying++
-	return &modelEvent{user: user, m: m, begin: l.moment, at: l.now(), by: o, applied: applied}
+	return &modelEvent{user: user, m: m, begin: l.moment, at: l.now(), by: o, beside: beside, applied: applied}
 }
 
 func (l *modelLog) leave(e *modelEvent, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.moment++
-	if l.busy[e.user] == e.by {
-		delete(l.busy, e.user)
-	}
+	delete(l.busy, modelCall{e.user, e.by})
 	l.flying--
 	if e.by.dead == 0 || e.begin < e.by.dead {
 		e.end, e.until, e.ok = l.moment, l.now(), ok

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -126,7 +127,7 @@ func (l *log) read(info *jetstream.StreamInfo) error {
 var errLost = errors.New("the log has lost records that this node has")
 
 // same looks whether the stream is the log still, and has what this node has: a consumer would wait in silence for the position after it, whatever is before that.
-func (l *log) same(ctx context.Context, after uint64) error {
+func (l *log) same(ctx context.Context, after uint64, record []byte) error {
 	s, err := l.js.Stream(ctx, l.name)
 	if err != nil {
 		return err
@@ -138,7 +139,14 @@ func (l *log) same(ctx context.Context, after uint64) error {
 	if last := max(info.State.LastSeq, info.State.FirstSeq-min(info.State.FirstSeq, 1)); last < after {
 		return fmt.Errorf("%w: it ends at %d, and this node is at %d", errLost, last, after)
 	}
-	return nil
+	if record == nil {
+		return nil
+	}
+	there, err := l.Record(ctx, after)
+	if err == nil && there != nil && !bytes.Equal(there, record) {
+		err = fmt.Errorf("%w: the log lost its end, and went on from there: record %d is another one than this node has", fanfare.ErrForeignFile, after)
+	}
+	return err
 }
 
 // ID is in the stream's metadata.
@@ -199,19 +207,45 @@ func (l *log) bounds(ctx context.Context) (first, last uint64, err error) {
 	}
 }
 
+// Record asks a server that has it, or had it not long ago.
+func (l *log) Record(ctx context.Context, position uint64) ([]byte, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second)
+		m, err := l.stream.GetMsg(try, position)
+		cancel()
+		if err == nil {
+			return m.Data, nil
+		}
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, err)
+		}
+		pause(ctx, tryAgain)
+	}
+}
+
 // Records reads by a consumer once the stream's leader has said, in time, that it is the same log, and by another one when that has failed.
 func (l *log) Records(ctx context.Context, after uint64) iter.Seq2[store.JournalRecord, error] {
 	return func(yield func(store.JournalRecord, error) bool) {
 		var lost time.Time // since when it has been
+		var last []byte    // the record at after, once one was read
+		keep := func(r store.JournalRecord, err error) bool {
+			if err == nil {
+				last = r.Record
+			}
+			return yield(r, err)
+		}
 		patience := leastPatience
 		warned, wait := false, tryAgain // wait is the pause before another consumer
 		for ctx.Err() == nil {
 			before, began, more, rest := after, time.Now(), true, tryAgain
 			check, cancel := context.WithTimeout(ctx, patience)
-			err := l.same(check, after)
+			err := l.same(check, after, last)
 			cancel()
 			if err == nil {
-				more, err = l.consume(ctx, &after, yield)
+				more, err = l.consume(ctx, &after, keep)
 				rest, wait = wait, min(2*wait, mostPause)
 			}
 			if patience = min(2*patience, mostPatience); after > before || time.Since(began) > consumerIdle { // it was of use, also where there was nothing to read

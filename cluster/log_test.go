@@ -235,3 +235,27 @@ func TestConsumersOneAfterTheOther(t *testing.T) {
 		<-came
 	})
 }
+
+// TestLogWentOnFromBefore: a log that lost its end, and has got as many records again, is not gone on with by a node that has read another one.
+func TestLogWentOnFromBefore(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c, l, _ := newLog(ctx, t, "1", "2", "3")
+	if err := l.same(ctx, 2, []byte("two")); !errors.Is(err, fanfare.ErrForeignFile) {
+		t.Error("another record:", err)
+	}
+	if err := l.same(ctx, 2, []byte("2")); err != nil {
+		t.Error("the same record:", err)
+	}
+	s, err := c.js.Stream(ctx, l.name)
+	if err == nil {
+		err = s.Purge(ctx, jetstream.WithPurgeSequence(3))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.same(ctx, 2, []byte("two")); err != nil {
+		t.Error("a record that was cut:", err)
+	}
+}

@@ -113,13 +113,7 @@ func (a *applier) evaluate(to *Expr, retained bool) ([]audienceSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The evaluation opens views of its own. One that opens while its own goroutine holds
-	// another could wait for ever behind a writer that waits for the other to end.
-	a.v.close()
 	audience, err := a.freeze(prog, retained)
-	if err == nil {
-		a.v, err = a.s.view()
-	}
 	if err != nil {
 		// Only a damaged page can do this; refusing the push is an answer that depends on
 		// more than state and command, so the store stops rather than drift.
@@ -190,7 +184,25 @@ func (a *applier) freeze(prog *program, retained bool) ([]audienceSet, error) {
 	g := a.s.geo
 	var mu sync.Mutex
 	var out []audienceSet
-	err := a.s.eachBlock(prog.blocks(g, a.st.nextOrdinal), workers(), func(v *view, block uint16) error {
+	blocks := prog.blocks(g, a.st.nextOrdinal)
+	if prog.op == OpAll && retained {
+		out = make([]audienceSet, 0, len(blocks))
+		blocks = slices.DeleteFunc(blocks, func(block uint16) bool {
+			a.v.parsed = 0
+			set, asStored := a.v.everyone(block)
+			if set.n > 0 {
+				out = append(out, audienceSet{BlockSet: BlockSet{Block: block}, raw: set.raw, n: set.n})
+			}
+			return asStored
+		})
+		if len(blocks) == 0 {
+			return out, nil
+		}
+	}
+	// The evaluation opens views of its own. One that opens while its own goroutine holds
+	// another could wait for ever behind a writer that waits for the other to end.
+	a.v.close()
+	err := a.s.eachBlock(blocks, workers(), func(v *view, block uint16) error {
 		r := prog.eval(v, g, block)
 		if r.set == nil || r.set.IsEmpty() {
 			return nil
@@ -217,7 +229,11 @@ func (a *applier) freeze(prog *program, retained bool) ([]audienceSet, error) {
 		mu.Unlock()
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
 	slices.SortFunc(out, func(x, y audienceSet) int { return int(x.Block) - int(y.Block) })
+	a.v, err = a.s.view()
 	return out, err
 }
 

@@ -72,7 +72,7 @@ func Attach(dir string, log [16]byte, position uint64) (err error) {
 	}
 	return db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
-		return errors.Join(meta.Put(metaLog, log[:]), meta.Put(metaPosition, key64(position)))
+		return errors.Join(meta.Put(metaLog, log[:]), meta.Put(metaPosition, key64(position)), meta.Delete(metaRecord))
 	})
 }
 
@@ -82,7 +82,10 @@ func detach(dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(metaLog) })
+	err = db.Update(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(bucketMeta)
+		return errors.Join(meta.Delete(metaLog), meta.Delete(metaRecord))
+	})
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}

@@ -275,7 +275,8 @@ type delta struct {
 	ids     idTable
 	blocks  map[uint16]*blockDelta
 
-	position uint64 // of the last record applied to it
+	position uint64  // of the last record applied to it
+	group    groupID // with a log: which that is
 	entries  int
 	bytes    int64
 	digest   *digest // of the changes; nil without a log

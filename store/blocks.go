@@ -24,6 +24,7 @@ var (
 	metaSegment  = []byte("segment")   // name of the segment, while there is one
 	metaBits     = []byte("blockbits") // low bits of an ordinal
 	metaProposer = []byte("proposer")  // who this store is to the journal
+	metaRecord   = []byte("record")    // which record of the log is at position; absent: that is not known
 	metaLog      = []byte("log")       // ID of the log that position is of; absent: of the local journal
 )
 
@@ -33,7 +34,8 @@ type blocksMeta struct {
 	segment  string
 	geo      geometry
 	proposer uint64
-	log      []byte // ID of the log; nil: the local journal
+	log      []byte  // ID of the log; nil: the local journal
+	group    groupID // of the log's record at position, zero if that is not known
 }
 
 // belongs says whether the directory is one for the log, or, with none, for the local journal.
@@ -120,6 +122,11 @@ func openBlocks(dir string, readOnly bool) (db *bbolt.DB, m blocksMeta, err erro
 			return &FormatError{What: blocksFile, Detail: "log"}
 		} else if log != nil {
 			m.log = bytes.Clone(log)
+		}
+		if b := meta.Get(metaRecord); b != nil && (len(b) != 16 || m.log == nil) {
+			return &FormatError{What: blocksFile, Detail: "record"}
+		} else if b != nil {
+			m.group = groupID{be64(b), be64(b[8:])}
 		}
 		m.segment = string(meta.Get(metaSegment))
 		if m.segment != "" && m.segment != segmentName(m.position) {
@@ -286,9 +293,14 @@ func containerBytes(bm, base *roaring.Bitmap) []byte {
 
 // nameSegment makes a written segment part of the store: from here on the
 // journal up to its position is not needed.
-func nameSegment(db *bbolt.DB, name string, position uint64) error {
+func nameSegment(db *bbolt.DB, name string, position uint64, group groupID) error {
 	return db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
+		if group != (groupID{}) {
+			if err := meta.Put(metaRecord, append(key64(group.proposer), key64(group.first)...)); err != nil {
+				return err
+			}
+		}
 		return errors.Join(meta.Put(metaSegment, []byte(name)), meta.Put(metaPosition, key64(position)))
 	})
 }

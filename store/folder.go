@@ -74,7 +74,7 @@ func (s *Store) foldFrozen() (err error) {
 			}
 			return &segmentError{err} // nothing names it, and the journal has everything
 		}
-		if err := s.writeBlocks(func() error { return nameSegment(s.blocksDB(), name, d.position) }); err != nil {
+		if err := s.writeBlocks(func() error { return nameSegment(s.blocksDB(), name, d.position, d.group) }); err != nil {
 			return err
 		}
 		s.cut.Store(d.position)
@@ -89,7 +89,7 @@ func (s *Store) foldFrozen() (err error) {
 		return err
 	}
 	s.removeSegment(segmentName(d.position))
-	s.setLayers(func(l *layers) { l.frozen = nil })
+	s.setLayers(func(l *layers) { l.frozen, l.everyone = nil, l.everyone.after(d) })
 	s.foldedTo.Store(d.position)
 	return nil
 }

@@ -207,7 +207,7 @@ func (s *Store) follow() {
 		s.failPending(fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrClosed))
 	}()
 	from, added := records, f.added
-	early := map[uint64]uint64{} // the first number of each own record that was applied when the log had taken it, by the position where it is to come back
+	early := map[uint64]groupID{} // own records that were applied when the log had taken them, by the position where they are to come back
 	for {
 		var d *decoded
 		var err error
@@ -223,7 +223,7 @@ func (s *Store) follow() {
 			if d.position != s.st.position+1 || s.ownGroup(d.rec) != d.own { // others are before it, or it has come back already
 				continue
 			}
-			early[d.position] = d.rec.first
+			early[d.position] = d.rec.id()
 		case d, more = <-from:
 			if !more {
 				break
@@ -232,7 +232,7 @@ func (s *Store) follow() {
 			if d.err == nil && d.position == f.back.Load()+1 {
 				f.back.Store(d.position)
 				if d.position <= s.st.position {
-					if d.rec.proposer == s.proposer && d.rec.first == early[d.position] {
+					if d.rec.id() == early[d.position] {
 						delete(early, d.position)
 						continue
 					}
@@ -415,8 +415,8 @@ func (s *Store) ownGroup(rec *record) *logGroup {
 	return s.follower.pending[rec.first]
 }
 
-// openLog begins to propose to the log, and to follow it from a position on.
-func (s *Store) openLog(position uint64) error {
+// openLog begins to propose to the log, and to follow it from a position on, if the record there is still the one that this store has.
+func (s *Store) openLog(position uint64, group groupID) error {
 	f := &s.follower
 	f.controls, f.added, f.pending, f.opened = make(chan *proposal), make(chan *decoded, 1), make(map[uint64]*logGroup), make(chan struct{})
 	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
@@ -427,6 +427,21 @@ func (s *Store) openLog(position uint64) error {
 	}
 	if last < position {
 		return fmt.Errorf("%w: the log ends at %d, and %s is at %d", ErrForeignFile, last, blocksFile, position)
+	}
+	if group != (groupID{}) {
+		b, err := s.o.Log.Record(ctx, position)
+		if err != nil {
+			return err
+		}
+		if b != nil {
+			rec, err := decodeRecord(b)
+			if err != nil {
+				return err
+			}
+			if rec.id() != group {
+				return fmt.Errorf("%w: record %d of the log is not the one that %s has: the log lost its end, and went on from there", ErrForeignFile, position, blocksFile)
+			}
+		}
 	}
 	f.quiet = last
 	f.applied.Store(position)

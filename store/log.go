@@ -17,6 +17,8 @@ type Log interface {
 	Append(ctx context.Context, id string, record []byte) (position uint64, err error)
 	// Last returns the position of the last record that the log has, 0 for none.
 	Last(ctx context.Context) (position uint64, err error)
+	// Record returns the record at a position, nil where the log does not have it any more.
+	Record(ctx context.Context, position uint64) ([]byte, error)
 	// Records yields the records after a position, in order and without a gap, waiting for those that are still to come, until ctx ends or the consumer
 	// breaks off, which ends it without an error. Whatever keeps it from the next record for a while, it waits for; it ends with an error only where there is no going on, with [ErrBehind] where the next record
 	// is not there any more.

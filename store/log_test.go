@@ -82,6 +82,15 @@ func (l *memoryLog) Last(context.Context) (uint64, error) {
 	return uint64(len(l.records)), nil
 }
 
+func (l *memoryLog) Record(_ context.Context, position uint64) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if position <= l.first || position > uint64(len(l.records)) {
+		return nil, nil
+	}
+	return l.records[position-1], nil
+}
+
 func (l *memoryLog) Records(ctx context.Context, after uint64) iter.Seq2[JournalRecord, error] {
 	return func(yield func(JournalRecord, error) bool) {
 		for {
@@ -295,6 +304,26 @@ func TestLogHandsBackAnother(t *testing.T) {
 	if _, err := s.Propose(context.Background(), &Batch{Ops: []UserOp{registerOp("cid")}}); !errors.Is(err, ErrDiverged) {
 		t.Error("goes on:", err)
 	}
+}
+
+// TestLogWentOnFromBefore: a store is not opened behind a log that lost its end and has got other records in its place, where these reach as far.
+func TestLogWentOnFromBefore(t *testing.T) {
+	t.Parallel()
+	l := newMemoryLog()
+	dir := t.TempDir()
+	s := openLogged(t, dir, l)
+	register(t, s, "ann")
+	register(t, s, "bob")
+	closeStore(t, s)
+	closeStore(t, openLogged(t, dir, l))
+	l.records = l.records[:1]
+	other := openLogged(t, t.TempDir(), l)
+	register(t, other, "cid")
+	if s, err := Open(dir, Options{Log: l, LogTimeout: time.Second}, nil); !errors.Is(err, ErrForeignFile) {
+		t.Fatal("opened:", s, err)
+	}
+	l.first = 2
+	closeStore(t, openLogged(t, dir, l)) // nobody can tell
 }
 
 // TestLogIsCut: a store for which the log goes on behind a gap applies nothing of it, and refuses changes.

@@ -71,7 +71,7 @@ func foldLayers(ctx context.Context, db *bbolt.DB, l *layers) error {
 			return write()
 		})
 		if err == nil {
-			err = nameSegment(db, segmentName(d.position), d.position)
+			err = nameSegment(db, segmentName(d.position), d.position, groupID{})
 		}
 		if err == nil {
 			err = dropSegment(db)

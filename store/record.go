@@ -16,6 +16,11 @@ type record struct {
 	commands [][]byte
 }
 
+// groupID tells a group, and so a record, of a log from any other.
+type groupID struct{ proposer, first uint64 }
+
+func (rec *record) id() groupID { return groupID{rec.proposer, rec.first} }
+
 // encode lays a record out: apply version, stamp, proposer, first number,
 // commands, and the CRC-32C of it all.
 func (rec *record) encode() []byte {

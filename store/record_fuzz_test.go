@@ -113,7 +113,7 @@ func heldBy(v reflect.Value) int {
 func applyAside(t *testing.T, s *Store, rec *record, commands []Command) {
 	t.Helper()
 	aside := &Store{dir: s.dir, geo: s.geo, proposer: s.proposer, o: s.o}
-	aside.layers.Store(&layers{db: s.blocksDB(), active: newDelta()})
+	aside.layers.Store(&layers{db: s.blocksDB(), active: newDelta(), everyone: newEveryone()})
 	aside.st = *s.published.Load().clone()
 	stuck := time.AfterFunc(time.Minute, func() { panic("apply does not end") })
 	defer stuck.Stop()

@@ -108,7 +108,7 @@ func TestTimeNeverGoesBack(t *testing.T) {
 	}
 	// A log that several write to may have an earlier stamp behind a later one.
 	aside := &Store{geo: s.geo, proposer: s.proposer, st: *s.published.Load().clone()}
-	aside.layers.Store(&layers{db: s.blocksDB(), active: newDelta()})
+	aside.layers.Store(&layers{db: s.blocksDB(), active: newDelta(), everyone: newEveryone()})
 	early := &Batch{Ops: []UserOp{registerOp("early")}}
 	if err := aside.replayRecord(&decoded{position: aside.st.position + 1, rec: &record{stamp: 7, proposer: 99, first: 1}, commands: []Command{early}}); err != nil {
 		t.Fatal(err)

@@ -214,7 +214,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	if err := meta.belongs(o.Log, o.ReadOnly); err != nil {
 		return nil, err
 	}
-	l := &layers{db: db, active: newDelta()}
+	l := &layers{db: db, active: newDelta(), everyone: newEveryone()}
 	if o.Log != nil {
 		l.active.digest = &digest{every: o.digestEvery}
 	}
@@ -249,7 +249,7 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	s.cut.Store(meta.position)
 	if o.Log == nil {
 		s.running.Go(s.commit)
-	} else if err := s.openLog(meta.position); err != nil {
+	} else if err := s.openLog(meta.position, meta.group); err != nil {
 		return nil, err
 	}
 	ok = true
@@ -539,6 +539,9 @@ func (a *applier) record(position uint64, rec *record, commands []Command, read 
 		a.st.setLast(rec.proposer, max(last, rec.first+n-1))
 	}
 	a.st.position, a.d.position = position, position
+	if a.s.o.Log != nil {
+		a.d.group = rec.id()
+	}
 	if a.d.entries == 0 {
 		a.d.entries = 1 // the stamp and the numbers are a change too
 	}

@@ -36,6 +36,8 @@ type layers struct {
 	db     *bbolt.DB
 	frozen *delta
 	active *delta
+
+	everyone *everyone
 }
 
 // view opens a view. No lock is held over Begin: a transaction newer than the
