@@ -55,24 +55,28 @@ func (d *delivery) joinCluster() error {
 }
 
 // hold does work while this node has its lease, with everything applied that was in the log when it got it: what the node that had it before has
-// done must not be done again.
+// done must not be done again. A node that has no room to go on gives the lease up.
 func (d *delivery) hold(name string, work func(ctx context.Context)) {
-	d.cluster.Leases.Hold(d.member, name, func(ctx context.Context) {
-		for ctx.Err() == nil {
-			last, err := d.cluster.Log.Last(ctx)
-			if err == nil {
-				err = d.store.WaitApplied(ctx, last)
+	for d.member.Err() == nil {
+		applying, stop := d.store.Applying(d.member)
+		d.cluster.Leases.Hold(applying, name, func(ctx context.Context) {
+			for ctx.Err() == nil {
+				last, err := d.cluster.Log.Last(ctx)
+				if err == nil {
+					err = d.store.WaitApplied(ctx, last)
+				}
+				if err == nil {
+					work(ctx)
+					return
+				}
+				select {
+				case <-time.After(sweepEvery):
+				case <-ctx.Done():
+				}
 			}
-			if err == nil {
-				work(ctx)
-				return
-			}
-			select {
-			case <-time.After(sweepEvery):
-			case <-ctx.Done():
-			}
-		}
-	})
+		})
+		stop()
+	}
 }
 
 // leaveCluster has nobody be connected here, as soon as what has been delivered is in the log: from then on no other node asks for it.

@@ -3,6 +3,7 @@ package fanfare
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fanfare-im/fanfare/internal/fault"
 	"github.com/fanfare-im/fanfare/internal/peers"
 	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
@@ -287,6 +289,45 @@ func TestRefusingNodeLeaves(t *testing.T) {
 		}
 		if n := nodeB.working.Load(); n != 0 {
 			t.Error("it holds leases:", n)
+		}
+	})
+}
+
+// TestNodeWithoutRoomHasNoLease: a node that applies nothing for want of room does nothing that is once in the cluster, and does again when there is room.
+func TestNodeWithoutRoomHasNoLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, dir, disk := newFakeCluster(), t.TempDir(), new(fault.Disk)
+		a, _ := c.open(t, filepath.Join(dir, "a"), Options{})
+		_, nodeB := c.open(t, filepath.Join(dir, "b"), Options{Mobile: []transport.Mobile{transporttest.NewPhones("apns")}, DeltaEntries: 10, disk: disk})
+		leases := []string{peers.Background, peers.Phones("apns")}
+		for round := range 2 {
+			for _, name := range leases {
+				nodeB.grant(name)
+			}
+			synctest.Wait()
+			if n := nodeB.working.Load(); n != 2 {
+				t.Error("leases that it holds:", n)
+			}
+			disk.Fill()
+			for i := range 40 {
+				must(t, a.Register(t.Context(), fmt.Sprint(round, " ", i)))
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			for _, name := range leases {
+				select {
+				case <-nodeB.lease(name):
+					t.Error("it wants a lease:", name)
+				default:
+				}
+			}
+			held := nodeB.working.Load()
+			disk.Free()
+			time.Sleep(time.Minute)
+			if held != 0 {
+				t.Fatal("it holds leases:", held)
+			}
 		}
 	})
 }

@@ -521,22 +521,31 @@ func TestSnapshotRemoved(t *testing.T) {
 	}
 }
 
+// pervert gives a node that is stopped another state, of the same position of the log.
+func (c *trio) pervert(i int) {
+	c.Helper()
+	place, err := store.PlaceOf(c.path(i))
+	if err != nil {
+		c.Fatal(err)
+	}
+	other := filepath.Join(c.path(i), joinDir)
+	p, err := fanfare.Open(other, fanfare.Options{})
+	if err != nil {
+		c.Fatal(err)
+	}
+	err = errors.Join(p.Register(c.ctx, "bob"), p.Close(c.ctx), store.Attach(other, *place.Log, place.Position))
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
 // TestDiverged: a node whose state is another than the others' stops, and the others go on.
 func TestDiverged(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t)
-	diverge := make(chan struct{})
 	failed := make(chan error, 16)
 	c.change = func(i int, o *Options) {
 		if i == 1 {
-			o.spoil = func() bool {
-				select {
-				case <-diverge:
-					return true
-				default:
-					return false
-				}
-			}
 			o.Hooks.Error = func(err error) { failed <- err }
 		}
 	}
@@ -544,15 +553,16 @@ func TestDiverged(t *testing.T) {
 	if err := c.nodes[0].Register(c.ctx, "ann"); err != nil {
 		t.Fatal(err)
 	}
-	close(diverge)
+	c.agree(0, 1)
+	c.stop(1)
+	c.pervert(1)
+	c.start(1)
 	var refused error
 	for n := 0; refused == nil; n++ {
-		if err := c.nodes[n%3].SetAttributes(c.ctx, "ann", map[string]string{"x": "1"}); !errors.Is(err, fanfare.ErrUnnamedAttribute) {
-			refused = err
+		if err := c.nodes[0].AddTags(c.ctx, "ann", fmt.Sprint(n%8)); err != nil {
+			t.Fatal(err)
 		}
-		if c.ctx.Err() != nil {
-			t.Fatal("nothing stopped in time")
-		}
+		refused = c.nodes[1].Register(c.ctx, "cid")
 	}
 	if !errors.Is(refused, fanfare.ErrDiverged) {
 		t.Error("refused with", refused)

@@ -74,8 +74,6 @@ type Options struct {
 	MaxLog int64
 	// Timeout is how long a change waits for a majority before it fails with [fanfare.ErrUnavailable], whatever is before it. While the log takes what is before it, the change waits longer, as long as its context. Default: 5 s.
 	Timeout time.Duration
-
-	spoil func() bool // for tests: this node's digests are not what they should be
 }
 
 // defaultCluster is the name of a cluster that has none.

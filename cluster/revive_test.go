@@ -80,14 +80,19 @@ func TestReviveAfterWriteError(t *testing.T) {
 	waitReady(t, nodes...)
 	testStream(t, nodes[0], 3)
 	n := nodes[0]
-	msgs := filepath.Join(n.dir, "jetstream", "$G", "streams", "S", "msgs")
-	if err := errors.Join(os.Rename(msgs, msgs+".away"), os.WriteFile(msgs, nil, 0o600)); err != nil {
-		t.Fatal(err)
-	}
 	var bodies []string
 	next := func(n *testNode) {
 		bodies = append(bodies, fmt.Sprint(len(bodies))+strings.Repeat(" ", 1<<20))
-		publish(t, n, bodies[len(bodies)-1], bodies[len(bodies)-1])
+		publish(t, n, fmt.Sprint(len(bodies)), bodies[len(bodies)-1])
+	}
+	next(nodes[1])
+	msgs := filepath.Join(n.dir, "jetstream", "$G", "streams", "S", "msgs")
+	await(t, "its file", func() error {
+		_, err := os.Stat(filepath.Join(msgs, "1.blk"))
+		return err
+	})
+	if err := errors.Join(os.Rename(msgs, msgs+".away"), os.WriteFile(msgs, nil, 0o600)); err != nil {
+		t.Fatal(err)
 	}
 	for first := n.current.Load(); whole(first); { // until another file is wanted
 		if len(bodies) == 32 {

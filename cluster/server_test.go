@@ -142,7 +142,10 @@ func wantBodies(t *testing.T, n *testNode, want ...string) {
 	var consumer jetstream.Consumer
 	for {
 		var err error
-		if consumer, err = n.js.OrderedConsumer(ctx, "S", jetstream.OrderedConsumerConfig{}); err == nil {
+		try, cancel := context.WithTimeout(ctx, 2*time.Second) // it may fall to a server that is not there
+		consumer, err = n.js.OrderedConsumer(try, "S", jetstream.OrderedConsumerConfig{})
+		cancel()
+		if err == nil {
 			break
 		}
 		if ctx.Err() != nil {

@@ -25,9 +25,10 @@ type follower struct {
 	// applying is held while a record is applied and told, so that who holds it for reading sees nothing of what records have changed that
 	// the observer has not been told.
 	applying sync.RWMutex
-	applied  atomic.Uint64 // the position up to which records are applied and told
-	moved    broadcast     // it is another
-	full     atomic.Pointer[error]
+	applied  atomic.Uint64         // the position up to which records are applied and told
+	moved    broadcast             // it is another
+	full     atomic.Pointer[error] // why nothing is applied for now
+	fullness broadcast             // it is another
 	ended    atomic.Pointer[error] // why nothing more is applied
 }
 
@@ -325,7 +326,12 @@ func (s *Store) followRecord(d *decoded) error {
 // followRoom waits for the fold as [Store.waitForRoom] does. Nothing is applied meanwhile, and while the fold cannot write this store's own changes fail.
 func (s *Store) followRoom() error {
 	f := &s.follower
-	defer f.full.Store(nil)
+	tell := func(why *error) {
+		if f.full.Swap(why) != why {
+			f.fullness.tell()
+		}
+	}
+	defer tell(nil)
 	for {
 		if p := s.refuse.Load(); p != nil {
 			return *p
@@ -334,7 +340,7 @@ func (s *Store) followRoom() error {
 		if l := s.layers.Load(); l.frozen == nil || s.fits(l.active, l.frozen) {
 			return nil
 		}
-		f.full.Store(s.foldFail.Load())
+		tell(s.foldFail.Load())
 		select {
 		case <-news:
 		case p := <-f.controls:
@@ -344,6 +350,31 @@ func (s *Store) followRoom() error {
 			return ErrClosed
 		}
 	}
+}
+
+// Applying waits while there is no room to fold, so that no record of the log is applied, and returns a context that ends when that is so again, or with ctx, or by stop.
+func (s *Store) Applying(ctx context.Context) (applying context.Context, stop context.CancelFunc) {
+	f := &s.follower
+	await := func(ctx context.Context, full bool) {
+		for {
+			news := f.fullness.wait()
+			if (f.full.Load() != nil) == full {
+				return
+			}
+			select {
+			case <-news:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+	await(ctx, false)
+	applying, stop = context.WithCancel(ctx)
+	go func() {
+		await(applying, true)
+		stop()
+	}()
+	return applying, stop
 }
 
 func (s *Store) applyRecord(d *decoded) (events []func(Observer), err error) {
