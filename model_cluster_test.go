@@ -582,11 +582,13 @@ func (m *modelRun) crash() {
 	k.mu.Unlock()
 	n.doomed, n.online.mortal = true, true
 	m.choose()
+	var unanswered *modelPush
 	if in > 0 {
 		m.blind = held // whatever the node's plans do now may not have happened
-		list := []func(){m.push, m.push, m.connect, m.batch, m.ackAny, m.withdraw, m.pass, m.single, m.plan, m.steerOnce}
+		pushInto := func() { unanswered = m.pushInto(n) }
+		list := []func(){pushInto, pushInto, m.push, m.push, m.connect, m.batch, m.ackAny, m.withdraw, m.pass, m.single, m.plan, m.steerOnce}
 		if m.v.plans {
-			list = []func(){m.plan, m.plan, m.pass, m.steerOnce, m.pass, m.push}
+			list = []func(){pushInto, m.plan, m.plan, m.pass, m.steerOnce, m.pass, m.push}
 		}
 		rapid.SampledFrom(list).Draw(m.T, "killed in")()
 		for synctest.Wait(); !m.log.idle(); synctest.Wait() {
@@ -608,6 +610,9 @@ func (m *modelRun) crash() {
 	n.p, n.doomed = nil, false
 	p.Close(m.ctx) // there is no such process any more
 	m.offline(n)
+	if unanswered != nil {
+		m.pushAgain(unanswered)
+	}
 	switch {
 	case held && fired:
 		m.counts.add("node killed with the lease")
@@ -628,4 +633,48 @@ func (m *modelRun) crash() {
 		m.bringUp()
 	}
 	m.settle()
+}
+
+// modelPush is a push whose outcome its caller does not know.
+type modelPush struct {
+	msg Message
+	at  time.Time
+}
+
+// pushInto makes a push with a key on a node that is to be killed. It returns the push if that happened before it was answered.
+func (m *modelRun) pushInto(n *modelNode) *modelPush {
+	m.pushes++
+	x := modelPush{at: m.stamp(), msg: Message{
+		From: "caller", Key: fmt.Sprintf("c%d", m.pushes), Body: fmt.Appendf(nil, "m%d", m.pushes), To: All(),
+		Lifetime: rapid.SampledFrom([]time.Duration{week, week, time.Minute, 0}).Draw(m.T, "lifetime"),
+	}}
+	if rapid.Bool().Draw(m.T, "to some") {
+		x.msg.To = Tag(rapid.SampledFrom(modelTags).Draw(m.T, "tag"))
+	}
+	m.must(n.p.store.WaitApplied(m.ctx, m.cluster.last()), "apply")
+	task, err := n.p.Push(m.ctx, x.msg)
+	if errors.Is(err, ErrOutcomeUnknown) {
+		return &x
+	}
+	m.sent(x.msg, x.at, task, err)
+	m.counts.add("node killed behind a push")
+	return nil
+}
+
+// pushAgain makes it again with its key on the other nodes. If it is in the log, it is their task; they make one of it at most.
+func (m *modelRun) pushAgain(x *modelPush) {
+	m.choose()
+	made := slices.DeleteFunc(m.released(), func(task *Task) bool { return task.Info().Plan != "" })
+	switch len(made) {
+	case 0:
+		m.counts.add("node killed before its push was made")
+	case 1:
+		m.sent(x.msg, x.at, made[0], nil)
+		m.counts.add("node killed before it answered a push that was made")
+	default:
+		m.Fatalf("one push made %d tasks", len(made))
+	}
+	m.send(x.msg)
+	m.choose()
+	m.send(x.msg)
 }
