@@ -132,7 +132,7 @@ func (l *lane) owe(seq uint64, low *roaring.Bitmap) {
 	here := roaring.And(low, l.connected)
 	for it := here.Iterator(); it.HasNext(); {
 		p := l.users.get(uint16(it.Next()))
-		if seq < p.sent || seq == p.sent && !l.inflight(p.low) {
+		if seq < p.sent || seq == p.sent && !l.inflight(p.low) || p.passed(seq) {
 			continue
 		}
 		if l.owed[seq] == nil {
@@ -143,6 +143,14 @@ func (l *lane) owe(seq uint64, low *roaring.Bitmap) {
 			p.told = append(p.told, toldOf{seq, l.d.store.Applied() + 1})
 		}
 	}
+}
+
+// passed says whether the lane is done with a message that it has not brought to a live user: that was past its time.
+func (p *presence) passed(seq uint64) bool {
+	l := p.lane
+	return p.live && seq <= l.started && !slices.ContainsFunc(l.runs, func(r *run) bool {
+		return r.f.seq == seq && r.targets.Contains(uint32(p.low)) && !r.released.Contains(uint32(p.low))
+	})
 }
 
 // toldOf is a delivery of another node, and the position of the record that is being told.

@@ -186,6 +186,47 @@ func TestTwoNodesOneUser(t *testing.T) {
 	}
 }
 
+// TestNothingExpiredIsOwed: nobody is owed a message that was delivered elsewhere in time and can not be any more here, whether that is known before the lane
+// passes it, or behind that.
+func TestNothingExpiredIsOwed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(i int, o *Options) {
+			o.Workers = 1
+			serverAcks(i, o)
+		})
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		must(t, a.Register(t.Context(), "u", "busy"))
+		a.connect("u")
+		b.connect("u")
+		b.connect("busy")
+		rest(nodes...)
+		for i, known := range []bool{true, false} {
+			release := b.rec.Block("busy")
+			c.push("hold up", week, Users("busy"))
+			rest(nodes...)
+			a.set(func(n *memoryNode) { n.gated = !known })
+			c.push("short", 300*time.Millisecond, Users("u"))
+			synctest.Wait()
+			if got := len(a.rec.Received("u")); got != i+1 {
+				t.Fatalf("%d deliveries", got)
+			}
+			if owed := b.owed(); (owed == 1) != known {
+				t.Fatalf("%d messages are owed", owed)
+			}
+			time.Sleep(400 * time.Millisecond)
+			release()
+			synctest.Wait()
+			a.set(func(n *memoryNode) { n.gated = false })
+			rest(nodes...)
+			b.got("u")
+			if owed := b.owed(); owed != 0 {
+				t.Fatalf("%d messages are owed that have expired; known at once: %v", owed, known)
+			}
+		}
+	})
+}
+
 // TestAckOvertakesDelivery: a message that was acknowledged is not delivered to further connections, although the first delivery is in the log behind that.
 func TestAckOvertakesDelivery(t *testing.T) {
 	t.Parallel()

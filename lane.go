@@ -471,6 +471,9 @@ func (l *lane) finish(r *run) {
 	for r.it.HasNext() { // a message that ended midway
 		l.release(r, uint16(r.it.Next()))
 	}
+	if o := l.owed[r.f.seq]; o != nil && r.m != nil && !r.m.deliverable() {
+		l.remit(r.f.seq, o.low)
+	}
 	r.finished = true
 	l.current = nil
 	l.dropRun(r)

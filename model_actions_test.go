@@ -447,8 +447,15 @@ func (m *modelRun) category() string {
 
 func (m *modelRun) send(msg Message) {
 	m.Helper()
+	at := m.stamp()
 	task, err := m.p.Push(m.ctx, msg)
-	t, dup, wrong := m.n.push(msg.From, msg, m.stamp())
+	m.sent(msg, at, task, err)
+}
+
+// sent notes a push that was made at a time, and what was answered.
+func (m *modelRun) sent(msg Message, at time.Time, task *Task, err error) {
+	m.Helper()
+	t, dup, wrong := m.n.push(msg.From, msg, at)
 	if m.sameError(err, wrong, "push"); wrong != nil {
 		return
 	}

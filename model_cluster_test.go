@@ -284,7 +284,8 @@ func (m *modelRun) clusterActions(all map[string]func(*rapid.T), do func(func())
 		delete(all, name)
 	}
 	all["reopen"] = do(m.reopenNodes)
-	all["kill"] = do(m.crash)
+	all["kill"] = do(func() { m.crash(false) })
+	all["kill in a push"] = do(func() { m.crash(true) })
 	all["move"] = do(m.move)
 	all["move 2"] = do(m.move)
 	all["both"] = do(m.both)
@@ -566,8 +567,8 @@ func (m *modelRun) reopenNodes() {
 	m.moved()
 }
 
-// crash kills a node between two commands or in the middle of one. The others go on.
-func (m *modelRun) crash() {
+// crash kills a node between two commands or in the middle of one, if so told of a push that is made on it. The others go on.
+func (m *modelRun) crash(inPush bool) {
 	m.settle()
 	m.compareTasks()
 	n := m.victim()
@@ -575,18 +576,26 @@ func (m *modelRun) crash() {
 		return
 	}
 	k, held, pause := n.kill, m.holds(n), m.pauseOfLease()
-	in := rapid.SampledFrom([]int{1, 2, 0, 3, 1, 4}).Draw(m.T, "appends until the kill")
+	appends := []int{1, 2, 0, 3, 1, 4}
+	if inPush {
+		appends = []int{1, 1, 1, 2}
+	}
+	in := rapid.SampledFrom(appends).Draw(m.T, "appends until the kill")
 	k.mu.Lock()
 	k.in, k.after = in, rapid.Bool().Draw(m.T, "after the append")
 	k.dir, k.to, k.online, k.also = n.dir, m.newDir(), n.online, func() { n.mem.die(pause) }
 	k.mu.Unlock()
 	n.doomed, n.online.mortal = true, true
 	m.choose()
+	var unanswered *modelPush
 	if in > 0 {
 		m.blind = held // whatever the node's plans do now may not have happened
 		list := []func(){m.push, m.push, m.connect, m.batch, m.ackAny, m.withdraw, m.pass, m.single, m.plan, m.steerOnce}
 		if m.v.plans {
 			list = []func(){m.plan, m.plan, m.pass, m.steerOnce, m.pass, m.push}
+		}
+		if inPush {
+			list = []func(){func() { unanswered = m.pushInto(n) }}
 		}
 		rapid.SampledFrom(list).Draw(m.T, "killed in")()
 		for synctest.Wait(); !m.log.idle(); synctest.Wait() {
@@ -608,6 +617,9 @@ func (m *modelRun) crash() {
 	n.p, n.doomed = nil, false
 	p.Close(m.ctx) // there is no such process any more
 	m.offline(n)
+	if unanswered != nil {
+		m.pushAgain(unanswered)
+	}
 	switch {
 	case held && fired:
 		m.counts.add("node killed with the lease")
@@ -628,4 +640,55 @@ func (m *modelRun) crash() {
 		m.bringUp()
 	}
 	m.settle()
+}
+
+// modelPush is a push whose caller does not get the answer.
+type modelPush struct {
+	msg  Message
+	at   time.Time
+	task *Task // that would have been the answer, nil for none
+}
+
+// pushInto makes a push with a key on a node that is to be killed. It returns the push if that happened before it was answered.
+func (m *modelRun) pushInto(n *modelNode) *modelPush {
+	m.pushes++
+	x := modelPush{at: m.stamp(), msg: Message{
+		From: "caller", Key: fmt.Sprintf("c%d", m.pushes), Body: fmt.Appendf(nil, "m%d", m.pushes), To: All(),
+		Lifetime: rapid.SampledFrom([]time.Duration{week, week, time.Minute, 0}).Draw(m.T, "lifetime"),
+	}}
+	if rapid.Bool().Draw(m.T, "to some") {
+		x.msg.To = Tag(rapid.SampledFrom(modelTags).Draw(m.T, "tag"))
+	}
+	m.must(n.p.store.WaitApplied(m.ctx, m.cluster.last()), "apply")
+	task, err := n.p.Push(m.ctx, x.msg)
+	n.kill.mu.Lock()
+	fired := n.kill.fired
+	n.kill.mu.Unlock()
+	if fired {
+		if x.task = task; !errors.Is(err, ErrOutcomeUnknown) {
+			m.must(err, "push")
+		}
+		return &x
+	}
+	m.sent(x.msg, x.at, task, err)
+	m.counts.add("node killed behind a push")
+	return nil
+}
+
+// pushAgain makes it again with its key on the other nodes. If it is in the log, it is their task; they make one of it at most.
+func (m *modelRun) pushAgain(x *modelPush) {
+	m.choose()
+	made := slices.DeleteFunc(m.released(), func(task *Task) bool { return task.Info().Plan != "" })
+	switch {
+	case len(made) > 1, x.task != nil && (len(made) == 0 || made[0].ID != x.task.ID):
+		m.Fatalf("a push that made %+v made %d tasks", x.task, len(made))
+	case len(made) == 1:
+		m.sent(x.msg, x.at, made[0], nil)
+		m.counts.add("node killed before it answered a push that was made")
+	default:
+		m.counts.add("node killed before its push was made")
+	}
+	m.send(x.msg)
+	m.choose()
+	m.send(x.msg)
 }
