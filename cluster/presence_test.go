@@ -264,6 +264,8 @@ func TestPresenceLostParts(t *testing.T) {
 			a.Joined(i<<16 + j*13)
 		}
 	}
+	watch := tn.start(t, "watch", 3, nil)
+	tn.until(t, "told", func() bool { return watch.Others() == 500_000 }) // or b is told changes, and asks for nothing
 	var parts int
 	b := tn.node(tn.connect(t), "b")
 	b.retry = again
