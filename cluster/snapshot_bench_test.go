@@ -60,16 +60,17 @@ func BenchmarkSnapshot(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.ReportMetric(rate(start), "put-MB/s")
-				state, err := s.stream.Info(ctx)
+				one, err := s.newest(ctx, uint64(i))
 				if err != nil {
 					b.Fatal(err)
 				}
-				b.ReportMetric(float64(state.State.Bytes)/float64(info.Size()), "stored/size")
+				stream, err := s.js.Stream(ctx, bucketStream+one.bucket)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.ReportMetric(float64(stream.CachedInfo().State.Bytes)/float64(info.Size()), "stored/size")
 				start = time.Now()
-				_, r, err := s.get(ctx, uint64(i))
-				if err != nil {
-					b.Fatal(err)
-				}
+				r := s.read(ctx, one)
 				if n, err := io.Copy(io.Discard, r); err != nil || n != info.Size() {
 					b.Fatal(n, err)
 				}
