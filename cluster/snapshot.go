@@ -200,11 +200,11 @@ func (s *snapshots) clean(ctx context.Context, kept ages) error {
 	return nil
 }
 
-// putObject stores an object, and tries again when that fails for a while, as when a connection is lost.
+// putObject stores an object, and tries again when that fails for a while, as when a connection is lost, or when the servers do not all know of a new bucket yet.
 func (s *snapshots) putObject(ctx context.Context, bucket jetstream.ObjectStore, meta jetstream.ObjectMeta, data []byte) (info *jetstream.ObjectInfo, err error) {
 	meta.Opts = &jetstream.ObjectMetaOptions{ChunkSize: snapshotChunk}
-	for try := range 3 {
-		if try > 0 && !pause(ctx, time.Second) {
+	for try := range 5 {
+		if try > 0 && !pause(ctx, 50*time.Millisecond<<(2*(try-1))) { // up to 3 s
 			break
 		}
 		c, cancel := context.WithTimeout(ctx, snapshotWait)
