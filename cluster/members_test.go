@@ -82,7 +82,7 @@ func TestCutPassesNobody(t *testing.T) {
 	}
 	turn(now.Add(-cutPause), 1401)
 	for id, a := range kept {
-		kept[id] = age{a.written, a.since.Add(-snapshotKept)}
+		kept[id] = age{a.written, a.complete, a.since.Add(-snapshotKept)}
 	}
 	turn(now, 2501)
 	if l := there(t, s); len(l) != 0 {

@@ -386,6 +386,30 @@ func TestJoinAnew(t *testing.T) {
 	c.boxes[2].wants(c.ctx, t, "ann", "m")
 }
 
+// TestJoinWithoutRoom: what is wrong with the node's own directory is no reason to ask for another snapshot, nor to take this one from others.
+func TestJoinWithoutRoom(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, 1)
+	s, ctx := site.snapshots(0, nil), within(t)
+	if err := s.put(ctx, 7, writes(blocks(3*snapshotPart))); err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(ctx)
+	dir := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := &node{o: &Options{Name: "new", Options: fanfare.Options{Logger: silent()}}, dir: dir, snapshots: s, members: newTestMembers(t, site, member{Name: "new"}), running: running}
+	if err := n.join(ctx, 5); err == nil || ctx.Err() != nil {
+		t.Error(err, ctx.Err())
+	}
+	if l := there(t, s); len(l) != 1 {
+		t.Error(l)
+	}
+	stop()
+	n.all.Wait()
+}
+
 // TestJoinHoldsLog: the log is kept for a node from when it begins to fetch a state.
 func TestJoinHoldsLog(t *testing.T) {
 	t.Parallel()

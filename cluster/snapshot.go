@@ -66,7 +66,9 @@ type snapshot struct {
 }
 
 func (s *snapshots) name(position uint64) string {
-	return fmt.Sprintf("%s%020d-%s", s.prefix, position, rand.Text())
+	var id [8]byte
+	rand.Read(id[:])
+	return fmt.Sprintf("%s%020d-%x", s.prefix, position, id)
 }
 
 // named is the snapshot of a bucket, if it is the name of one.
@@ -74,7 +76,7 @@ func (s *snapshots) named(bucket string) (one snapshot, ok bool) {
 	rest, ok := strings.CutPrefix(bucket, s.prefix)
 	digits, id, of := strings.Cut(rest, "-")
 	position, err := strconv.ParseUint(digits, 10, 64)
-	return snapshot{bucket, position}, ok && of && err == nil && len(digits) == 20 && len(id) == len(rand.Text())
+	return snapshot{bucket, position}, ok && of && err == nil && len(digits) == 20 && len(id) == 16
 }
 
 // The names of what a bucket is, see ADR-20 of NATS.
@@ -160,11 +162,12 @@ func (s *snapshots) positions(ctx context.Context) (all []uint64, err error) {
 type ages map[string]age
 
 type age struct {
-	written uint64
-	since   time.Time
+	written  uint64
+	complete bool
+	since    time.Time
 }
 
-// clean deletes the snapshots that are older than an hour, and what nobody has gone on with for ten minutes or whose server is gone for as long.
+// clean deletes the snapshots that are older than an hour, and what nobody has gone on with for ten minutes, also where the server is gone.
 func (s *snapshots) clean(ctx context.Context, kept ages) error {
 	l, err := s.list(ctx)
 	if err != nil {
@@ -173,17 +176,17 @@ func (s *snapshots) clean(ctx context.Context, kept ages) error {
 	there := map[string]bool{}
 	for _, one := range l {
 		there[one.bucket] = true
-		old, known := kept[one.bucket]
 		written, complete, err := s.look(ctx, one)
 		if ctx.Err() != nil {
 			return err
 		}
+		old, known := kept[one.bucket]
 		if !known || err == nil && old.written != written {
-			kept[one.bucket] = age{written, time.Now()}
+			kept[one.bucket] = age{written, complete, time.Now()}
 			continue
 		}
 		limit := snapshotStale
-		if complete {
+		if old.complete {
 			limit = snapshotKept
 		}
 		if time.Since(old.since) >= limit {

@@ -28,10 +28,11 @@ var errQuiet = errors.New("nothing more comes")
 // snapshotReader reads a snapshot, also one that is still being written. What it hands out has been checked against the digest of its part, and counts
 // once it has come to the end: whoever writes may fail before. Then, and when the snapshot is deleted meanwhile, reading fails.
 type snapshotReader struct {
-	io.Reader
 	one    snapshot
-	cancel context.CancelFunc
+	z      *s2.Reader
 	parts  *partReader
+	cancel context.CancelFunc
+	failed error
 }
 
 // read begins with a snapshot. The reader is to be closed.
@@ -46,7 +47,14 @@ func (s *snapshots) read(ctx context.Context, one snapshot) *snapshotReader {
 			p.err = fmt.Errorf("cluster: snapshot at %d: %w", one.position, err)
 		}
 	})
-	return &snapshotReader{s2.NewReader(p), one, cancel, p}
+	return &snapshotReader{one: one, z: s2.NewReader(p), parts: p, cancel: cancel}
+}
+
+func (r *snapshotReader) Read(b []byte) (n int, err error) {
+	if n, err = r.z.Read(b); err != nil && err != io.EOF {
+		r.failed = err
+	}
+	return n, err
 }
 
 // Close ends the reading.
@@ -56,8 +64,8 @@ func (r *snapshotReader) Close() error {
 	return nil
 }
 
-// failure is why the snapshot could not be read to its end, of a reader that was closed.
-func (r *snapshotReader) failure() error { return r.parts.err }
+// failure is why the snapshot itself could not be read, if that is so.
+func (r *snapshotReader) failure() error { return r.failed }
 
 // partReader reads the messages of a bucket in the order in which they were written, and hands out one part after the other, each as a whole.
 type partReader struct {

@@ -199,7 +199,7 @@ func TestSnapshotNames(t *testing.T) {
 	if one, ok := s.named(s.name(1<<63 + 5)); !ok || one.position != 1<<63+5 {
 		t.Error(one, ok)
 	}
-	id := "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	id := "0123456789abcdef"
 	for _, name := range []string{
 		"", "fanfare-c-snapshot-", "fanfare-c-snapshot-1-" + id, "fanfare-c-snapshot-0000000000000000000x-" + id, "fanfare-d-snapshot-00000000000000000001-" + id,
 		newSnapshots(nil, nil, "c-snapshot-00000000000000000001", nil, silent()).name(1), "fanfare-c-snapshot-00000000000000000001-" + id + "A", "fanfare-c-snapshot-99999999999999999999-" + id,
@@ -281,7 +281,7 @@ func TestSnapshotNotCompleted(t *testing.T) {
 		t.Fatal("what may still be written was cleaned")
 	}
 	for bucket, a := range kept {
-		kept[bucket] = age{a.written, a.since.Add(-snapshotStale)}
+		kept[bucket] = age{a.written, a.complete, a.since.Add(-snapshotStale)}
 	}
 	if err := s.clean(ctx, kept); err != nil {
 		t.Fatal(err)
@@ -349,7 +349,6 @@ func TestSnapshotFollowed(t *testing.T) {
 				if err == nil {
 					t.Errorf("%d bytes without an error", len(rest))
 				}
-				r.Close()
 				if r.failure() == nil {
 					t.Error("it is not said that it was the snapshot")
 				}
@@ -531,7 +530,7 @@ func TestSnapshotServerGone(t *testing.T) {
 	if err := s.clean(ctx, kept); err != nil {
 		t.Fatal(err)
 	}
-	kept[one.bucket] = age{kept[one.bucket].written, kept[one.bucket].since.Add(-snapshotStale)}
+	kept[one.bucket] = age{kept[one.bucket].written, kept[one.bucket].complete, kept[one.bucket].since.Add(-snapshotKept)}
 	if err := s.clean(ctx, kept); err != nil {
 		t.Fatal(err)
 	}
