@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fanfare-im/fanfare/cluster"
@@ -44,18 +45,22 @@ func (b *bench) join(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b.add(compare("cluster.join", "a copy of the file", "s", costs[0], costs[1], atMost(3)).with("a file of %.0f MB, through the object store with three replicas", float64(info.Size())/1e6))
+		b.add(compare("cluster.join", "a copy of the file", "s", costs[0], costs[1], atMost(3)).with("a file of %.0f MB, through the object store", float64(info.Size())/1e6))
 		return nil
 	})
 }
 
 // forgetSnapshots removes those of the nodes that joined before.
 func (t *trio) forgetSnapshots(ctx context.Context) error {
-	s, err := t.js[0].Stream(ctx, "OBJ_fanfare-"+clusterName+"-snapshots")
-	if err != nil {
-		return err
+	names := t.js[0].StreamNames(ctx)
+	for name := range names.Name() {
+		if strings.HasPrefix(name, "OBJ_fanfare-"+clusterName+"-snapshot-") {
+			if err := t.js[0].DeleteStream(ctx, name); err != nil {
+				return err
+			}
+		}
 	}
-	return s.Purge(ctx)
+	return names.Err()
 }
 
 func copySynced(to, from string) (err error) {

@@ -82,11 +82,11 @@ func TestCutPassesNobody(t *testing.T) {
 	}
 	turn(now.Add(-cutPause), 1401)
 	for id, a := range kept {
-		kept[id] = age{a.messages, a.since.Add(-snapshotKept)}
+		kept[id] = age{a.written, a.complete, a.since.Add(-snapshotKept)}
 	}
 	turn(now, 2501)
-	if n := stored(t, s); n != 0 {
-		t.Errorf("%d messages are left of an old snapshot", n)
+	if l := there(t, s); len(l) != 0 {
+		t.Errorf("an old snapshot is there still: %v", l)
 	}
 	a.folded(3000)
 	b.folded(3000)

@@ -38,6 +38,7 @@ type node struct {
 	running   context.Context // of what goes on by itself
 	stop      context.CancelFunc
 	all       sync.WaitGroup
+	telling   sync.Once
 
 	mu    sync.Mutex
 	store *store.Store // of the Pusher, once it is open
@@ -135,9 +136,7 @@ func (n *node) begin(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("cluster: the log: %w", err)
 	}
-	if n.snapshots, err = openSnapshots(ctx, c.nc, c.js, o.Cluster, o.Replicas, n.stream, o.Logger); err != nil {
-		return err
-	}
+	n.snapshots = newSnapshots(c.nc, c.js, o.Cluster, n.stream, o.Logger)
 	if n.digests, err = newDigests(c.nc, o.Cluster, o.Name, o.Logger, n.diverged); err != nil {
 		return err
 	}
@@ -174,13 +173,45 @@ func (n *node) enter(ctx context.Context, place store.Place) error {
 	return n.join(ctx, first-1)
 }
 
-// join fetches the state of another node, which is at a position from which the log goes on.
+// join fetches the state of another node, which is at a position from which the log goes on. A snapshot that fails on the way is deleted, and another one asked for.
 func (n *node) join(ctx context.Context, atLeast uint64) error {
-	position, r, err := n.snapshots.ask(ctx, atLeast)
-	if err != nil {
-		return err
+	for {
+		r, err := n.snapshots.ask(ctx, atLeast)
+		if err != nil {
+			return err
+		}
+		// From now on the log is kept for this node as for any other, also when the snapshot is there no more.
+		n.members.folded(r.one.position)
+		n.tell()
+		err = n.fetch(ctx, r)
+		r.Close()
+		switch {
+		case err != nil && r.failure() != nil && ctx.Err() == nil:
+			n.o.Logger.Warn("cluster: a snapshot cannot be read, and another one is asked for", "position", r.one.position, "error", err)
+			if err := n.snapshots.remove(ctx, r.one); err != nil {
+				n.o.Logger.Warn("cluster: it is left to the next cleaning", "error", err)
+			}
+			pause(ctx, tryAgain)
+			continue
+		case err != nil:
+			return fmt.Errorf("fanfare: fetch the state of another node: %w", err)
+		}
+		first, _, err := n.log.bounds(ctx)
+		if err != nil {
+			return err
+		}
+		if r.one.position+1 >= first {
+			return finishJoin(n.dir)
+		}
+		atLeast = first - 1 // the log had to be cut meanwhile
+		if err := os.RemoveAll(filepath.Join(n.dir, joinDir)); err != nil {
+			return err
+		}
 	}
-	defer r.Close()
+}
+
+// fetch makes the directory that finishJoin takes.
+func (n *node) fetch(ctx context.Context, r *snapshotReader) error {
 	part := filepath.Join(n.dir, joinDir+".new")
 	entries, err := os.ReadDir(n.dir)
 	for _, e := range entries {
@@ -192,18 +223,20 @@ func (n *node) join(ctx context.Context, atLeast uint64) error {
 		return err
 	}
 	if err := fanfare.Restore(ctx, part, r); err != nil {
-		return fmt.Errorf("fanfare: fetch the state of another node: %w", err)
+		return err
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil { // its digest is behind the end of the archive
-		return fmt.Errorf("fanfare: fetch the state of another node: %w", errors.Join(err, os.RemoveAll(part)))
+		return errors.Join(err, os.RemoveAll(part))
 	}
-	if err := store.Attach(part, n.log.id, position); err != nil {
+	if err := store.Attach(part, n.log.id, r.one.position); err != nil {
 		return err
 	}
-	if err := os.Rename(part, filepath.Join(n.dir, joinDir)); err != nil {
-		return err
-	}
-	return finishJoin(n.dir)
+	return os.Rename(part, filepath.Join(n.dir, joinDir))
+}
+
+// tell has the others told about this node, from the first call on.
+func (n *node) tell() {
+	n.telling.Do(func() { n.all.Go(func() { n.members.run(n.running) }) })
 }
 
 // finishJoin puts files that were fetched, and are complete, in the place of those of the directory. It may be called again when it was interrupted.
@@ -224,7 +257,7 @@ func (n *node) open(s *store.Store) {
 	}
 	n.mu.Unlock()
 	n.members.set(func(own *member) { own.Proposer = s.Proposer() })
-	n.all.Go(func() { n.members.run(n.running) })
+	n.tell()
 	n.all.Go(func() { n.conn.revive(n.running, filepath.Join(n.dir, natsDir), n.o) })
 	cut := &cutter{members: n.members, snapshots: n.snapshots, stream: n.stream, absence: n.o.Absence, maxLog: uint64(n.o.MaxLog), log: n.o.Logger}
 	n.all.Go(func() { n.leases.Hold(n.running, "cut", cut.run) })

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
@@ -334,24 +336,130 @@ func TestJoin(t *testing.T) {
 	c.boxes[2].wants(c.ctx, t, "ann", want...)
 }
 
-// cutLog cuts the log behind its last record, as is done in the course of days.
-func (c *trio) cutLog() {
+// cutLog cuts the log behind its last record, as is done in the course of days, and returns where that was.
+func (c *trio) cutLog() uint64 {
 	c.Helper()
-	conn, err := connect(c.ctx, filepath.Join(c.dir, "observer"), &Options{Name: "observer", Cluster: "fanfare", Listen: addresses(c, 1)[0], Peers: c.addresses[:2], Options: fanfare.Options{Logger: slog.New(slog.DiscardHandler)}})
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer conn.close(c.ctx)
-	if err := conn.ready(c.ctx); err != nil {
-		c.Fatal(err)
-	}
-	s, err := conn.js.Stream(c.ctx, streamName("fanfare"))
+	s, err := c.observe("observer").js.Stream(c.ctx, streamName("fanfare"))
 	if err == nil {
 		err = s.Purge(c.ctx)
 	}
 	if err != nil {
 		c.Fatal(err)
 	}
+	return s.CachedInfo().State.LastSeq
+}
+
+// TestJoinAnew: a node passes over a snapshot that cannot be read, and over one that nobody goes on with, and gets another one.
+func TestJoinAnew(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t)
+	c.start(0, 1, 2)
+	c.connect(0, "ann").Close()
+	c.push(0, fanfare.All(), "m")
+	c.stop(2)
+	if err := os.RemoveAll(c.path(2)); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range c.nodes[:2] {
+		if err := p.Check(c.ctx); err != nil { // which folds
+			t.Fatal(err)
+		}
+	}
+	last := c.cutLog()
+	conn := c.observe("other")
+	s := newSnapshots(conn.nc, conn.js, "fanfare", nil, silent())
+	bad := damaged(t, s, last, [][]byte{[]byte("one"), []byte("two")}, func(publish func(string, []byte), bucket string, _ int, o *jetstream.ObjectInfo) {
+		publish(chunksOf(bucket)+"what", []byte("a part that is none"))
+		publish(metaOf(bucket, "what"), []byte("{}"))
+	})
+	left := snapshot{s.name(last), last}
+	if _, err := conn.js.CreateObjectStore(c.ctx, jetstream.ObjectStoreConfig{Bucket: left.bucket}); err != nil {
+		t.Fatal(err)
+	}
+	c.start(2)
+	c.agree(0, 2)
+	l := there(t, s)
+	if len(l) != 1 || l[0] == bad || l[0] == left {
+		t.Error(l)
+	}
+	defer c.connect(2, "ann").Close()
+	c.boxes[2].wants(c.ctx, t, "ann", "m")
+}
+
+// TestJoinWithoutRoom: what is wrong with the node's own directory is no reason to ask for another snapshot, nor to take this one from others.
+func TestJoinWithoutRoom(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, 1)
+	s, ctx := site.snapshots(0, nil), within(t)
+	if err := s.put(ctx, 7, writes(blocks(3*snapshotPart))); err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(ctx)
+	dir := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := &node{o: &Options{Name: "new", Options: fanfare.Options{Logger: silent()}}, dir: dir, snapshots: s, members: newTestMembers(t, site, member{Name: "new"}), running: running}
+	if err := n.join(ctx, 5); err == nil || ctx.Err() != nil {
+		t.Error(err, ctx.Err())
+	}
+	if l := there(t, s); len(l) != 1 {
+		t.Error(l)
+	}
+	stop()
+	n.all.Wait()
+}
+
+// TestJoinHoldsLog: the log is kept for a node from when it begins to fetch a state.
+func TestJoinHoldsLog(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, 1)
+	log := site.journal(10)
+	s := site.snapshots(0, log)
+	ctx, cancel := context.WithCancel(within(t))
+	g := &gate{nil, make(chan error)}
+	put := make(chan error, 1)
+	go func() { put <- s.put(ctx, 7, g.write) }()
+	g.steps <- nil // the bucket is there
+	n := &node{o: &Options{Name: "new"}, dir: t.TempDir(), snapshots: s, members: newTestMembers(t, site, member{Name: "new"}), running: ctx}
+	joined := make(chan error, 1)
+	go func() { joined <- n.join(ctx, 5) }()
+	for {
+		all, err := n.members.look(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := all["new"]; ok {
+			if e.Folded != 7 {
+				t.Errorf("it is kept after %d", e.Folded)
+			}
+			break
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
+	cancel()
+	close(g.steps)
+	if err := <-joined; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := <-put; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	n.all.Wait()
+}
+
+// observe connects to the servers as a fourth one, which is none of the nodes.
+func (c *trio) observe(name string) *connection {
+	c.Helper()
+	conn, err := connect(c.ctx, filepath.Join(c.dir, name), &Options{Name: name, Cluster: "fanfare", Listen: addresses(c, 1)[0], Peers: c.addresses[:2], Options: fanfare.Options{Logger: slog.New(slog.DiscardHandler)}})
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { conn.close(context.Background()) })
+	if err := conn.ready(c.ctx); err != nil {
+		c.Fatal(err)
+	}
+	return conn
 }
 
 // TestSeed: a cluster begins with the directory of one process; a node that has another is refused.

@@ -152,6 +152,16 @@ func (k *errorKeeper) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
+// ReadFrom is for the room of its buffer.
+func (k *errorKeeper) ReadFrom(r io.Reader) (int64, error) {
+	return copyLarge(struct{ io.Writer }{k}, r)
+}
+
+// copyLarge copies in large pieces, of which a file system makes less work than of small ones.
+func copyLarge(w io.Writer, r io.Reader) (int64, error) {
+	return io.CopyBuffer(w, r, make([]byte, 1<<20))
+}
+
 func copyFile(ctx context.Context, from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
@@ -162,7 +172,7 @@ func copyFile(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(ctxWriter{ctx, out}, in)
+	_, err = copyLarge(ctxWriter{ctx, out}, struct{ io.Reader }{in})
 	return errors.Join(err, out.Close())
 }
 
@@ -189,7 +199,10 @@ func addFile(ctx context.Context, tw *tar.Writer, dir, name string, size int64) 
 	if err := tw.WriteHeader(tarHeader(name, size)); err != nil {
 		return err
 	}
-	_, err = io.CopyN(ctxWriter{ctx, tw}, f, size)
+	n, err := copyLarge(ctxWriter{ctx, tw}, io.LimitReader(f, size))
+	if err == nil && n < size {
+		err = io.ErrUnexpectedEOF
+	}
 	return err
 }
 
@@ -286,8 +299,50 @@ func restoreFile(ctx context.Context, path string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(ctxWriter{ctx, f}, r)
-	return errors.Join(err, f.Sync(), f.Close())
+	w := syncAhead(f)
+	_, err = copyLarge(ctxWriter{ctx, w}, r)
+	return errors.Join(err, w.end(), f.Sync(), f.Close())
+}
+
+// aheadBytes are written before they are synced.
+const aheadBytes = 32 << 20
+
+// aheadWriter has a file synced while more of it is written, so that there is little left to be synced at the end.
+type aheadWriter struct {
+	f       *os.File
+	written int
+	due     chan struct{}
+	ended   chan error
+}
+
+func syncAhead(f *os.File) *aheadWriter {
+	w := &aheadWriter{f: f, due: make(chan struct{}, 1), ended: make(chan error, 1)}
+	go func() {
+		var err error
+		for range w.due {
+			err = errors.Join(err, f.Sync())
+		}
+		w.ended <- err
+	}()
+	return w
+}
+
+func (w *aheadWriter) Write(p []byte) (n int, err error) {
+	n, err = w.f.Write(p)
+	if w.written += n; w.written >= aheadBytes {
+		w.written = 0
+		select {
+		case w.due <- struct{}{}:
+		default:
+		}
+	}
+	return n, err
+}
+
+// end returns what a sync has failed with, which the file says only once.
+func (w *aheadWriter) end() error {
+	close(w.due)
+	return <-w.ended
 }
 
 func isSegmentName(name string) bool {
