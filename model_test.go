@@ -419,7 +419,7 @@ func (m *modelRun) delivery(e *modelEvent) {
 			m.Fatalf("%s got %s, which has no retention, twice", e.user, t.body)
 		}
 		t.delivered++
-		t.unsure = t.unsure || g.got > 1 || !t.ended.IsZero()
+		t.unsure = t.unsure || g.got > 1 || !t.ended.IsZero() || e.by.cut // the task does not wait for what a node did that counted as gone
 		g.by = e.by
 	case m.v.acks:
 	case e.by.cut:
