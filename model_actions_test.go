@@ -693,7 +693,11 @@ func (m *modelRun) has(id string, x *naiveTask, moment int) {
 	if g == nil || x.fleeting() {
 		return
 	}
-	if g.closed == 0 {
+	switch {
+	case g.closed > 0:
+	case !m.v.acks && m.twoNodes(id): // a delivery may have counted before, and then there was nothing to acknowledge
+		g.loose = true
+	default:
 		g.closed, g.at = moment, m.position()
 	}
 	if g.pending {

@@ -24,6 +24,7 @@ var (
 	modelRareMoments = []string{
 		"done: change", "done: cancel", "the same plan again", "fired again", "failed", "released and passed over who opted out",
 		"released and passed over who had enough", "killed while a plan was due", "killed between two steps", "killed in a withdrawal",
+		"connected to two nodes", "delivered by two nodes", "node killed before its push was made", "node killed before it answered a push that was made",
 	}
 )
 

@@ -87,6 +87,7 @@ type naiveTarget struct {
 	end     int            // when, if it has retention
 	again   bool           // it was delivered by a node that was cut off, so that it may come again
 	beside  []*modelOnline // whose delivery began beside the closing: one each
+	loose   bool           // it may come to further connections, or not
 	late    bool           // that is long ago
 }
 

@@ -394,7 +394,7 @@ func (m *modelRun) delivery(e *modelEvent) {
 		}
 		return
 	}
-	if g.got == 0 && !(t.fleeting() && m.twoNodes(c)) { // without retention it comes to connections that there were before it alone
+	if g.got == 0 && !(t.fleeting() && m.twoNodes(e.user)) { // without retention it comes to connections that there were before it alone
 		for _, later := range m.n.tasks[seq:] {
 			if x := later.audience[e.user]; x != nil && x.got > 0 {
 				m.Fatalf("%s got %s after %s", e.user, t.body, later.body)
@@ -419,7 +419,7 @@ func (m *modelRun) delivery(e *modelEvent) {
 			m.Fatalf("%s got %s, which has no retention, twice", e.user, t.body)
 		}
 		t.delivered++
-		t.unsure = t.unsure || g.got > 1 || !t.ended.IsZero()
+		t.unsure = t.unsure || g.got > 1 || !t.ended.IsZero() || e.by.cut // the task does not wait for what a node did that counted as gone
 		g.by = e.by
 	case m.v.acks:
 	case e.by.cut:
@@ -480,9 +480,17 @@ func (m *modelRun) connectionOf(e *modelEvent) (last *modelConn) {
 	return last
 }
 
-// twoNodes says whether the user of a connection is connected to another node too, or was lately.
-func (m *modelRun) twoNodes(c *modelConn) bool {
-	return slices.ContainsFunc(slices.Concat(m.past, m.conns[c.user]), func(x *modelConn) bool { return x.user == c.user && x.node != c.node })
+// twoNodes says whether a user is connected to two nodes, or was lately.
+func (m *modelRun) twoNodes(user string) bool {
+	var first *modelConn
+	for _, c := range slices.Concat(m.past, m.conns[user]) {
+		if c.user == user && first != nil && first.node != c.node {
+			return true
+		} else if c.user == user {
+			first = c
+		}
+	}
+	return false
 }
 
 // over ends a connection.
