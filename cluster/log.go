@@ -10,6 +10,7 @@ import (
 	"iter"
 	"log/slog"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -123,16 +124,40 @@ func (l *log) read(info *jetstream.StreamInfo) error {
 	return nil
 }
 
+// errNoLeader is that what is known of a stream is not from its leader.
+var errNoLeader = errors.New("the stream has no leader")
+
+// byLeader says whether what is known of a stream is from its leader. A server answers too that has just been given its part of the stream, or knows of no leader, by what it has, which may be nothing: it
+// names no leader, or one that is another server than itself and so among the replicas.
+func byLeader(info *jetstream.StreamInfo) error {
+	c := info.Cluster
+	if c == nil || info.Config.Replicas <= 1 {
+		return nil
+	}
+	if c.Leader == "" || c.RaftGroup == "" || slices.ContainsFunc(c.Replicas, func(r *jetstream.PeerInfo) bool { return r.Name == c.Leader }) {
+		return errNoLeader
+	}
+	return nil
+}
+
+// info asks the stream's leader.
+func (l *log) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	s, err := l.js.Stream(ctx, l.name)
+	if err != nil {
+		return nil, err
+	}
+	return s.CachedInfo(), byLeader(s.CachedInfo())
+}
+
 // errLost is that the log ends before the position of this node.
 var errLost = errors.New("the log has lost records that this node has")
 
 // same looks whether the stream is the log still, and has what this node has: a consumer would wait in silence for the position after it, whatever is before that.
 func (l *log) same(ctx context.Context, after uint64, record []byte) error {
-	s, err := l.js.Stream(ctx, l.name)
+	info, err := l.info(ctx)
 	if err != nil {
 		return err
 	}
-	info := s.CachedInfo()
 	if info.Config.Metadata[metaLog] != hex.EncodeToString(l.id[:]) {
 		return fmt.Errorf("%w: the stream %s was made anew, and is not the log of this node any more", fanfare.ErrForeignFile, l.name)
 	}
@@ -193,13 +218,12 @@ func (l *log) Last(ctx context.Context) (uint64, error) {
 func (l *log) bounds(ctx context.Context) (first, last uint64, err error) {
 	for {
 		try, cancel := context.WithTimeout(ctx, 2*time.Second)
-		var s jetstream.Stream
-		if s, err = l.js.Stream(try, l.name); err == nil {
-			cancel()
-			state := s.CachedInfo().State
-			return max(state.FirstSeq, 1), state.LastSeq, nil
-		}
+		var info *jetstream.StreamInfo
+		info, err = l.info(try)
 		cancel()
+		if err == nil {
+			return max(info.State.FirstSeq, 1), info.State.LastSeq, nil
+		}
 		if ctx.Err() != nil {
 			return 1, 0, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, err)
 		}
@@ -374,9 +398,9 @@ func (l *log) watch(ctx context.Context, waits *atomic.Uint64, stop context.Canc
 			continue
 		}
 		try, cancel := context.WithTimeout(ctx, quiet)
-		s, err := l.js.Stream(try, l.name)
+		info, err := l.info(try)
 		cancel()
-		if err != nil || s.CachedInfo().State.LastSeq <= at {
+		if err != nil || info.State.LastSeq <= at {
 			continue
 		}
 		pause(ctx, heartbeat) // it may be on its way

@@ -259,3 +259,31 @@ func TestLogWentOnFromBefore(t *testing.T) {
 		t.Error("a record that was cut:", err)
 	}
 }
+
+// TestByLeader: what a server says of its own part of the log, that is not the leader's, is not taken for the log.
+func TestByLeader(t *testing.T) {
+	t.Parallel()
+	replicas := func(names ...string) (l []*jetstream.PeerInfo) {
+		for _, name := range names {
+			l = append(l, &jetstream.PeerInfo{Name: name})
+		}
+		return l
+	}
+	for what, c := range map[string]struct {
+		replicas int
+		cluster  *jetstream.ClusterInfo
+		is       bool
+	}{
+		"the leader":                     {3, &jetstream.ClusterInfo{RaftGroup: "g", Leader: "a", Replicas: replicas("b", "c")}, true},
+		"a server that knows of none":    {3, &jetstream.ClusterInfo{RaftGroup: "g", Replicas: replicas("a", "b", "c")}, false},
+		"a server that knows the leader": {3, &jetstream.ClusterInfo{RaftGroup: "g", Leader: "a", Replicas: replicas("a", "b")}, false},
+		"a server that has not begun":    {3, &jetstream.ClusterInfo{Leader: "c"}, false},
+		"the only one that has it":       {1, &jetstream.ClusterInfo{Leader: "a"}, true},
+		"a server alone":                 {1, nil, true},
+	} {
+		err := byLeader(&jetstream.StreamInfo{Config: jetstream.StreamConfig{Replicas: c.replicas}, Cluster: c.cluster})
+		if (err == nil) != c.is {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -206,6 +206,18 @@ func (m *members) version() int {
 	return lowest
 }
 
+// names are those of the other nodes whose entries there are, also of nodes that are gone.
+func (m *members) names() (names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.others {
+		if s.Name != m.own.Name {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
 // cutter cuts the log where nobody needs it any more.
 type cutter struct {
 	members   *members
@@ -253,6 +265,9 @@ func (c *cutter) turn(ctx context.Context, nodes sightings, kept ages, last time
 	t, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	info, err := c.stream.Info(t)
+	if err == nil {
+		err = byLeader(info)
+	}
 	if err != nil {
 		return 0, err
 	}

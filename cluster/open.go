@@ -141,6 +141,7 @@ func (n *node) begin(ctx context.Context) (err error) {
 		return err
 	}
 	n.presence = newPresence(c.nc, o.Cluster, o.Name, o.Logger)
+	n.presence.expected = n.members.names
 	n.log.folded, n.log.version, n.log.summed = n.members.folded, n.members.version, n.digests.summed
 	return nil
 }

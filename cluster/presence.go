@@ -40,10 +40,13 @@ type presence struct {
 	beatEvery    time.Duration
 	goneAfter    time.Duration
 	retry        time.Duration          // after which what is not answered is asked again
-	learn        time.Duration          // how long Start listens before it returns
+	learn        time.Duration          // how long Start listens, at most, before it returns
 	mostOrdinals int                    // in a round
 	lose         func(h *wireHead) bool // a message that has come in
 	turned       func()                 // called by the loop when something may have changed
+
+	// expected are the names of the other nodes, those that are gone too: when it is known who is connected to each, Start returns. Nil, or none: that nobody can say.
+	expected func() []string
 
 	started time.Time
 	epoch   uint64
@@ -60,6 +63,7 @@ type presence struct {
 	subs    []*nats.Subscription
 	wake    chan struct{}
 	quit    chan struct{}
+	learnt  chan struct{} // closed when it is known who is connected to each of the expected nodes
 	running sync.WaitGroup
 
 	mu        sync.Mutex
@@ -71,8 +75,9 @@ type presence struct {
 
 	// The rest is the loop's.
 	others    map[string]*other
-	number    uint64   // of the last changes that were told
-	all       [][]byte // the sections of all parts, as of number; nil if not made
+	missing   map[string]bool // of the expected nodes; empty: none is, or all are there
+	number    uint64          // of the last changes that were told
+	all       [][]byte        // the sections of all parts, as of number; nil if not made
 	rounds    map[uint64]*settleRound
 	lastID    uint64
 	lastRound time.Time
@@ -123,7 +128,7 @@ func newPresence(nc *nats.Conn, cluster, name string, logger *slog.Logger) *pres
 		tellEvery: 100 * time.Millisecond, beatEvery: time.Second, goneAfter: 5 * time.Second, retry: time.Second, learn: 300 * time.Millisecond,
 		mostOrdinals: maxOrdinals,
 		started:      time.Now(), epoch: rand.Uint64(),
-		inbox: make(chan *nats.Msg, 4096), wake: make(chan struct{}, 1), quit: make(chan struct{}),
+		inbox: make(chan *nats.Msg, 4096), wake: make(chan struct{}, 1), quit: make(chan struct{}), learnt: make(chan struct{}), missing: make(map[string]bool),
 		answering: make(map[question]struct{}), others: make(map[string]*other), rounds: make(map[uint64]*settleRound), warned: make(map[string]bool),
 	}
 	p.toAll = p.prefix + "all"
@@ -133,7 +138,7 @@ func newPresence(nc *nats.Conn, cluster, name string, logger *slog.Logger) *pres
 
 func (p *presence) toOne(epoch uint64) string { return fmt.Sprintf("%s%016x", p.prefix, epoch) }
 
-// Start is part of [peers.Presence]. It announces this node, asks the others to answer, and gives them a short time, 300 ms: a node that is up, can be reached,
+// Start is part of [peers.Presence]. It announces this node, asks the others to answer, and gives them a short time, 300 ms or less when all that are expected have said who is connected to them: a node that is up, can be reached,
 // and answers within it is known when Start returns. One that does not is known once it beats, which each does once a second; until then its users are not
 // elsewhere, and Settle does not ask it. Start is called once.
 func (p *presence) Start(node uint64, settle func(ordinals []uint32, done func(position uint64))) error {
@@ -160,6 +165,11 @@ func (p *presence) Start(node uint64, settle func(ordinals []uint32, done func(p
 		p.unsubscribe()
 		return fmt.Errorf("cluster: listen to the other nodes: %w", err)
 	}
+	if p.expected != nil {
+		for _, name := range p.expected() {
+			p.missing[name] = true
+		}
+	}
 	p.begun, p.lastTick = true, time.Now()
 	p.tell(kindHello, p.toAll, binary.AppendUvarint(nil, p.number))
 	p.running.Go(p.loop)
@@ -167,6 +177,7 @@ func (p *presence) Start(node uint64, settle func(ordinals []uint32, done func(p
 	defer p.mu.Lock()
 	select {
 	case <-time.After(p.learn):
+	case <-p.learnt:
 	case <-p.quit:
 	}
 	return nil
@@ -273,6 +284,7 @@ func (p *presence) loop() {
 		select {
 		case m := <-p.inbox:
 			p.hear(m.Data)
+			p.learnMissing()
 		case <-ticker.C:
 			p.tick()
 		case <-p.wake:
@@ -285,6 +297,17 @@ func (p *presence) loop() {
 		}
 		if p.turned != nil {
 			p.turned()
+		}
+	}
+}
+
+// learnMissing notes which of the expected nodes are there, with all who are connected to them.
+func (p *presence) learnMissing() {
+	for name := range p.missing {
+		if o := p.others[name]; o != nil && o.known {
+			if delete(p.missing, name); len(p.missing) == 0 {
+				close(p.learnt)
+			}
 		}
 	}
 }

@@ -105,6 +105,38 @@ func begin(tb testing.TB, p *presence, number uint64, settle func([]uint32, func
 	})
 }
 
+// TestPresenceStartsWhenAllAreKnown: Start waits no longer than until it is known who is connected to the nodes that are expected.
+func TestPresenceStartsWhenAllAreKnown(t *testing.T) {
+	t.Parallel()
+	tn := newTown(t)
+	a, c := tn.start(t, "a", 1, nil), tn.start(t, "c", 3, nil)
+	for i := range uint32(1000) {
+		a.Joined(i << 8)
+		c.Joined(i<<8 + 1)
+	}
+	tn.until(t, "told", func() bool { return a.Others() == 1000 && c.Others() == 1000 })
+	for _, gone := range []bool{false, true} {
+		b := tn.node(tn.connect(t), "b")
+		b.learn = patience
+		b.expected = func() []string { return []string{"a", "c"} }
+		if gone {
+			b.learn = 50 * time.Millisecond
+			b.expected = func() []string { return []string{"a", "c", "d"} }
+		}
+		since := time.Now()
+		begin(t, b, 2, nil)
+		if took := time.Since(since); took >= patience || gone && took < b.learn {
+			t.Errorf("begun after %v", took)
+		}
+		if n := b.Others(); !gone && n != 2000 {
+			t.Errorf("%d are elsewhere", n)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // until waits for something that comes true by what the nodes tell each other.
 func (tn *town) until(tb fataler, what string, is func() bool) {
 	tb.Helper()

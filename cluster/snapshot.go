@@ -316,7 +316,13 @@ func (s *snapshots) put(ctx context.Context, position uint64, write func(io.Writ
 	if s.journal != nil {
 		// Who cuts the log may not have seen the bucket in time.
 		c, cancel := context.WithTimeout(ctx, snapshotWait)
-		info, err := s.journal.Info(c)
+		var info *jetstream.StreamInfo
+		err := untilThere(c, func(ctx context.Context) (err error) {
+			if info, err = s.journal.Info(ctx); err != nil {
+				return err
+			}
+			return byLeader(info)
+		})
 		cancel()
 		if err != nil {
 			return err

@@ -422,6 +422,15 @@ func (s *Store) openLog(position uint64, group groupID) error {
 	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
 	defer cancel()
 	last, err := s.o.Log.Last(ctx)
+	for err == nil && last < position && ctx.Err() == nil { // one who leads the log anew may not have come to its end yet
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		if again, err := s.o.Log.Last(ctx); err == nil {
+			last = again
+		}
+	}
 	if err != nil {
 		return err
 	}
