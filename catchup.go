@@ -297,12 +297,13 @@ func (p *presence) commit(seqs []uint64, more bool) {
 	done := func(_ any, err error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		bit := roaring.BitmapOf(uint32(p.low))
 		for _, seq := range seqs {
 			if err != nil {
-				l.save(seq, bit)
+				l.save(seq, roaring.BitmapOf(uint32(p.low)))
 			}
-			l.remit(seq, bit) // meanwhile the user may have connected anew, and come to be owed it
+			if l.owed[seq] != nil { // meanwhile the user may have connected anew, and come to be owed it
+				l.remit(seq, roaring.BitmapOf(uint32(p.low)))
+			}
 		}
 		l.settleBusy(p.low)
 		if more {

@@ -191,7 +191,11 @@ func start(ctx context.Context, dir string, o *Options) (*server.Server, error) 
 	}
 	log := &serverLog{logger: o.Logger, fatal: make(chan string, 1)}
 	s.SetLoggerV2(log, false, false, false)
-	go s.Start()
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		s.Start()
+	}()
 	for {
 		// It only looks now and then, in turns that are kept short for what else may happen.
 		if s.ReadyForConnections(50 * time.Millisecond) {
@@ -205,6 +209,7 @@ func start(ctx context.Context, dir string, o *Options) (*server.Server, error) 
 		default:
 			continue
 		}
+		<-started // or it would go on to start what it has not yet, and nobody would stop that
 		return nil, errors.Join(err, stop(context.WithoutCancel(ctx), s))
 	}
 }
