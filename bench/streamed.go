@@ -14,8 +14,10 @@ import (
 // streamed is how much the log grows by a push to all, of whom a random tenth is connected, each to one of three nodes: the push, and who of them has it.
 func (b *bench) streamed(ctx context.Context) error {
 	var got atomic.Int64
-	online := transport.OnlineFunc(func(context.Context, string, *transport.Message) error {
+	times := make(map[string]*atomic.Int32) // that each who is connected got the push; complete before the first one
+	online := transport.OnlineFunc(func(_ context.Context, user string, _ *transport.Message) error {
 		got.Add(1)
+		times[user].Add(1)
 		return nil
 	})
 	return b.withThreeNodes(ctx, trioOptions{online: online}, func(t *trio) error {
@@ -26,6 +28,7 @@ func (b *bench) streamed(ctx context.Context) error {
 			if r.IntN(10) == 0 {
 				node := r.IntN(len(t.nodes))
 				connected[node] = append(connected[node], b.who.id(i))
+				times[b.who.id(i)] = new(atomic.Int32)
 				n++
 			}
 		}
@@ -51,6 +54,9 @@ func (b *bench) streamed(ctx context.Context) error {
 				return 0, 0, err
 			}
 			got.Store(0)
+			for _, n := range times {
+				n.Store(0)
+			}
 			began := time.Now()
 			task, err := t.nodes[0].Push(ctx, fanfare.Message{From: "bench", Body: make([]byte, 300), To: to, Lifetime: week})
 			if err != nil {
@@ -75,6 +81,11 @@ func (b *bench) streamed(ctx context.Context) error {
 				return 0, 0, err
 			}
 			if got.Load() != n {
+				for user, n := range times {
+					if n.Load() != 1 {
+						b.say("  %s has it %d times", user, n.Load())
+					}
+				}
 				return 0, 0, fmt.Errorf("%d were delivered, and %d are connected", got.Load(), n)
 			}
 			return took, float64(after.State.Bytes - before.State.Bytes), t.nodes[0].Withdraw(ctx, task.ID)
