@@ -101,6 +101,23 @@ func (n *clusterNode) owed() (count int) {
 	return count
 }
 
+// onTwoNodes is a cluster with one worker a node, in which u is connected to the first two nodes, and busy, who can hold up the only worker, to the second.
+func onTwoNodes(t *testing.T, adjust func(int, *Options)) []*clusterNode {
+	t.Helper()
+	_, nodes := testCluster(t, func(i int, o *Options) {
+		o.Workers = 1
+		if adjust != nil {
+			adjust(i, o)
+		}
+	})
+	must(t, nodes[0].Register(t.Context(), "u", "busy"))
+	nodes[0].connect("u")
+	nodes[1].connect("u")
+	nodes[1].connect("busy")
+	rest(nodes...)
+	return nodes
+}
+
 // TestTwoNodesOneUser: who is connected to two nodes gets a live message on both, although the delivery of one is in the log before the other begins; but, where clients acknowledge, not
 // what was acknowledged by then.
 func TestTwoNodesOneUser(t *testing.T) {
@@ -109,18 +126,8 @@ func TestTwoNodesOneUser(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				_, nodes := testCluster(t, func(i int, o *Options) {
-					o.Workers = 1
-					if adjust != nil {
-						adjust(i, o)
-					}
-				})
+				nodes := onTwoNodes(t, adjust)
 				a, b, c := nodes[0], nodes[1], nodes[2]
-				must(t, a.Register(t.Context(), "u", "busy"))
-				a.connect("u")
-				b.connect("u")
-				b.connect("busy")
-				rest(nodes...)
 				if a.Online() != 2 || c.Online() != 2 {
 					t.Fatal("online", a.Online(), c.Online())
 				}
@@ -191,16 +198,8 @@ func TestTwoNodesOneUser(t *testing.T) {
 func TestNothingExpiredIsOwed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, nodes := testCluster(t, func(i int, o *Options) {
-			o.Workers = 1
-			serverAcks(i, o)
-		})
+		nodes := onTwoNodes(t, serverAcks)
 		a, b, c := nodes[0], nodes[1], nodes[2]
-		must(t, a.Register(t.Context(), "u", "busy"))
-		a.connect("u")
-		b.connect("u")
-		b.connect("busy")
-		rest(nodes...)
 		for i, known := range []bool{true, false} {
 			release := b.rec.Block("busy")
 			c.push("hold up", week, Users("busy"))

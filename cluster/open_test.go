@@ -308,16 +308,7 @@ func TestJoin(t *testing.T) {
 	for n := range 30 {
 		c.push(n%3, fanfare.All(), fmt.Sprint("m", n))
 	}
-	c.stop(2)
-	if err := os.RemoveAll(c.path(2)); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range c.nodes[:2] {
-		if err := p.Check(c.ctx); err != nil { // which folds
-			t.Fatal(err)
-		}
-	}
-	c.cutLog()
+	c.loseNode()
 	left := filepath.Join(c.path(2), joinDir+".new.restore-1") // of one that was killed
 	if err := os.MkdirAll(left, 0o700); err != nil {
 		t.Fatal(err)
@@ -334,6 +325,21 @@ func TestJoin(t *testing.T) {
 	c.push(2, fanfare.All(), "m30")
 	defer c.connect(2, "ann").Close()
 	c.boxes[2].wants(c.ctx, t, "ann", want...)
+}
+
+// loseNode stops the last node and removes its directory, and cuts the log, so that it needs the state of another. It returns the last position.
+func (c *trio) loseNode() uint64 {
+	c.Helper()
+	c.stop(2)
+	if err := os.RemoveAll(c.path(2)); err != nil {
+		c.Fatal(err)
+	}
+	for _, p := range c.nodes[:2] {
+		if err := p.Check(c.ctx); err != nil { // which folds
+			c.Fatal(err)
+		}
+	}
+	return c.cutLog()
 }
 
 // cutLog cuts the log behind its last record, as is done in the course of days, and returns where that was.
@@ -356,16 +362,7 @@ func TestJoinAnew(t *testing.T) {
 	c.start(0, 1, 2)
 	c.connect(0, "ann").Close()
 	c.push(0, fanfare.All(), "m")
-	c.stop(2)
-	if err := os.RemoveAll(c.path(2)); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range c.nodes[:2] {
-		if err := p.Check(c.ctx); err != nil { // which folds
-			t.Fatal(err)
-		}
-	}
-	last := c.cutLog()
+	last := c.loseNode()
 	conn := c.observe("other")
 	s := newSnapshots(conn.nc, conn.js, "fanfare", nil, silent())
 	bad := damaged(t, s, last, [][]byte{[]byte("one"), []byte("two")}, func(publish func(string, []byte), bucket string, _ int, o *jetstream.ObjectInfo) {

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -277,10 +276,8 @@ func TestLogIsKeptUntilHandedBack(t *testing.T) {
 		t.Error("to be cut up to", to)
 	}
 	close(l.hold)
-	for s.follower.back.Load() < 2 {
-		runtime.Gosched()
-	}
-	register(t, s, "cid")
+	register(t, openLogged(t, t.TempDir(), l.memoryLog), "cid")
+	must(s.WaitApplied(context.Background(), 3)) // which comes behind those two
 	must(s.Checkpoint(context.Background()))
 	if to := told(); to < 2 {
 		t.Error("to be cut up to", to)
@@ -298,8 +295,8 @@ func TestLogHandsBackAnother(t *testing.T) {
 	l.records[0] = other.o.Log.(*memoryLog).records[0]
 	l.mu.Unlock()
 	close(l.hold)
-	for s.follower.ended.Load() == nil {
-		runtime.Gosched()
+	if err := s.WaitApplied(context.Background(), 2); !errors.Is(err, ErrDiverged) {
+		t.Error("applied:", err)
 	}
 	if _, err := s.Propose(context.Background(), &Batch{Ops: []UserOp{registerOp("cid")}}); !errors.Is(err, ErrDiverged) {
 		t.Error("goes on:", err)
