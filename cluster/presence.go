@@ -83,8 +83,10 @@ type presence struct {
 	lastRound time.Time
 	pacing    time.Duration
 	lastTick  time.Time
-	sinceBeat time.Duration
-	warned    map[string]bool // once is enough
+	// helloUntil is how long the hello is repeated. Of nodes that begin at the same time, each may say it before the servers have told each other that the other one listens.
+	helloUntil time.Time
+	sinceBeat  time.Duration
+	warned     map[string]bool // once is enough
 }
 
 // presenceBlock is a block's users, here and elsewhere. Elsewhere is read without a lock, for it is asked for each user of a fan-out to phones.
@@ -138,7 +140,7 @@ func newPresence(nc *nats.Conn, cluster, name string, logger *slog.Logger) *pres
 
 func (p *presence) toOne(epoch uint64) string { return fmt.Sprintf("%s%016x", p.prefix, epoch) }
 
-// Start is part of [peers.Presence]. It announces this node, asks the others to answer, and gives them a short time, 300 ms or less when all that are expected have said who is connected to them: a node that is up, can be reached,
+// Start is part of [peers.Presence]. It announces this node, asks the others to answer, again and again, and gives them a short time, 300 ms or less when all that are expected have said who is connected to them: a node that is up, can be reached,
 // and answers within it is known when Start returns. One that does not is known once it beats, which each does once a second; until then its users are not
 // elsewhere, and Settle does not ask it. Start is called once.
 func (p *presence) Start(node uint64, settle func(ordinals []uint32, done func(position uint64))) error {
@@ -171,6 +173,7 @@ func (p *presence) Start(node uint64, settle func(ordinals []uint32, done func(p
 		}
 	}
 	p.begun, p.lastTick = true, time.Now()
+	p.helloUntil = p.lastTick.Add(p.learn)
 	p.tell(kindHello, p.toAll, binary.AppendUvarint(nil, p.number))
 	p.running.Go(p.loop)
 	p.mu.Unlock()
@@ -324,6 +327,9 @@ func (p *presence) tick() {
 	now := time.Now()
 	passed := min(now.Sub(p.lastTick), max(2*p.tellEvery, p.goneAfter/5)) // the rest of it nobody listened
 	p.lastTick = now
+	if now.Before(p.helloUntil) {
+		p.tell(kindHello, p.toAll, binary.AppendUvarint(nil, p.number))
+	}
 	if p.sinceBeat += passed; p.sinceBeat >= p.beatEvery {
 		p.sinceBeat = 0
 		p.tell(kindBeat, p.toAll, binary.AppendUvarint(nil, p.number))

@@ -950,6 +950,29 @@ func TestPresenceHello(t *testing.T) {
 	tn.untilNodes(t, b, 1)
 }
 
+// TestPresenceHelloLost has nodes begin at the same time, and neither hear what the other says first.
+func TestPresenceHelloLost(t *testing.T) {
+	t.Parallel()
+	tn := newTown(t)
+	a, b := tn.node(tn.connect(t), "a"), tn.node(tn.connect(t), "b")
+	var both sync.WaitGroup
+	for i, p := range []*presence{a, b} {
+		p.beatEvery, p.learn = time.Hour, patience
+		p.expected = func() []string { return []string{[]string{"b", "a"}[i]} }
+		heard := false
+		p.lose = func(*wireHead) bool {
+			first := !heard
+			heard = true
+			return first
+		}
+		both.Go(func() { begin(t, p, uint64(i+1), nil) })
+	}
+	both.Wait()
+	if !slices.Equal(a.Nodes(), []uint64{2}) || !slices.Equal(b.Nodes(), []uint64{1}) {
+		t.Errorf("nodes %d and %d", a.Nodes(), b.Nodes())
+	}
+}
+
 func FuzzPresenceMessage(f *testing.F) {
 	for _, seed := range hostileSeeds() {
 		f.Add(seed)
