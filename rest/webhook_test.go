@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -154,6 +155,39 @@ func TestWebhookPatience(t *testing.T) {
 		}
 		if took := last.Sub(began); took < 45*time.Second || took > 3*time.Minute || w.Dropped() != 1 { // the pauses are jittered
 			t.Errorf("%d dropped after %v", w.Dropped(), took)
+		}
+	})
+}
+
+// TestWebhookBatches: events that come together go together, up to 100 in a request, in order and each once.
+func TestWebhookBatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWebhook(t, WebhookOptions{URL: "https://example.com"})
+		var sizes []int
+		var last int64
+		w.client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			var of struct{ Events []event }
+			if err := json.NewDecoder(r.Body).Decode(&of); err != nil {
+				t.Error(err)
+			}
+			for _, e := range of.Events {
+				if e.TaskTime != last+1 {
+					t.Errorf("event %d comes after %d", e.TaskTime, last)
+				}
+				last = e.TaskTime
+			}
+			sizes = append(sizes, len(of.Events))
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		})
+		for i := range 250 {
+			w.add(event{TaskTime: int64(i + 1)})
+		}
+		if err := w.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(sizes, []int{100, 100, 50}) || w.Dropped() != 0 {
+			t.Errorf("requests of %v events, %d dropped", sizes, w.Dropped())
 		}
 	})
 }
