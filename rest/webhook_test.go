@@ -120,6 +120,36 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
+// TestWebhookRevoked: that a notification was taken away again is no event of the push.
+func TestWebhookRevoked(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r := newReceiver(t)
+	w := newWebhook(t, WebhookOptions{URL: r.URL, AllowPrivate: true, Wait: time.Millisecond})
+	phones := transporttest.NewPhones("apns")
+	p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Mobile: []transport.Mobile{w.Mobile(phones)}, Grace: -1}})
+	p.MustRegister(t, "ben")
+	if err := p.RegisterDevice(ctx, "ben", fanfare.Device{Platform: "apns", Token: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	task := p.MustPush(t, fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: time.Hour, Notification: &fanfare.Notification{Title: "hi"}})
+	p.WaitTask(t, task.ID)
+	if err := p.Withdraw(ctx, task.ID); err != nil {
+		t.Fatal(err)
+	}
+	p.WaitTask(t, task.ID)
+	if g, err := task.Progress(); err != nil || g.Recalls["apns"].Accepted != 1 {
+		t.Fatalf("%+v, %v", g, err)
+	}
+	if err := errors.Join(p.Close(ctx), w.Close(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	events := slices.Concat(r.batches...)
+	if len(events) != 1 || events[0].ErrCode != 0 || w.Dropped() != 0 {
+		t.Errorf("%+v", events)
+	}
+}
+
 // TestWebhookTriesAgain: an answer other than 2xx is asked again, in the same words.
 func TestWebhookTriesAgain(t *testing.T) {
 	t.Parallel()
