@@ -182,7 +182,7 @@ func (a *API) accountDelete(r *request) (answer, error) {
 		}
 		if !done[i] {
 			of := &out.ResultItem[rest[i]]
-			of.ResultCode, of.ResultInfo = codeUnknownUser, unknownInfo
+			of.ResultCode, of.ResultInfo = codeUnknownUser, "the account is not imported"
 		}
 	}
 	return out, nil

@@ -124,7 +124,7 @@ func text(more string) string {
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, t.TempDir(), Options{}, fanfare.Options{})
-	const unknown = `{"To_Account":"nobody","ErrorCode":70107,"ErrorInfo":"the account is not imported"}`
+	const unknown = `{"To_Account":"nobody","ErrorCode":70107}`
 	s.want("im_open_login_svc/account_import", `{"UserID":"u1","Nick":"One","FaceUrl":"http://x"}`, 0, "")
 	s.want("im_open_login_svc/account_import", `{"Identifier":"u1"}`, 0, "")
 	s.want("im_open_login_svc/multiaccount_import", `{"Accounts":["u2","u3",""]}`, 0, `{"FailAccounts":[""]}`)

@@ -166,7 +166,7 @@ func (a *API) getAttr(r *request) (answer, error) {
 	for _, id := range ids {
 		attrs, err := a.p.Attributes(r.ctx, id)
 		if isUnknown(err) {
-			out.ErrorList = append(out.ErrorList, errorItem{id, codeUnknownUser, unknownInfo})
+			out.ErrorList = append(out.ErrorList, errorItem{id, codeUnknownUser})
 			continue
 		}
 		if err != nil {

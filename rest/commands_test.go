@@ -32,7 +32,7 @@ func (s *scene) sendAs(contentType, target, body string) map[string]any {
 func missing(ids ...string) string {
 	list := make([]string, len(ids))
 	for i, id := range ids {
-		list[i] = fmt.Sprintf(`{"To_Account":%q,"ErrorCode":70107,"ErrorInfo":"the account is not imported"}`, id)
+		list[i] = fmt.Sprintf(`{"To_Account":%q,"ErrorCode":70107}`, id)
 	}
 	return `"ErrorList":[` + strings.Join(list, ",") + `]`
 }

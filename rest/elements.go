@@ -18,14 +18,19 @@ var elements = map[string][]member{
 	"TIMLocationElem": {{"Desc", 's', false}, {"Latitude", 'n', true}, {"Longitude", 'n', true}},
 	"TIMFaceElem":     {{"Index", 'n', true}, {"Data", 's', false}},
 	"TIMCustomElem":   {{"Data", 's', false}, {"Desc", 's', false}, {"Ext", 's', false}, {"Sound", 's', false}},
-	"TIMSoundElem":    {{"Url", 's', false}, {"UUID", 's', true}, {"Size", 'n', false}, {"Second", 'n', false}, {"Download_Flag", 'n', false}},
+	"TIMSoundElem":    {{"Url", 's', false}, {"UUID", 's', false}, {"Size", 'n', false}, {"Second", 'n', false}, {"Download_Flag", 'n', false}},
 	"TIMImageElem":    {{"UUID", 's', true}, {"ImageFormat", 'n', false}, {"ImageInfoArray", 'l', true}},
-	"TIMFileElem":     {{"Url", 's', false}, {"UUID", 's', true}, {"FileSize", 'n', false}, {"FileName", 's', false}, {"Download_Flag", 'n', false}},
+	"TIMFileElem":     {{"Url", 's', false}, {"UUID", 's', false}, {"FileSize", 'n', false}, {"FileName", 's', false}, {"Download_Flag", 'n', false}},
 	"TIMVideoFileElem": {
-		{"VideoUrl", 's', false}, {"VideoUUID", 's', true}, {"VideoSize", 'n', false}, {"VideoSecond", 'n', false}, {"VideoFormat", 's', false},
-		{"VideoDownloadFlag", 'n', false}, {"ThumbUrl", 's', false}, {"ThumbUUID", 's', true}, {"ThumbSize", 'n', false}, {"ThumbWidth", 'n', false},
+		{"VideoUrl", 's', false}, {"VideoUUID", 's', false}, {"VideoSize", 'n', false}, {"VideoSecond", 'n', false}, {"VideoFormat", 's', false},
+		{"VideoDownloadFlag", 'n', false}, {"ThumbUrl", 's', false}, {"ThumbUUID", 's', false}, {"ThumbSize", 'n', false}, {"ThumbWidth", 'n', false},
 		{"ThumbHeight", 'n', false}, {"ThumbFormat", 's', false}, {"ThumbDownloadFlag", 'n', false},
 	},
+}
+
+// either are pairs of members of which one is needed: where a file is, or what it is called. Some clients know no UUIDs, and older ones no addresses.
+var either = map[string][][2]string{
+	"TIMSoundElem": {{"Url", "UUID"}}, "TIMFileElem": {{"Url", "UUID"}}, "TIMVideoFileElem": {{"VideoUrl", "VideoUUID"}, {"ThumbUrl", "ThumbUUID"}},
 }
 
 // imageMembers are those of an element of ImageInfoArray.
@@ -67,6 +72,11 @@ func msgBody(raw json.RawMessage) ([]element, error) {
 		}
 		if err := checkMembers(content, members, i); err != nil {
 			return nil, err
+		}
+		for _, pair := range either[kind] {
+			if !content.has(pair[0]) && !content.has(pair[1]) {
+				return nil, refuse(codeBadElement, "MsgBody[%d] lacks %s, and %s", i, pair[0], pair[1])
+			}
 		}
 		if kind == "TIMCustomElem" {
 			if custom++; custom > 1 {

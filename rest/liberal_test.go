@@ -159,7 +159,8 @@ func TestSpaceAround(t *testing.T) {
 	s.want(pushes+"get_attr_name", "[ ]", 0, `{"AttrNames":{}}`)
 }
 
-// TestElements: each type of element is taken as it is documented, with its optional members and without, and refused without what it needs.
+// TestElements: each type of element is taken as it is documented, with its optional members and without, and refused without what it needs. Some
+// clients know no UUIDs, and older ones no addresses.
 func TestElements(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ kind, all, least, lacks string }{
@@ -168,13 +169,18 @@ func TestElements(t *testing.T) {
 		{"TIMFaceElem", `{"Index":"1","Data":"x"}`, `{"Index":0}`, `{"Data":"x"}`},
 		{"TIMFaceElem", `{"Index":1}`, `{"Index":-1}`, `{"Index":"one"}`},
 		{"TIMCustomElem", `{"Data":"m","Desc":"d","Ext":"e","Sound":"s.aiff"}`, `{}`, `{"Data":{}}`},
-		{"TIMSoundElem", `{"Url":"https://x","UUID":"u","Size":62351,"Second":1,"Download_Flag":2}`, `{"UUID":"u"}`, `{"Url":"https://x"}`},
+		{"TIMSoundElem", `{"Url":"https://x","UUID":"u","Size":62351,"Second":1,"Download_Flag":2}`, `{"UUID":"u"}`, `{"Size":1}`},
+		{"TIMSoundElem", `{"Url":"https://x","Size":1,"Second":1,"Download_Flag":2}`, `{"Url":"https://x","UUID":null}`, `{"Url":null,"UUID":null}`},
 		{"TIMImageElem", `{"UUID":"u","ImageFormat":1,"ImageInfoArray":[{"Type":1,"Size":1,"Width":2,"Height":3,"URL":"https://x"},{"Type":2,"URL":"https://y"}]}`,
 			`{"UUID":"u","ImageInfoArray":[]}`, `{"UUID":"u","ImageInfoArray":[{"Type":1}]}`},
 		{"TIMFileElem", `{"Url":"https://x","UUID":"u","FileSize":1773552,"FileName":"f.txt","Download_Flag":2}`, `{"UUID":"u"}`, `{"FileName":"f"}`},
+		{"TIMFileElem", `{"Url":"https://x","FileSize":1,"FileName":"f","Download_Flag":2}`, `{"Url":"https://x"}`, `{"Url":"https://x","UUID":7}`},
 		{"TIMVideoFileElem", `{"VideoUrl":"https://x","VideoUUID":"v","VideoSize":1,"VideoSecond":1,"VideoFormat":"mp4","VideoDownloadFlag":2,
 			"ThumbUrl":"https://y","ThumbUUID":"t","ThumbSize":1,"ThumbWidth":2,"ThumbHeight":3,"ThumbFormat":"JPG","ThumbDownloadFlag":2}`,
 			`{"VideoUUID":"v","ThumbUUID":"t"}`, `{"VideoUUID":"v"}`},
+		{"TIMVideoFileElem", `{"VideoUrl":"https://x","VideoSize":1,"VideoSecond":1,"VideoFormat":"mp4","VideoDownloadFlag":2,
+			"ThumbUrl":"https://y","ThumbSize":1,"ThumbWidth":2,"ThumbHeight":3,"ThumbFormat":"JPG","ThumbDownloadFlag":2}`,
+			`{"VideoUrl":"https://x","ThumbUrl":"https://y"}`, `{"ThumbUrl":"https://y"}`},
 	} {
 		for i, content := range []string{c.all, c.least, c.lacks, `null`, `[]`} {
 			_, err := msgBody(json.RawMessage(`[{"MsgType":"` + c.kind + `","MsgContent":` + content + `}]`))

@@ -32,7 +32,7 @@ func (a *API) onlineStatus(r *request) (answer, error) {
 	for _, id := range ids {
 		u, err := a.p.User(r.ctx, id)
 		if isUnknown(err) {
-			out.ErrorList = append(out.ErrorList, errorItem{id, codeUnknownUser, unknownInfo})
+			out.ErrorList = append(out.ErrorList, errorItem{id, codeUnknownUser})
 			continue
 		}
 		if err != nil {

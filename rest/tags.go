@@ -143,7 +143,7 @@ func (a *API) getTag(r *request) (answer, error) {
 	for _, id := range ids {
 		tags, err := a.p.Tags(r.ctx, id)
 		if isUnknown(err) {
-			out.ErrorList = append(out.ErrorList, errorItem{id, codeUnknownUser, unknownInfo})
+			out.ErrorList = append(out.ErrorList, errorItem{id, codeUnknownUser})
 			continue
 		}
 		if err != nil {

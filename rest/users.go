@@ -8,14 +8,10 @@ import (
 	"github.com/fanfare-im/fanfare"
 )
 
-// unknownInfo is what is said of an account that is not imported.
-const unknownInfo = "the account is not imported"
-
-// errorItem is an account for which a request was not done.
+// errorItem is an account for which a request was not done. It has no more than is documented: some clients refuse what they do not know.
 type errorItem struct {
 	To_Account string
 	ErrorCode  int
-	ErrorInfo  string
 }
 
 type listAnswer struct {
@@ -86,7 +82,7 @@ func left(ids []string, done []bool) (list []errorItem) {
 	for i, id := range ids {
 		if !done[i] && !told[id] {
 			told[id] = true
-			list = append(list, errorItem{id, codeUnknownUser, unknownInfo})
+			list = append(list, errorItem{id, codeUnknownUser})
 		}
 	}
 	return list

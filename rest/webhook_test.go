@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,6 +120,36 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
+// TestWebhookRevoked: that a notification was taken away again is no event of the push.
+func TestWebhookRevoked(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r := newReceiver(t)
+	w := newWebhook(t, WebhookOptions{URL: r.URL, AllowPrivate: true, Wait: time.Millisecond})
+	phones := transporttest.NewPhones("apns")
+	p := fanfaretest.New(t, fanfaretest.Options{Fanfare: fanfare.Options{Mobile: []transport.Mobile{w.Mobile(phones)}, Grace: -1}})
+	p.MustRegister(t, "ben")
+	if err := p.RegisterDevice(ctx, "ben", fanfare.Device{Platform: "apns", Token: "b"}); err != nil {
+		t.Fatal(err)
+	}
+	task := p.MustPush(t, fanfare.Message{Body: []byte("x"), To: fanfare.All(), Lifetime: time.Hour, Notification: &fanfare.Notification{Title: "hi"}})
+	p.WaitTask(t, task.ID)
+	if err := p.Withdraw(ctx, task.ID); err != nil {
+		t.Fatal(err)
+	}
+	p.WaitTask(t, task.ID)
+	if g, err := task.Progress(); err != nil || g.Recalls["apns"].Accepted != 1 {
+		t.Fatalf("%+v, %v", g, err)
+	}
+	if err := errors.Join(p.Close(ctx), w.Close(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	events := slices.Concat(r.batches...)
+	if len(events) != 1 || events[0].ErrCode != 0 || w.Dropped() != 0 {
+		t.Errorf("%+v", events)
+	}
+}
+
 // TestWebhookTriesAgain: an answer other than 2xx is asked again, in the same words.
 func TestWebhookTriesAgain(t *testing.T) {
 	t.Parallel()
@@ -154,6 +185,39 @@ func TestWebhookPatience(t *testing.T) {
 		}
 		if took := last.Sub(began); took < 45*time.Second || took > 3*time.Minute || w.Dropped() != 1 { // the pauses are jittered
 			t.Errorf("%d dropped after %v", w.Dropped(), took)
+		}
+	})
+}
+
+// TestWebhookBatches: events that come together go together, up to 100 in a request, in order and each once.
+func TestWebhookBatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWebhook(t, WebhookOptions{URL: "https://example.com"})
+		var sizes []int
+		var last int64
+		w.client.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+			var of struct{ Events []event }
+			if err := json.NewDecoder(r.Body).Decode(&of); err != nil {
+				t.Error(err)
+			}
+			for _, e := range of.Events {
+				if e.TaskTime != last+1 {
+					t.Errorf("event %d comes after %d", e.TaskTime, last)
+				}
+				last = e.TaskTime
+			}
+			sizes = append(sizes, len(of.Events))
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		})
+		for i := range 250 {
+			w.add(event{TaskTime: int64(i + 1)})
+		}
+		if err := w.Close(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(sizes, []int{100, 100, 50}) || w.Dropped() != 0 {
+			t.Errorf("requests of %v events, %d dropped", sizes, w.Dropped())
 		}
 	})
 }

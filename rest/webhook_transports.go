@@ -87,6 +87,9 @@ func (m *mobile) Send(ctx context.Context, batch []transport.Notification) []tra
 	}
 	for i, r := range results {
 		n := &batch[i]
+		if n.Content.Withdrawn {
+			continue // it takes away what was told
+		}
 		e := event{EventType: eventOffline, TaskId: n.Message.ID, TaskTime: n.Message.Accepted.Unix(), To_Account: n.UserID, PushPlatform: n.Device.Platform}
 		switch r.Outcome {
 		case transport.Accepted:

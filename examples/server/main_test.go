@@ -47,7 +47,14 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-// process is a server as it runs, in this process.
+func (l *lines) noSecrets(t *testing.T) {
+	t.Helper()
+	if out := l.String(); strings.Contains(out, testKey) || strings.Contains(out, "usersig=") || strings.Contains(out, "eJ") {
+		t.Errorf("there is a secret in the log:\n%s", out)
+	}
+}
+
+// process is a server as it runs, in this process or, from startChild, in one of its own, of which s is nil.
 type process struct {
 	t    *testing.T
 	s    *server
@@ -79,9 +86,7 @@ func startWith(t *testing.T, c *config) *process {
 			t.Errorf("the server ended with: %v", err)
 		}
 		http.DefaultClient.CloseIdleConnections()
-		if out := log.String(); strings.Contains(out, testKey) || strings.Contains(out, "usersig=") || strings.Contains(out, "eJ") {
-			t.Errorf("there is a secret in the log:\n%s", out)
-		}
+		log.noSecrets(t)
 	})
 	t.Cleanup(p.stop)
 	return p

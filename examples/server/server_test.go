@@ -11,8 +11,13 @@ import (
 	"github.com/coder/websocket"
 )
 
-// TestEndToEnd goes over real HTTP and WebSockets, and over the end of a process.
+// TestEndToEnd goes over real HTTP and WebSockets, and over the end of a process, which is stopped or killed.
 func TestEndToEnd(t *testing.T) {
+	t.Run("stopped", func(t *testing.T) { endToEnd(t, start) })
+	t.Run("killed", func(t *testing.T) { endToEnd(t, startChild) })
+}
+
+func endToEnd(t *testing.T, start func(*testing.T, string) *process) {
 	dir := t.TempDir()
 	p := start(t, dir)
 	p.call("im_open_login_svc/multiaccount_import", `{"AccountList":[{"UserID":"alice"},{"UserID":"bob"},{"UserID":"carol"},{"UserID":"dave"}]}`)
@@ -53,7 +58,9 @@ func TestEndToEnd(t *testing.T) {
 		defer close(stopped)
 		p.stop()
 	}()
-	online["bob"].closed(websocket.StatusGoingAway, "the server is stopping")
+	if p.s != nil {
+		online["bob"].closed(websocket.StatusGoingAway, "the server is stopping")
+	}
 	<-stopped
 
 	p = start(t, dir)
