@@ -14,10 +14,14 @@ import (
 // streamed is how much the log grows by a push to all, of whom a random tenth is connected, each to one of three nodes: the push, and who of them has it.
 func (b *bench) streamed(ctx context.Context) error {
 	var got atomic.Int64
+	var from atomic.Pointer[string]         // who has sent the push: sessions may still be catching up with those of the figures before
 	times := make(map[string]*atomic.Int32) // that each who is connected got the push; complete before the first one
-	online := transport.OnlineFunc(func(_ context.Context, user string, _ *transport.Message) error {
-		got.Add(1)
-		times[user].Add(1)
+	from.Store(new(string))
+	online := transport.OnlineFunc(func(_ context.Context, user string, m *transport.Message) error {
+		if m.From == *from.Load() {
+			got.Add(1)
+			times[user].Add(1)
+		}
 		return nil
 	})
 	return b.withThreeNodes(ctx, trioOptions{online: online}, func(t *trio) error {
@@ -45,7 +49,7 @@ func (b *bench) streamed(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		push := func(to fanfare.Audience) (took time.Duration, bytes float64, err error) {
+		push := func(round int) (took time.Duration, bytes float64, err error) {
 			if err := t.settle(ctx); err != nil {
 				return 0, 0, err
 			}
@@ -57,8 +61,10 @@ func (b *bench) streamed(ctx context.Context) error {
 			for _, n := range times {
 				n.Store(0)
 			}
+			sender := fmt.Sprint("streamed ", round)
+			from.Store(&sender)
 			began := time.Now()
-			task, err := t.nodes[0].Push(ctx, fanfare.Message{From: "bench", Body: make([]byte, 300), To: to, Lifetime: week})
+			task, err := t.nodes[0].Push(ctx, fanfare.Message{From: sender, Body: make([]byte, 300), To: fanfare.All(), Lifetime: week})
 			if err != nil {
 				return 0, 0, err
 			}
@@ -91,8 +97,8 @@ func (b *bench) streamed(ctx context.Context) error {
 			return took, float64(after.State.Bytes - before.State.Bytes), t.nodes[0].Withdraw(ctx, task.ID)
 		}
 		var bytes, seconds []float64
-		for range b.rounds + 1 { // in the first, sessions may still be catching up
-			took, size, err := push(fanfare.All())
+		for round := range b.rounds + 1 { // in the first, sessions may still be catching up
+			took, size, err := push(round)
 			if err != nil {
 				return err
 			}
