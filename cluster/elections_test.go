@@ -24,7 +24,7 @@ func TestLeaderAlone(t *testing.T) {
 	var leader *testNode
 	await(t, "a leader", func() error {
 		for _, n := range nodes {
-			if n.server.JetStreamIsStreamLeader("$G", "S") {
+			if n.current.Load().JetStreamIsStreamLeader("$G", "S") {
 				leader = n
 				return nil
 			}
@@ -40,7 +40,7 @@ func TestLeaderAlone(t *testing.T) {
 	others.Wait()
 	alone := time.Now()
 	await(t, "nobody to lead", func() error {
-		if leader.server.JetStreamIsStreamLeader("$G", "S") {
+		if leader.current.Load().JetStreamIsStreamLeader("$G", "S") {
 			return errors.New("it still does")
 		}
 		return nil

@@ -40,11 +40,9 @@ const reportEvery = 60
 
 // connection is a node's to NATS.
 type connection struct {
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	server *server.Server // embedded; nil with a deployment elsewhere
-
-	current inProcessServer // the same
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	current inProcessServer // embedded; nil with a deployment elsewhere
 }
 
 // connect starts the embedded server, with its files in dir, and connects to it, or to the deployment of o.URL, until ctx ends. Of other nodes it needs none: see ready.
@@ -64,7 +62,6 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.server = s
 		c.current.Store(s)
 		options = append(options, nats.InProcessServer(&c.current))
 	}
@@ -95,7 +92,7 @@ func (c *connection) dial(ctx context.Context, servers string, logger *slog.Logg
 		}
 		var op *net.OpError
 		absent := errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.As(err, &op) && op.Op == "dial"
-		if c.server != nil || !absent {
+		if c.current.Load() != nil || !absent {
 			return err
 		}
 		if attempt == 0 {
@@ -152,10 +149,10 @@ func (c *connection) close(ctx context.Context) error {
 	if c.nc != nil {
 		c.nc.Close()
 	}
-	if c.server == nil {
-		return nil
+	if s := c.current.Load(); s != nil {
+		return stop(ctx, s)
 	}
-	return stop(ctx, c.server)
+	return nil
 }
 
 func stop(ctx context.Context, s *server.Server) error {

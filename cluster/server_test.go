@@ -185,7 +185,7 @@ func TestThreeNodes(t *testing.T) {
 		wantBodies(t, n, want...)
 	}
 
-	leader := slices.IndexFunc(nodes, func(n *testNode) bool { return n.server.JetStreamIsStreamLeader("$G", "S") })
+	leader := slices.IndexFunc(nodes, func(n *testNode) bool { return n.current.Load().JetStreamIsStreamLeader("$G", "S") })
 	if leader < 0 {
 		t.Fatal("nobody leads")
 	}
@@ -211,8 +211,8 @@ func TestOneNode(t *testing.T) {
 	n := &testNode{dir: filepath.Join(t.TempDir(), "nats"), options: Options{Name: "n"}}
 	t.Cleanup(func() { n.stop(t) })
 	n.start(t)
-	if n.server.Addr() != nil || n.server.ClusterAddr() != nil {
-		t.Errorf("it listens on %v and %v", n.server.Addr(), n.server.ClusterAddr())
+	if n.current.Load().Addr() != nil || n.current.Load().ClusterAddr() != nil {
+		t.Errorf("it listens on %v and %v", n.current.Load().Addr(), n.current.Load().ClusterAddr())
 	}
 	waitReady(t, n)
 	testStream(t, n, 1)
@@ -253,7 +253,7 @@ func TestShape(t *testing.T) {
 func TestNoStrangers(t *testing.T) {
 	t.Parallel()
 	n := testNodes(t, 1, func(_ int, o *Options) { o.Peers = append(freeAddresses(t, 1), o.Listen) })[0]
-	addr := n.server.Addr()
+	addr := n.current.Load().Addr()
 	if ip := addr.(*net.TCPAddr).IP; !ip.IsLoopback() {
 		t.Errorf("clients can connect from other machines, at %v", addr)
 	}
@@ -345,7 +345,7 @@ func TestExternal(t *testing.T) {
 	n := &testNode{options: Options{Name: "n", URL: deployment.ClientURL(), NATS: []nats.Option{nats.UserInfo("u", "p")}}}
 	t.Cleanup(func() { n.stop(t) })
 	n.start(t)
-	if n.server != nil {
+	if n.current.Load() != nil {
 		t.Error("a server is embedded")
 	}
 	waitReady(t, n)
