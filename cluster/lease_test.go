@@ -103,9 +103,10 @@ func (b *bucket) Watch(_ context.Context, key string, _ ...jetstream.WatchOpt) (
 // line is a node's way to a bucket, which can be cut.
 type line struct {
 	jetstream.KeyValue
-	cut   atomic.Bool // nothing gets there, and a call hangs until its context ends
-	mute  atomic.Bool // what is written gets there, and its answer does not
-	deaf  atomic.Bool // watches tell nothing
+	cut   atomic.Bool   // nothing gets there, and a call hangs until its context ends
+	mute  atomic.Bool   // what is written gets there, and its answer does not
+	deaf  atomic.Bool   // watches tell nothing
+	slow  time.Duration // watches take so long to stop
 	delay func() time.Duration
 }
 
@@ -149,7 +150,19 @@ func (l *line) Watch(ctx context.Context, key string, o ...jetstream.WatchOpt) (
 	if l.deaf.Load() {
 		return &watcher{b: newBucket()}, nil
 	}
-	return l.KeyValue.Watch(ctx, key, o...)
+	w, err := l.KeyValue.Watch(ctx, key, o...)
+	return slowly{w, l.slow}, err
+}
+
+// slowly is a watch whose consumer cannot be deleted soon, for nobody answers.
+type slowly struct {
+	jetstream.KeyWatcher
+	takes time.Duration
+}
+
+func (w slowly) Stop() error {
+	time.Sleep(w.takes)
+	return w.KeyWatcher.Stop()
 }
 
 // holders counts who holds a lease, by the contexts that have not ended.
@@ -227,6 +240,45 @@ func TestLeaseIsOneNodesAndPassedOn(t *testing.T) {
 			h.came <- next
 		}
 		all.Wait()
+	})
+}
+
+// A lease is got, and waiting for one ends, without waiting for the end of the watch, which may take longer than the lease lasts.
+func TestLeaseWaitsForNoWatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const slow = 5 * time.Second
+		b, h := newBucket(), newHolders(t)
+		stops := map[string]context.CancelFunc{}
+		var all sync.WaitGroup
+		for _, node := range []string{"a", "b", "c"} {
+			ctx, stop := context.WithCancel(t.Context())
+			stops[node] = stop
+			l := newLeases(&line{KeyValue: b, slow: slow}, node, testTTL, silent())
+			all.Go(func() { l.Hold(ctx, "x", h.work(node, ended)) })
+		}
+		node := <-h.came
+		time.Sleep(time.Minute)
+		before := time.Now()
+		stops[node]()
+		delete(stops, node)
+		next := <-h.came
+		if d := time.Since(before); d != 0 {
+			t.Errorf("%s got it after %v", next, d)
+		}
+		time.Sleep(time.Minute)
+		if n := len(h.came); n != 0 {
+			t.Errorf("it was lost %d times", n)
+		}
+		before = time.Now()
+		for _, stop := range stops {
+			stop()
+		}
+		all.Wait()
+		if d := time.Since(before); d != 0 {
+			t.Errorf("the end took %v", d)
+		}
+		time.Sleep(slow) // until the last watch has ended
 	})
 }
 
