@@ -26,6 +26,7 @@ type bucket struct {
 	revision uint64
 	entries  map[string]entry
 	watchers map[*watcher]bool
+	short    bool // lists are cut short
 }
 
 type entry struct {
@@ -418,21 +419,20 @@ func (b *bucket) Put(ctx context.Context, key string, value []byte) (uint64, err
 	return b.Update(ctx, key, value, revision)
 }
 
-func (b *bucket) ListKeys(context.Context, ...jetstream.WatchOpt) (jetstream.KeyLister, error) {
+func (b *bucket) WatchAll(context.Context, ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := make(keys, len(b.entries))
-	for key := range b.entries {
-		l <- key
+	w := &watcher{b: b, updates: make(chan jetstream.KeyValueEntry, len(b.entries)+1)}
+	for _, e := range b.entries {
+		w.updates <- e
 	}
-	close(l)
-	return l, nil
+	if b.short {
+		close(w.updates)
+	} else {
+		w.updates <- nil
+	}
+	return w, nil
 }
-
-type keys chan string
-
-func (k keys) Keys() <-chan string { return k }
-func (k keys) Stop() error         { return nil }
 
 func (b *bucket) Delete(_ context.Context, key string, _ ...jetstream.KVDeleteOpt) error {
 	b.mu.Lock()
