@@ -44,8 +44,9 @@ const (
 	mostPatience  = 2 * time.Second
 	// getEvery is how often the next record is asked for while there is no consumer.
 	getEvery = 20 * time.Millisecond
-	// lostFor is how long the log has to end before the position of this node until it counts as one that has lost records: longer than a leader without followers answers.
-	lostFor = 15 * time.Second
+	// lostFor is how long the log has to end before the position of this node until it counts as one that has lost records: longer than a leader without followers answers, which in a
+	// deployment elsewhere is up to 20 s.
+	lostFor = 25 * time.Second
 	// consumerIdle is after how long without requests the stream forgets one.
 	consumerIdle = time.Minute
 

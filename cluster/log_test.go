@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/store"
 )
 
 // deaf makes a first consumer that says it is there, and sends nothing, as one does whose server has lost its part of the stream.
@@ -233,6 +234,32 @@ func TestConsumersOneAfterTheOther(t *testing.T) {
 		}
 		cancel()
 		<-came
+	})
+}
+
+// TestEnterLog: who is told of a log that ends before its directory does, as by a leader that nobody follows any more, asks again before it takes that for true.
+func TestEnterLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		js := new(consumerless)
+		l := &log{js: js, stream: &js.stream, logger: silent(), lostFor: lostFor}
+		n := &node{o: &Options{Name: "a"}, log: l}
+		place := store.Place{Store: true, Log: &l.id, Position: 5}
+		js.stream.last.Store(3)
+		time.AfterFunc(lostFor-time.Second, func() { js.stream.last.Store(5) })
+		if err := n.enter(t.Context(), place); err != nil {
+			t.Error("the log comes to its end late:", err)
+		}
+		place.Position = 6
+		if err := n.enter(t.Context(), place); !errors.Is(err, fanfare.ErrForeignFile) {
+			t.Error("the log has lost records:", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := n.enter(ctx, place); !errors.Is(err, fanfare.ErrUnavailable) || time.Since(began) > 2*time.Second {
+			t.Error("there is no time to ask again:", err, time.Since(began))
+		}
 	})
 }
 
