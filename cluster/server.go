@@ -55,6 +55,7 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(maxPings),
+		nats.FlusherTimeout((maxPings + 1) * pingInterval), // who writes holds up all others, the pings and the end of the connection too
 	}
 	options = append(options, reports(o.Logger)...)
 	if o.URL == "" {

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -404,5 +406,45 @@ func TestExternalLate(t *testing.T) {
 	})
 	if err := <-connected; err != nil {
 		t.Error(err)
+	}
+}
+
+// pipes connects to a server that takes whoever connects, and reads nothing from then on.
+type pipes struct{}
+
+func (pipes) Dial(string, string) (net.Conn, error) {
+	c, s := net.Pipe()
+	go func() {
+		if _, err := io.WriteString(s, `INFO {"server_id":"s","version":"2.12.0","headers":true,"max_payload":8388608}`+"\r\n"); err != nil {
+			return
+		}
+		for lines := bufio.NewReader(s); ; {
+			if line, err := lines.ReadString('\n'); err != nil {
+				return
+			} else if line == "PING\r\n" {
+				break
+			}
+		}
+		_, _ = io.WriteString(s, "PONG\r\n")
+	}()
+	return c, nil
+}
+
+// TestConnectionThatTakesNothing: who talks to a server that reads no more is held up no longer than one that answers no more is waited for.
+func TestConnectionThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	o := &Options{Name: "a", URL: "nats://127.0.0.1:4222", NATS: []nats.Option{nats.SetCustomDialer(pipes{})}}
+	o.fill()
+	c, err := connect(t.Context(), "", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	_ = c.nc.Publish("s", make([]byte, 1<<20)) // which does not fit into what is kept
+	if err := c.close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 30*time.Second { // left alone, the client waits for a minute
+		t.Errorf("it took %v", took)
 	}
 }
