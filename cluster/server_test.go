@@ -52,7 +52,9 @@ func (n *testNode) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.fill()
-	c, err := connect(t.Context(), n.dir, &o)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	c, err := connect(ctx, n.dir, &o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,6 +363,17 @@ func TestExternal(t *testing.T) {
 	wantBodies(t, n, "one", "two")
 }
 
+// soon receives what must come.
+func soon[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+	}
+	return v
+}
+
 // TestExternalLate: a deployment that starts after the node.
 func TestExternalLate(t *testing.T) {
 	t.Parallel()
@@ -378,15 +391,15 @@ func TestExternalLate(t *testing.T) {
 		connected <- err
 	}
 	go connectIn(gone)
-	<-logged // it was tried once
+	soon(t, logged) // it was tried once
 	given := errors.New("given up")
 	cancel(given)
-	if err := <-connected; !errors.Is(err, given) || !errors.Is(err, nats.ErrNoServers) {
+	if err := soon(t, connected); !errors.Is(err, given) || !errors.Is(err, nats.ErrNoServers) {
 		t.Errorf("%v, want %v and %v", err, given, nats.ErrNoServers)
 	}
 
 	go connectIn(t.Context())
-	<-logged
+	soon(t, logged)
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
@@ -404,7 +417,7 @@ func TestExternalLate(t *testing.T) {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if err := <-connected; err != nil {
+	if err := soon(t, connected); err != nil {
 		t.Error(err)
 	}
 }
