@@ -50,7 +50,7 @@ func (c *connection) revive(ctx context.Context, dir string, o *Options) {
 		if time.Since(started) < least || writable(dir, reviveRoom) != nil {
 			continue
 		}
-		err := stop(ctx, c.current.Load())
+		err := stop(ctx, c.current.Load(), nothing)
 		var s *server.Server
 		if err == nil {
 			s, err = start(ctx, dir, o)
@@ -64,7 +64,7 @@ func (c *connection) revive(ctx context.Context, dir string, o *Options) {
 		started, least = time.Now(), min(2*least, reviveMost)
 		c.current.Store(s)
 		if ctx.Err() != nil { // close may have come before it, and stopped the one before
-			_ = stop(context.WithoutCancel(ctx), s)
+			_ = stop(context.WithoutCancel(ctx), s, nothing)
 			return
 		}
 		o.Logger.Info("cluster: what could not be written can be, and this node keeps its part of the log again")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -298,6 +299,26 @@ func TestReady(t *testing.T) {
 	nodes[2].start(t)
 	waitReady(t, nodes[0], nodes[2])
 	t.Logf("two of three, started again, are ready after %v", time.Since(began))
+}
+
+// TestLocked: one process has the files of a server, until that has stopped.
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	n := &testNode{dir: filepath.Join(t.TempDir(), "nats"), options: Options{Name: "n"}}
+	t.Cleanup(func() { n.stop(t) })
+	n.start(t)
+	o := n.options
+	o.fill()
+	if c, err := connect(t.Context(), n.dir, &o); !errors.Is(err, fanfare.ErrLocked) {
+		t.Fatal(c, err)
+	}
+	waitReady(t, n)
+	n.stop(t)
+	if err := os.Truncate(filepath.Join(n.dir, "lock"), 100); err != nil { // as after a loss of power
+		t.Fatal(err)
+	}
+	n.start(t)
+	waitReady(t, n)
 }
 
 // TestPortTaken: what is wrong with a server is what connect returns, and it leaves nothing behind.
