@@ -47,6 +47,8 @@ const (
 	// lostFor is how long the log has to end before the position of this node until it counts as one that has lost records: longer than a leader without followers answers, which in a
 	// deployment elsewhere is up to 20 s.
 	lostFor = 25 * time.Second
+	// logPatience is how long the log may be looked for, as it is when a cluster starts, until it is said why it is not there: that may be for good.
+	logPatience = 10 * time.Second
 	// consumerIdle is after how long without requests the stream forgets one.
 	consumerIdle = time.Minute
 
@@ -75,6 +77,7 @@ func streamName(cluster string) string { return "fanfare-" + cluster }
 func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, error) {
 	l := &log{js: js, name: streamName(o.Cluster), subject: "fanfare." + o.Cluster + ".log", logger: o.Logger, lostFor: lostFor}
 	var last error
+	began, told := time.Now(), false
 	for {
 		s, err := l.find(ctx, o)
 		if err == nil {
@@ -86,6 +89,10 @@ func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, err
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, last)
+		}
+		if !told && time.Since(began) > logPatience {
+			told = true
+			o.Logger.Warn("cluster: the log cannot be opened; trying again until it can", "error", err)
 		}
 		pause(ctx, tryAgain) // whatever it is: servers that have not met yet refuse in many ways
 	}

@@ -237,6 +237,35 @@ func TestConsumersOneAfterTheOther(t *testing.T) {
 	})
 }
 
+// nowhere has no streams, and cannot make one.
+type nowhere struct{ jetstream.JetStream }
+
+func (nowhere) Stream(context.Context, string) (jetstream.Stream, error) {
+	return nil, jetstream.ErrStreamNotFound
+}
+
+func (nowhere) CreateStream(context.Context, jetstream.StreamConfig) (jetstream.Stream, error) {
+	return nil, errors.New("more replicas than servers")
+}
+
+// TestOpenLogSaysWhyNot: a log that cannot be made for good is not waited for in silence.
+func TestOpenLogSaysWhyNot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		said := new(logs)
+		o := &Options{Name: "a", Options: fanfare.Options{Logger: slog.New(said)}}
+		o.fill()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := openLog(ctx, nowhere{}, o); !errors.Is(err, fanfare.ErrUnavailable) {
+			t.Error(err)
+		}
+		if n := said.count(slog.LevelWarn, "more replicas than servers"); n != 1 {
+			t.Errorf("it was said %d times", n)
+		}
+	})
+}
+
 // TestEnterLog: who is told of a log that ends before its directory does, as by a leader that nobody follows any more, asks again before it takes that for true.
 func TestEnterLog(t *testing.T) {
 	t.Parallel()
