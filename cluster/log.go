@@ -52,6 +52,9 @@ const (
 	// consumerIdle is after how long without requests the stream forgets one.
 	consumerIdle = time.Minute
 
+	// storeFailed is the code of JetStream for a record that its leader could not write, which older servers answer also where they have agreed on it and the others have it.
+	storeFailed jetstream.ErrorCode = 10077
+
 	metaLog  = "fanfare-log"  // key of the stream's metadata: the log's ID in hexadecimal digits
 	metaSeed = "fanfare-seed" // the node whose directory the log begins behind; absent: it begins with nothing
 )
@@ -202,7 +205,7 @@ func (l *log) Append(ctx context.Context, id string, record []byte) (position ui
 		}
 		last = err
 		var refused *jetstream.APIError
-		if !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, nats.ErrReconnectBufExceeded) && !errors.As(err, &refused) {
+		if !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, nats.ErrReconnectBufExceeded) && !(errors.As(err, &refused) && refused.ErrorCode != storeFailed) {
 			known = false // it was sent, and may be there
 		}
 		pause(ctx, tryAgain)

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfare-im/fanfare"
@@ -235,6 +236,41 @@ func TestConsumersOneAfterTheOther(t *testing.T) {
 		cancel()
 		<-came
 	})
+}
+
+// refusing answers each publication with an error.
+type refusing struct {
+	jetstream.JetStream
+	err error
+}
+
+func (r refusing) PublishMsg(context.Context, *nats.Msg, ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	return nil, r.err
+}
+
+// TestAppendOutcome: whether a record may be in the log is known by what the log has answered.
+func TestAppendOutcome(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		err     error
+		unknown bool
+	}{
+		"nobody there":     {jetstream.ErrNoStreamResponse, false},
+		"no connection":    {nats.ErrReconnectBufExceeded, false},
+		"refused":          {&jetstream.APIError{Code: 503, ErrorCode: 10023}, false},
+		"no answer":        {context.DeadlineExceeded, true},
+		"connection lost":  {nats.ErrConnectionClosed, true},
+		"not written here": {&jetstream.APIError{Code: 503, ErrorCode: 10077}, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := (&log{js: refusing{err: c.err}}).Append(ctx, "id", nil)
+			if !errors.Is(err, fanfare.ErrUnavailable) || !errors.Is(err, c.err) || errors.Is(err, fanfare.ErrOutcomeUnknown) != c.unknown {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
 }
 
 // nowhere has no streams, and cannot make one.
