@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,9 +95,11 @@ func (d *digests) note(position, sum uint64, node string) {
 		d.at[position] = of
 		d.order = append(d.order, position)
 		if len(d.order) > digestsKept {
-			delete(d.at, d.order[0])
-			d.order = d.order[1:]
+			d.forgetOne()
 		}
+	}
+	if _, known := of[node]; !known && node != d.name && len(of) >= maxOthers {
+		return
 	}
 	of[node] = sum
 	own, told := of[d.name]
@@ -109,6 +112,13 @@ func (d *digests) note(position, sum uint64, node string) {
 			return
 		}
 	}
+}
+
+// forgetOne forgets the position that came first of those that are not to be judged yet.
+func (d *digests) forgetOne() {
+	i := max(0, slices.IndexFunc(d.order, func(position uint64) bool { return d.judges[position] == nil }))
+	delete(d.at, d.order[i])
+	d.order = slices.Delete(d.order, i, i+1)
 }
 
 // judge decides whether it is this node that differs.

@@ -245,7 +245,7 @@ func (h *holding) watch(ctx context.Context, changed chan<- struct{}) {
 				}
 			}
 		}
-		w.Stop()
+		go w.Stop() // which has its consumer deleted, and may wait long for the answer: for the lease, and for who closes, too long
 		pause(ctx, h.ttl/20)
 	}
 }

@@ -26,6 +26,7 @@ type bucket struct {
 	revision uint64
 	entries  map[string]entry
 	watchers map[*watcher]bool
+	short    bool // lists are cut short
 }
 
 type entry struct {
@@ -103,9 +104,10 @@ func (b *bucket) Watch(_ context.Context, key string, _ ...jetstream.WatchOpt) (
 // line is a node's way to a bucket, which can be cut.
 type line struct {
 	jetstream.KeyValue
-	cut   atomic.Bool // nothing gets there, and a call hangs until its context ends
-	mute  atomic.Bool // what is written gets there, and its answer does not
-	deaf  atomic.Bool // watches tell nothing
+	cut   atomic.Bool   // nothing gets there, and a call hangs until its context ends
+	mute  atomic.Bool   // what is written gets there, and its answer does not
+	deaf  atomic.Bool   // watches tell nothing
+	slow  time.Duration // watches take so long to stop
 	delay func() time.Duration
 }
 
@@ -149,7 +151,19 @@ func (l *line) Watch(ctx context.Context, key string, o ...jetstream.WatchOpt) (
 	if l.deaf.Load() {
 		return &watcher{b: newBucket()}, nil
 	}
-	return l.KeyValue.Watch(ctx, key, o...)
+	w, err := l.KeyValue.Watch(ctx, key, o...)
+	return slowly{w, l.slow}, err
+}
+
+// slowly is a watch whose consumer cannot be deleted soon, for nobody answers.
+type slowly struct {
+	jetstream.KeyWatcher
+	takes time.Duration
+}
+
+func (w slowly) Stop() error {
+	time.Sleep(w.takes)
+	return w.KeyWatcher.Stop()
 }
 
 // holders counts who holds a lease, by the contexts that have not ended.
@@ -230,6 +244,45 @@ func TestLeaseIsOneNodesAndPassedOn(t *testing.T) {
 	})
 }
 
+// A lease is got, and waiting for one ends, without waiting for the end of the watch, which may take longer than the lease lasts.
+func TestLeaseWaitsForNoWatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const slow = 5 * time.Second
+		b, h := newBucket(), newHolders(t)
+		stops := map[string]context.CancelFunc{}
+		var all sync.WaitGroup
+		for _, node := range []string{"a", "b", "c"} {
+			ctx, stop := context.WithCancel(t.Context())
+			stops[node] = stop
+			l := newLeases(&line{KeyValue: b, slow: slow}, node, testTTL, silent())
+			all.Go(func() { l.Hold(ctx, "x", h.work(node, ended)) })
+		}
+		node := <-h.came
+		time.Sleep(time.Minute)
+		before := time.Now()
+		stops[node]()
+		delete(stops, node)
+		next := <-h.came
+		if d := time.Since(before); d != 0 {
+			t.Errorf("%s got it after %v", next, d)
+		}
+		time.Sleep(time.Minute)
+		if n := len(h.came); n != 0 {
+			t.Errorf("it was lost %d times", n)
+		}
+		before = time.Now()
+		for _, stop := range stops {
+			stop()
+		}
+		all.Wait()
+		if d := time.Since(before); d != 0 {
+			t.Errorf("the end took %v", d)
+		}
+		time.Sleep(slow) // until the last watch has ended
+	})
+}
+
 // A holder that is cut off loses its context before another has the lease, which it has soon after; also when only the answers are lost.
 func TestLeaseOfOneCutOff(t *testing.T) {
 	t.Parallel()
@@ -304,7 +357,7 @@ func TestLeaseOfOneStopped(t *testing.T) {
 // With a real server: one of three has the lease; one whose connection is gone is followed by another after ttl, and one that gives it up at once.
 func TestLeaseOnServer(t *testing.T) {
 	t.Parallel()
-	const ttl = time.Second
+	const ttl = testTTL
 	site, h := newSite(t, 1), newHolders(t)
 	type node struct {
 		nc   interface{ Close() }
@@ -326,19 +379,14 @@ func TestLeaseOnServer(t *testing.T) {
 			newLeases(kv, name, ttl, silent()).Hold(ctx, "phones.0000-ffff.a platform/ü", h.work(name, ended))
 		}()
 	}
-	first := <-h.came
-	before := time.Now()
+	first := soon(t, h.came)
 	nodes[first].nc.Close()
-	second := <-h.came
-	// The last renewal is at most a quarter of ttl old when the connection goes, so that nobody may have it before half of ttl has passed.
-	if d := time.Since(before); d < ttl/2 {
-		t.Errorf("%s has the lease of %s after %v", second, first, d)
-	}
-	before = time.Now()
+	second := soon(t, h.came) // and not before first has lost it, which the holders see to
 	nodes[second].stop()
 	<-nodes[second].done
-	third := <-h.came
-	if d := time.Since(before); d > ttl/2 {
+	before := time.Now()
+	third := soon(t, h.came)
+	if d := time.Since(before); d >= ttl {
 		t.Errorf("%s has the lease that %s gave up after %v", third, second, d)
 	}
 	for _, n := range nodes {
@@ -366,21 +414,20 @@ func (b *bucket) Put(ctx context.Context, key string, value []byte) (uint64, err
 	return b.Update(ctx, key, value, revision)
 }
 
-func (b *bucket) ListKeys(context.Context, ...jetstream.WatchOpt) (jetstream.KeyLister, error) {
+func (b *bucket) WatchAll(context.Context, ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := make(keys, len(b.entries))
-	for key := range b.entries {
-		l <- key
+	w := &watcher{b: b, updates: make(chan jetstream.KeyValueEntry, len(b.entries)+1)}
+	for _, e := range b.entries {
+		w.updates <- e
 	}
-	close(l)
-	return l, nil
+	if b.short {
+		close(w.updates)
+	} else {
+		w.updates <- nil
+	}
+	return w, nil
 }
-
-type keys chan string
-
-func (k keys) Keys() <-chan string { return k }
-func (k keys) Stop() error         { return nil }
 
 func (b *bucket) Delete(_ context.Context, key string, _ ...jetstream.KVDeleteOpt) error {
 	b.mu.Lock()

@@ -44,10 +44,16 @@ const (
 	mostPatience  = 2 * time.Second
 	// getEvery is how often the next record is asked for while there is no consumer.
 	getEvery = 20 * time.Millisecond
-	// lostFor is how long the log has to end before the position of this node until it counts as one that has lost records: longer than a leader without followers answers.
-	lostFor = 15 * time.Second
+	// lostFor is how long the log has to end before the position of this node until it counts as one that has lost records: longer than a leader without followers answers, which in a
+	// deployment elsewhere is up to 20 s.
+	lostFor = 25 * time.Second
+	// logPatience is how long the log may be looked for, as it is when a cluster starts, until it is said why it is not there: that may be for good.
+	logPatience = 10 * time.Second
 	// consumerIdle is after how long without requests the stream forgets one.
 	consumerIdle = time.Minute
+
+	// storeFailed is the code of JetStream for a record that its leader could not write, which older servers answer also where they have agreed on it and the others have it.
+	storeFailed jetstream.ErrorCode = 10077
 
 	metaLog  = "fanfare-log"  // key of the stream's metadata: the log's ID in hexadecimal digits
 	metaSeed = "fanfare-seed" // the node whose directory the log begins behind; absent: it begins with nothing
@@ -74,6 +80,7 @@ func streamName(cluster string) string { return "fanfare-" + cluster }
 func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, error) {
 	l := &log{js: js, name: streamName(o.Cluster), subject: "fanfare." + o.Cluster + ".log", logger: o.Logger, lostFor: lostFor}
 	var last error
+	began, told := time.Now(), false
 	for {
 		s, err := l.find(ctx, o)
 		if err == nil {
@@ -85,6 +92,10 @@ func openLog(ctx context.Context, js jetstream.JetStream, o *Options) (*log, err
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: the log: %w", fanfare.ErrUnavailable, last)
+		}
+		if !told && time.Since(began) > logPatience {
+			told = true
+			o.Logger.Warn("cluster: the log cannot be opened; trying again until it can", "error", err)
 		}
 		pause(ctx, tryAgain) // whatever it is: servers that have not met yet refuse in many ways
 	}
@@ -194,7 +205,7 @@ func (l *log) Append(ctx context.Context, id string, record []byte) (position ui
 		}
 		last = err
 		var refused *jetstream.APIError
-		if !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, nats.ErrReconnectBufExceeded) && !errors.As(err, &refused) {
+		if !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, nats.ErrReconnectBufExceeded) && !(errors.As(err, &refused) && refused.ErrorCode != storeFailed) {
 			known = false // it was sent, and may be there
 		}
 		pause(ctx, tryAgain)

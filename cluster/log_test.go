@@ -10,9 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfare-im/fanfare"
+	"github.com/fanfare-im/fanfare/store"
 )
 
 // deaf makes a first consumer that says it is there, and sends nothing, as one does whose server has lost its part of the stream.
@@ -233,6 +235,96 @@ func TestConsumersOneAfterTheOther(t *testing.T) {
 		}
 		cancel()
 		<-came
+	})
+}
+
+// refusing answers each publication with an error.
+type refusing struct {
+	jetstream.JetStream
+	err error
+}
+
+func (r refusing) PublishMsg(context.Context, *nats.Msg, ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	return nil, r.err
+}
+
+// TestAppendOutcome: whether a record may be in the log is known by what the log has answered.
+func TestAppendOutcome(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		err     error
+		unknown bool
+	}{
+		"nobody there":     {jetstream.ErrNoStreamResponse, false},
+		"no connection":    {nats.ErrReconnectBufExceeded, false},
+		"refused":          {&jetstream.APIError{Code: 503, ErrorCode: 10023}, false},
+		"no answer":        {context.DeadlineExceeded, true},
+		"connection lost":  {nats.ErrConnectionClosed, true},
+		"not written here": {&jetstream.APIError{Code: 503, ErrorCode: 10077}, true},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := (&log{js: refusing{err: c.err}}).Append(ctx, "id", nil)
+			if !errors.Is(err, fanfare.ErrUnavailable) || !errors.Is(err, c.err) || errors.Is(err, fanfare.ErrOutcomeUnknown) != c.unknown {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
+}
+
+// nowhere has no streams, and cannot make one.
+type nowhere struct{ jetstream.JetStream }
+
+func (nowhere) Stream(context.Context, string) (jetstream.Stream, error) {
+	return nil, jetstream.ErrStreamNotFound
+}
+
+func (nowhere) CreateStream(context.Context, jetstream.StreamConfig) (jetstream.Stream, error) {
+	return nil, errors.New("more replicas than servers")
+}
+
+// TestOpenLogSaysWhyNot: a log that cannot be made for good is not waited for in silence.
+func TestOpenLogSaysWhyNot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		said := new(logs)
+		o := &Options{Name: "a", Options: fanfare.Options{Logger: slog.New(said)}}
+		o.fill()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if _, err := openLog(ctx, nowhere{}, o); !errors.Is(err, fanfare.ErrUnavailable) {
+			t.Error(err)
+		}
+		if n := said.count(slog.LevelWarn, "more replicas than servers"); n != 1 {
+			t.Errorf("it was said %d times", n)
+		}
+	})
+}
+
+// TestEnterLog: who is told of a log that ends before its directory does, as by a leader that nobody follows any more, asks again before it takes that for true.
+func TestEnterLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		js := new(consumerless)
+		l := &log{js: js, stream: &js.stream, logger: silent(), lostFor: lostFor}
+		n := &node{o: &Options{Name: "a"}, log: l}
+		place := store.Place{Store: true, Log: &l.id, Position: 5}
+		js.stream.last.Store(3)
+		time.AfterFunc(lostFor-time.Second, func() { js.stream.last.Store(5) })
+		if err := n.enter(t.Context(), place); err != nil {
+			t.Error("the log comes to its end late:", err)
+		}
+		place.Position = 6
+		if err := n.enter(t.Context(), place); !errors.Is(err, fanfare.ErrForeignFile) {
+			t.Error("the log has lost records:", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		if err := n.enter(ctx, place); !errors.Is(err, fanfare.ErrUnavailable) || time.Since(began) > 2*time.Second {
+			t.Error("there is no time to ask again:", err, time.Since(began))
+		}
 	})
 }
 

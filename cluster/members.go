@@ -142,32 +142,40 @@ type seen struct {
 	revision uint64
 }
 
+// errCutShort is that a list ended before its end. The log would be cut although a node that is not in it needs it.
+var errCutShort = errors.New("cluster: the list of the nodes was cut short")
+
 // look reads the entries of all nodes. One that cannot be understood is there with its name, and holds everything back that it might need.
 func (m *members) look(ctx context.Context) (map[string]seen, error) {
 	c, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	l, err := m.kv.ListKeys(c)
+	w, err := m.kv.WatchAll(c, jetstream.IgnoreDeletes())
 	if err != nil {
 		return nil, err
 	}
-	defer l.Stop()
+	defer func() { go w.Stop() }() // which waits for an answer
 	all := map[string]seen{}
-	for key := range l.Keys() {
-		e, err := m.kv.Get(c, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			continue
+	for {
+		var e jetstream.KeyValueEntry
+		more := true
+		select {
+		case e, more = <-w.Updates():
+		case <-c.Done():
+			return nil, c.Err()
 		}
-		if err != nil {
-			return nil, err
+		switch {
+		case !more:
+			return nil, errCutShort
+		case e == nil:
+			return all, nil
 		}
 		s := seen{revision: e.Revision()}
-		if len(e.Value()) > memberBytes || json.Unmarshal(e.Value(), &s.member) != nil || leaseKey(s.Name) != key {
-			m.log.Warn("cluster: the entry of a node cannot be understood", "key", key)
-			s.member = member{Name: key}
+		if len(e.Value()) > memberBytes || json.Unmarshal(e.Value(), &s.member) != nil || leaseKey(s.Name) != e.Key() {
+			m.log.Warn("cluster: the entry of a node cannot be understood", "key", e.Key())
+			s.member = member{Name: e.Key()}
 		}
-		all[key] = s
+		all[e.Key()] = s
 	}
-	return all, c.Err()
 }
 
 // sighting is what is known of a node, and since when.

@@ -191,6 +191,18 @@ func TestMembersReadDefensively(t *testing.T) {
 	}
 }
 
+// A list of nodes that was cut short, by a connection that was lost say, is none.
+func TestMembersCutShort(t *testing.T) {
+	t.Parallel()
+	b := newBucket()
+	m := newMembers(b, member{Name: "a"}, silent())
+	put(t, m)
+	b.short = true
+	if all, err := m.look(within(t)); err == nil {
+		t.Error(all)
+	}
+}
+
 // The lowest version of applying is that of the nodes heard of lately.
 func TestMembersVersions(t *testing.T) {
 	t.Parallel()

@@ -152,9 +152,21 @@ func (n *node) enter(ctx context.Context, place store.Place) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case place.Log != nil && *place.Log != n.log.id:
+	if place.Log != nil && *place.Log != n.log.id {
 		return fmt.Errorf("%w: the directory is of another cluster", fanfare.ErrForeignFile)
+	}
+	for began := time.Now(); place.Log != nil && last < place.Position; { // it may be a leader's that nobody follows any more
+		if time.Since(began) >= n.log.lostFor {
+			return fmt.Errorf("%w: %w: it ends at %d, and the directory is at %d", fanfare.ErrForeignFile, errLost, last, place.Position)
+		}
+		if !pause(ctx, tryAgain) {
+			return fmt.Errorf("%w: %w: the log ends at %d, and the directory is at %d", fanfare.ErrUnavailable, context.Cause(ctx), last, place.Position)
+		}
+		if first, last, err = n.log.bounds(ctx); err != nil {
+			return err
+		}
+	}
+	switch {
 	case place.Log != nil && place.Position+1 >= first:
 		return nil
 	case place.Log == nil && place.Store && !place.Empty:

@@ -160,19 +160,20 @@ func (o *Options) checkExternal() error {
 		}
 		u, err := url.Parse(one)
 		if err != nil {
-			return fmt.Errorf("cluster: URL: %w", err)
+			return errors.New("cluster: URL is malformed") // what is wrong with it may be a part of a password
 		}
+		u.User = nil // not to be shown: a name without a password is a token
 		if u.Hostname() == "" {
-			return fmt.Errorf("cluster: URL %q has no host", u.Redacted())
+			return fmt.Errorf("cluster: URL %q has no host", u)
 		}
 		switch u.Scheme {
 		case "tls", "wss":
 		case "nats", "ws":
 			if !loopback(u.Hostname()) {
-				open = u.Redacted()
+				open = u.String()
 			}
 		default:
-			return fmt.Errorf("cluster: URL %q is not one of nats, tls, ws and wss", u.Redacted())
+			return fmt.Errorf("cluster: URL %q is not one of nats, tls, ws and wss", u)
 		}
 	}
 	if open != "" && !secure {

@@ -105,8 +105,10 @@ func TestOptionsCheck(t *testing.T) {
 		t.Error("a node without a name")
 	}
 	// A secret is not to be read in a log.
-	if err := (&Options{Name: "n", URL: "nats://u:hidden@nats.example.com"}).check(); err == nil || strings.Contains(err.Error(), "hidden") {
-		t.Errorf("%v", err)
+	for _, u := range []string{"nats://u:hidden@nats.example.com", "nats://hidden@nats.example.com", "http://hidden@127.0.0.1", "nats://hidden@", "nats://u:hidden@127.0.0.1:port", "nats://u:hidden%@127.0.0.1", "nats://u:hidden/@127.0.0.1"} {
+		if err := (&Options{Name: "n", URL: u}).check(); err == nil || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("%v", err)
+		}
 	}
 }
 

@@ -31,12 +31,12 @@ func (s *inProcessServer) InProcessConn() (net.Conn, error) { return s.Load().In
 // revive starts the embedded server again when it could not write, and can, until ctx ends. For want of room a server gives JetStream up, for other errors what it could not write to, and for good; the node goes on by way of the others
 // then, which keep the log without it, but the next one that is lost leaves no majority. A server that is started again fetches what it has missed.
 func (c *connection) revive(ctx context.Context, dir string, o *Options) {
-	if c.server == nil {
+	if c.current.Load() == nil {
 		return
 	}
 	started, least := time.Now(), reviveEvery
 	for told := false; ctx.Err() == nil; pause(ctx, reviveEvery) {
-		if whole(c.server) {
+		if whole(c.current.Load()) {
 			told = false
 			continue
 		}
@@ -50,7 +50,7 @@ func (c *connection) revive(ctx context.Context, dir string, o *Options) {
 		if time.Since(started) < least || writable(dir, reviveRoom) != nil {
 			continue
 		}
-		err := stop(ctx, c.server)
+		err := stop(ctx, c.current.Load(), nothing)
 		var s *server.Server
 		if err == nil {
 			s, err = start(ctx, dir, o)
@@ -62,8 +62,11 @@ func (c *connection) revive(ctx context.Context, dir string, o *Options) {
 			continue
 		}
 		started, least = time.Now(), min(2*least, reviveMost)
-		c.server = s
 		c.current.Store(s)
+		if ctx.Err() != nil { // close may have come before it, and stopped the one before
+			_ = stop(context.WithoutCancel(ctx), s, nothing)
+			return
+		}
 		o.Logger.Info("cluster: what could not be written can be, and this node keeps its part of the log again")
 	}
 }

@@ -113,14 +113,59 @@ func TestReviveAfterWriteError(t *testing.T) {
 func TestReviveAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	n := testNodes(t, 1, func(_ int, o *Options) { o.Listen, o.Peers = "", nil })[0]
+	began := time.Now() // when the server was not there yet
 	revive(t, n)
 	for _, least := range []time.Duration{reviveEvery, 2 * reviveEvery} {
-		began, s := time.Now(), n.current.Load()
+		s := n.current.Load()
 		s.Errorf("RAFT Critical write error: %v", syscall.EIO)
-		anotherServer(t, n, s)
+		next := began
+		await(t, "another server", func() error {
+			if at := time.Now(); n.current.Load() == s {
+				next = at
+				return errors.New("it is the first one")
+			}
+			return nil
+		})
 		if after := time.Since(began); after < least-reviveEvery/2 {
 			t.Errorf("after %v, and not %v", after, least)
 		}
+		began = next
+	}
+}
+
+// whileRunning is a context that ends when a server does.
+type whileRunning struct {
+	context.Context
+	server *server.Server
+}
+
+func (c whileRunning) Err() error {
+	if c.server.Running() {
+		return nil
+	}
+	return context.Canceled
+}
+
+func (c whileRunning) Done() <-chan struct{} {
+	if c.server.Running() {
+		return nil
+	}
+	ended := make(chan struct{})
+	close(ended)
+	return ended
+}
+
+// TestReviveLeavesNothing: a node that is closed while its server is started again, and does not wait for that, leaves no server behind.
+func TestReviveLeavesNothing(t *testing.T) {
+	t.Parallel()
+	n := testNodes(t, 1, func(_ int, o *Options) { o.Listen, o.Peers = "", nil })[0]
+	o := n.options
+	o.fill()
+	first := n.current.Load()
+	first.Errorf("RAFT Critical write error: %v", syscall.EIO)
+	n.revive(whileRunning{t.Context(), first}, n.dir, &o)
+	if n.current.Load().Running() {
+		t.Error("a server runs that nobody stops")
 	}
 }
 

@@ -155,7 +155,7 @@ func TestOtherSecret(t *testing.T) {
 		break
 	}
 	for _, n := range nodes {
-		if routes := n.server.NumRoutes(); routes != 0 {
+		if routes := n.current.Load().NumRoutes(); routes != 0 {
 			t.Errorf("%s has %d routes", n.options.Name, routes)
 		}
 	}
@@ -186,7 +186,7 @@ func TestPlainPeer(t *testing.T) {
 	if strings.Contains(string(answer), "PONG") || strings.Contains(string(answer), "INFO") {
 		t.Errorf("answered with %q", answer)
 	}
-	if routes := n.server.NumRoutes(); routes != 0 {
+	if routes := n.current.Load().NumRoutes(); routes != 0 {
 		t.Errorf("there are %d routes", routes)
 	}
 }

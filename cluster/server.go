@@ -19,6 +19,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/fanfare-im/fanfare"
 )
@@ -40,11 +42,10 @@ const reportEvery = 60
 
 // connection is a node's to NATS.
 type connection struct {
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	server *server.Server // embedded; nil with a deployment elsewhere
-
-	current inProcessServer // the same
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	current inProcessServer // embedded; nil with a deployment elsewhere
+	lock    *bbolt.DB       // of its files; nil likewise
 }
 
 // connect starts the embedded server, with its files in dir, and connects to it, or to the deployment of o.URL, until ctx ends. Of other nodes it needs none: see ready.
@@ -57,14 +58,18 @@ func connect(ctx context.Context, dir string, o *Options) (*connection, error) {
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(maxPings),
+		nats.FlusherTimeout((maxPings + 1) * pingInterval), // who writes holds up all others, the pings and the end of the connection too
 	}
 	options = append(options, reports(o.Logger)...)
 	if o.URL == "" {
-		s, err := start(ctx, dir, o)
-		if err != nil {
+		var err error
+		if c.lock, err = lock(dir); err != nil {
 			return nil, err
 		}
-		c.server = s
+		s, err := start(ctx, dir, o)
+		if err != nil {
+			return nil, errors.Join(err, c.lock.Close())
+		}
 		c.current.Store(s)
 		options = append(options, nats.InProcessServer(&c.current))
 	}
@@ -95,7 +100,7 @@ func (c *connection) dial(ctx context.Context, servers string, logger *slog.Logg
 		}
 		var op *net.OpError
 		absent := errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.As(err, &op) && op.Op == "dial"
-		if c.server != nil || !absent {
+		if c.current.Load() != nil || !absent {
 			return err
 		}
 		if attempt == 0 {
@@ -152,24 +157,51 @@ func (c *connection) close(ctx context.Context) error {
 	if c.nc != nil {
 		c.nc.Close()
 	}
-	if c.server == nil {
-		return nil
+	if s := c.current.Load(); s != nil {
+		return stop(ctx, s, c.lock.Close)
 	}
-	return stop(ctx, c.server)
+	return nil
 }
 
-func stop(ctx context.Context, s *server.Server) error {
-	done := make(chan struct{})
+// stop stops a server, and does what comes then, also when ctx has ended meanwhile.
+func stop(ctx context.Context, s *server.Server, then func() error) error {
+	done := make(chan error, 1)
 	go func() {
 		s.Shutdown()
 		s.WaitForShutdown()
-		close(done)
+		done <- then()
 	}()
 	select {
-	case <-done:
-		return nil
+	case err := <-done:
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("cluster: the NATS server has not stopped yet: %w", context.Cause(ctx))
+	}
+}
+
+func nothing() error { return nil }
+
+// lockPatience is how long a directory may still be locked, as by a process that is just being killed.
+const lockPatience = 300 * time.Millisecond
+
+// lock keeps a server's directory for this process, as those of the store's files do the rest, which do not know of a server that is about to stop, or of one without a store yet. Two servers on the same files would
+// write over what the other has. It is [fanfare.ErrLocked] where another has it.
+func lock(dir string) (*bbolt.DB, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	path := filepath.Join(dir, "lock")
+	for first := true; ; first = false {
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockPatience, NoStatistics: true})
+		switch {
+		case err == nil:
+			return db, nil
+		case errors.Is(err, bolterrors.ErrTimeout):
+			return nil, fmt.Errorf("%w: %s", fanfare.ErrLocked, dir)
+		}
+		if !first || os.Remove(path) != nil { // there is nothing in it, and who made it may have lost power
+			return nil, fmt.Errorf("cluster: %w", err)
+		}
 	}
 }
 
@@ -210,7 +242,7 @@ func start(ctx context.Context, dir string, o *Options) (*server.Server, error) 
 			continue
 		}
 		<-started // or it would go on to start what it has not yet, and nobody would stop that
-		return nil, errors.Join(err, stop(context.WithoutCancel(ctx), s))
+		return nil, errors.Join(err, stop(context.WithoutCancel(ctx), s, nothing))
 	}
 }
 

@@ -1,11 +1,14 @@
 package cluster
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -50,7 +53,9 @@ func (n *testNode) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.fill()
-	c, err := connect(t.Context(), n.dir, &o)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	c, err := connect(ctx, n.dir, &o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +190,7 @@ func TestThreeNodes(t *testing.T) {
 		wantBodies(t, n, want...)
 	}
 
-	leader := slices.IndexFunc(nodes, func(n *testNode) bool { return n.server.JetStreamIsStreamLeader("$G", "S") })
+	leader := slices.IndexFunc(nodes, func(n *testNode) bool { return n.current.Load().JetStreamIsStreamLeader("$G", "S") })
 	if leader < 0 {
 		t.Fatal("nobody leads")
 	}
@@ -211,8 +216,8 @@ func TestOneNode(t *testing.T) {
 	n := &testNode{dir: filepath.Join(t.TempDir(), "nats"), options: Options{Name: "n"}}
 	t.Cleanup(func() { n.stop(t) })
 	n.start(t)
-	if n.server.Addr() != nil || n.server.ClusterAddr() != nil {
-		t.Errorf("it listens on %v and %v", n.server.Addr(), n.server.ClusterAddr())
+	if n.current.Load().Addr() != nil || n.current.Load().ClusterAddr() != nil {
+		t.Errorf("it listens on %v and %v", n.current.Load().Addr(), n.current.Load().ClusterAddr())
 	}
 	waitReady(t, n)
 	testStream(t, n, 1)
@@ -253,7 +258,7 @@ func TestShape(t *testing.T) {
 func TestNoStrangers(t *testing.T) {
 	t.Parallel()
 	n := testNodes(t, 1, func(_ int, o *Options) { o.Peers = append(freeAddresses(t, 1), o.Listen) })[0]
-	addr := n.server.Addr()
+	addr := n.current.Load().Addr()
 	if ip := addr.(*net.TCPAddr).IP; !ip.IsLoopback() {
 		t.Errorf("clients can connect from other machines, at %v", addr)
 	}
@@ -294,6 +299,26 @@ func TestReady(t *testing.T) {
 	nodes[2].start(t)
 	waitReady(t, nodes[0], nodes[2])
 	t.Logf("two of three, started again, are ready after %v", time.Since(began))
+}
+
+// TestLocked: one process has the files of a server, until that has stopped.
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	n := &testNode{dir: filepath.Join(t.TempDir(), "nats"), options: Options{Name: "n"}}
+	t.Cleanup(func() { n.stop(t) })
+	n.start(t)
+	o := n.options
+	o.fill()
+	if c, err := connect(t.Context(), n.dir, &o); !errors.Is(err, fanfare.ErrLocked) {
+		t.Fatal(c, err)
+	}
+	waitReady(t, n)
+	n.stop(t)
+	if err := os.Truncate(filepath.Join(n.dir, "lock"), 100); err != nil { // as after a loss of power
+		t.Fatal(err)
+	}
+	n.start(t)
+	waitReady(t, n)
 }
 
 // TestPortTaken: what is wrong with a server is what connect returns, and it leaves nothing behind.
@@ -345,7 +370,7 @@ func TestExternal(t *testing.T) {
 	n := &testNode{options: Options{Name: "n", URL: deployment.ClientURL(), NATS: []nats.Option{nats.UserInfo("u", "p")}}}
 	t.Cleanup(func() { n.stop(t) })
 	n.start(t)
-	if n.server != nil {
+	if n.current.Load() != nil {
 		t.Error("a server is embedded")
 	}
 	waitReady(t, n)
@@ -357,6 +382,17 @@ func TestExternal(t *testing.T) {
 	deployment = run()
 	publish(t, n, "2", "two")
 	wantBodies(t, n, "one", "two")
+}
+
+// soon receives what must come.
+func soon[T any](t *testing.T, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+	}
+	return v
 }
 
 // TestExternalLate: a deployment that starts after the node.
@@ -376,15 +412,15 @@ func TestExternalLate(t *testing.T) {
 		connected <- err
 	}
 	go connectIn(gone)
-	<-logged // it was tried once
+	soon(t, logged) // it was tried once
 	given := errors.New("given up")
 	cancel(given)
-	if err := <-connected; !errors.Is(err, given) || !errors.Is(err, nats.ErrNoServers) {
+	if err := soon(t, connected); !errors.Is(err, given) || !errors.Is(err, nats.ErrNoServers) {
 		t.Errorf("%v, want %v and %v", err, given, nats.ErrNoServers)
 	}
 
 	go connectIn(t.Context())
-	<-logged
+	soon(t, logged)
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
@@ -402,7 +438,47 @@ func TestExternalLate(t *testing.T) {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if err := <-connected; err != nil {
+	if err := soon(t, connected); err != nil {
 		t.Error(err)
+	}
+}
+
+// pipes connects to a server that takes whoever connects, and reads nothing from then on.
+type pipes struct{}
+
+func (pipes) Dial(string, string) (net.Conn, error) {
+	c, s := net.Pipe()
+	go func() {
+		if _, err := io.WriteString(s, `INFO {"server_id":"s","version":"2.12.0","headers":true,"max_payload":8388608}`+"\r\n"); err != nil {
+			return
+		}
+		for lines := bufio.NewReader(s); ; {
+			if line, err := lines.ReadString('\n'); err != nil {
+				return
+			} else if line == "PING\r\n" {
+				break
+			}
+		}
+		_, _ = io.WriteString(s, "PONG\r\n")
+	}()
+	return c, nil
+}
+
+// TestConnectionThatTakesNothing: who talks to a server that reads no more is held up no longer than one that answers no more is waited for.
+func TestConnectionThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	o := &Options{Name: "a", URL: "nats://127.0.0.1:4222", NATS: []nats.Option{nats.SetCustomDialer(pipes{})}}
+	o.fill()
+	c, err := connect(t.Context(), "", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	_ = c.nc.Publish("s", make([]byte, 1<<20)) // which does not fit into what is kept
+	if err := c.close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 30*time.Second { // left alone, the client waits for a minute
+		t.Errorf("it took %v", took)
 	}
 }

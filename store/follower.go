@@ -419,16 +419,14 @@ func (s *Store) ownGroup(rec *record) *logGroup {
 func (s *Store) openLog(position uint64, group groupID) error {
 	f := &s.follower
 	f.controls, f.added, f.pending, f.opened = make(chan *proposal), make(chan *decoded, 1), make(map[uint64]*logGroup), make(chan struct{})
-	ctx, cancel := context.WithTimeout(s.stopped, s.o.LogTimeout)
-	defer cancel()
+	ctx := s.o.Opening
 	last, err := s.o.Log.Last(ctx)
-	for err == nil && last < position && ctx.Err() == nil { // one who leads the log anew may not have come to its end yet
+	for began := time.Now(); err == nil && last < position && time.Since(began) < s.o.LogTimeout; { // one who leads the log anew may not have come to its end yet
 		select {
 		case <-time.After(50 * time.Millisecond):
+			last, err = s.o.Log.Last(ctx)
 		case <-ctx.Done():
-		}
-		if again, err := s.o.Log.Last(ctx); err == nil {
-			last = again
+			err = fmt.Errorf("%w: the log: %w", ErrUnavailable, context.Cause(ctx))
 		}
 	}
 	if err != nil {

@@ -561,3 +561,34 @@ func TestOpeningEnds(t *testing.T) {
 		t.Error(s, err)
 	}
 }
+
+// lateEnd answers where it ends when its time has come, or never.
+type lateEnd struct {
+	*memoryLog
+	after time.Duration
+}
+
+func (l lateEnd) Last(ctx context.Context) (uint64, error) {
+	select {
+	case <-time.After(l.after):
+		return l.memoryLog.Last(ctx)
+	case <-ctx.Done():
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
+// TestOpeningWaits: for a log that has no leader Open waits as long as it may, which is no matter of how long a change may take.
+func TestOpeningWaits(t *testing.T) {
+	t.Parallel()
+	s, err := Open(t.TempDir(), Options{Log: lateEnd{newMemoryLog(), 50 * time.Millisecond}, LogTimeout: time.Millisecond}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	s, err = Open(t.TempDir(), Options{Log: lateEnd{newMemoryLog(), time.Hour}, LogTimeout: time.Hour, Opening: ctx}, nil)
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(s, err)
+	}
+}

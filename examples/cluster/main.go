@@ -15,7 +15,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"sync"
 	"syscall"
 	"text/tabwriter"
@@ -164,14 +163,8 @@ func (s *story) load(ctx context.Context) error {
 		s.say("%9s imported through a in %s", count(part.Before), took(began))
 	}
 	imported, rate := time.Now(), float64(s.users)/time.Since(began).Seconds()
-	for {
-		looks, err := s.ask(ctx, request{Look: true})
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(looks, func(l said) bool { return l.Users != int64(s.users) }) {
-			break
-		}
+	if err := s.until(ctx, func(l said) bool { return l.Users == int64(s.users) }); err != nil {
+		return fmt.Errorf("users that are imported: %w", err)
 	}
 	s.say("That is %s users a second. All nodes have all of them %s later.", count(int(rate)), took(imported))
 	return nil
@@ -238,12 +231,20 @@ func (s *story) kill(ctx context.Context) error {
 		var err error
 		accepted, err = s.announce(ctx, first, last)
 		pushed <- err
+		if err != nil {
+			select {
+			case dead <- err: // nobody is going to die
+			default:
+			}
+		}
 	}()
 	select {
 	case err := <-dead:
 		if err != nil {
 			return err
 		}
+	case <-time.After(patience):
+		return fmt.Errorf("after %s a third of the clients of c do not have announcement %d", patience, middle)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -320,21 +321,8 @@ func (s *story) agree(ctx context.Context) error {
 		}
 		return len(l.Tasks) == s.pushes
 	}
-	// What was delivered last may not be in the log yet.
-	_, err := backoff.Retry(ctx, func() (bool, error) {
-		looks, err := s.ask(ctx, request{Look: true})
-		if err != nil {
-			return false, backoff.Permanent(err)
-		}
-		for i, l := range looks {
-			if !same(l) {
-				return false, fmt.Errorf("%s says of the announcements %v, and not of each %v", nodeNames[i], l.Tasks, want)
-			}
-		}
-		return true, nil
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)), backoff.WithMaxElapsedTime(20*time.Second))
-	if err != nil {
-		return err
+	if err := s.until(ctx, same); err != nil { // what was delivered last may not be in the log yet
+		return fmt.Errorf("of each announcement there should be %v: %w", want, err)
 	}
 	s.say("Each says of each announcement that %s users have it, and that it waits for %s.", count(s.clients), count(s.users-s.clients))
 	began := time.Now()
@@ -429,6 +417,23 @@ func (s *story) ask(ctx context.Context, r request) ([]said, error) {
 	}
 	all.Wait()
 	return answers, errors.Join(errs...)
+}
+
+// until asks all nodes what is there, until each says what it should.
+func (s *story) until(ctx context.Context, so func(said) bool) error {
+	_, err := backoff.Retry(ctx, func() (bool, error) {
+		looks, err := s.ask(ctx, request{Look: true})
+		if err != nil {
+			return false, backoff.Permanent(err)
+		}
+		for i, l := range looks {
+			if !so(l) {
+				return false, fmt.Errorf("%s says that there are %d users, and of the announcements %v", nodeNames[i], l.Users, l.Tasks)
+			}
+		}
+		return true, nil
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)), backoff.WithMaxElapsedTime(patience))
+	return err
 }
 
 // title begins a scene.

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -51,7 +53,9 @@ func numbers(t *testing.T, text, pattern string) (list []int) {
 func TestStory(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-users", "2000", "-clients", "300", "-pushes", "9", "-dir", t.TempDir()}, &out); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), patience+time.Minute)
+	defer cancel()
+	if err := run(ctx, []string{"-users", "2000", "-clients", "300", "-pushes", "9", "-dir", t.TempDir()}, &out); err != nil {
 		t.Fatalf("%v, after:\n%s", err, out.String())
 	}
 	t.Log("\n" + out.String())
@@ -71,6 +75,40 @@ func TestStory(t *testing.T) {
 	if each := numbers(t, out.String(), `N users have it, and that it waits for N\.`); each[0] != 300 || each[1] != 1700 {
 		t.Errorf("the nodes say %v", each)
 	}
+}
+
+// refusing is a way to a node that refuses all that it is asked for.
+type refusing struct{ p *process }
+
+func (w refusing) Write(b []byte) (int, error) {
+	var r request
+	if err := json.Unmarshal(b, &r); err != nil {
+		return 0, err
+	}
+	go func() { // who asks holds p.mu
+		w.p.mu.Lock()
+		defer w.p.mu.Unlock()
+		w.p.calls[r.Call] <- said{Error: "not today"}
+	}()
+	return len(b), nil
+}
+
+// TestNobodyIsKilled: the story ends when what the death waits for does not come, be it that nothing is accepted or that it does not arrive.
+func TestNobodyIsKilled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &process{name: nodeNames[c], number: c, gone: make(chan struct{}), calls: make(map[int64]chan<- said)}
+		p.lines = json.NewEncoder(refusing{p})
+		s := &story{out: io.Discard, users: 3, clients: 3, pushes: 3, nodes: new(processes)}
+		s.nodes.nodes[c] = p
+		s.crowd = newCrowd(s.nodes, s.pushes)
+		s.crowd.people = [...]int{1, 1, 1}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := s.kill(ctx); err == nil || ctx.Err() != nil {
+			t.Error(err, ctx.Err())
+		}
+	})
 }
 
 // TestRows: the count tells of each thing that must not be.
@@ -141,7 +179,9 @@ type program struct {
 // startProgram returns when clients are connected to its nodes.
 func startProgram(t *testing.T) *program {
 	t.Helper()
-	p := &program{T: t, temp: t.TempDir(), cmd: exec.Command(os.Args[0], "-users", "2000", "-clients", "300", "-pushes", "3000")}
+	ctx, cancel := context.WithTimeout(t.Context(), patience+time.Minute)
+	t.Cleanup(cancel)
+	p := &program{T: t, temp: t.TempDir(), cmd: exec.CommandContext(ctx, os.Args[0], "-users", "2000", "-clients", "300", "-pushes", "3000")}
 	p.cmd.Env = append(os.Environ(), programVariable+"=1", "TMPDIR="+p.temp)
 	p.cmd.Stderr = &p.errors
 	out, err := p.cmd.StdoutPipe()
