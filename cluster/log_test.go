@@ -25,8 +25,7 @@ type deaf struct {
 
 func (d *deaf) CreateConsumer(ctx context.Context, stream string, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	if d.made.Add(1) == 1 {
-		until := time.Now().Add(time.Hour)
-		c.PauseUntil = &until
+		c.DeliverPolicy, c.OptStartSeq = jetstream.DeliverByStartSequencePolicy, 1<<40 // which becomes what comes next
 	}
 	return d.JetStream.CreateConsumer(ctx, stream, c)
 }
