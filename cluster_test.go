@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -720,4 +721,37 @@ func TestPlansGoOnElsewhere(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestImportIsWhatWasLogged: who gives up an import may change what it referred to, and the node applies all the same what the others do.
+func TestImportIsWhatWasLogged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, nil)
+		a, b := nodes[0], nodes[1]
+		a.set(func(n *memoryNode) { n.gated = true })
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		tags, outs := []string{"tag"}, []string{"news"}
+		given := make(chan error)
+		go func() {
+			_, err := a.Import(ctx, func(yield func(User, error) bool) { yield(User{ID: "u", Tags: tags, OptOuts: outs}, nil) }, nil)
+			given <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-given; !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatal(err)
+		}
+		tags[0], outs[0] = "another", "others"
+		a.set(func(n *memoryNode) { n.gated = false })
+		rest(nodes...)
+		for _, n := range []*clusterNode{a, b} {
+			u, err := n.User(t.Context(), "u")
+			must(t, err)
+			if !slices.Equal(u.Tags, []string{"tag"}) || !slices.Equal(u.OptOuts, []string{"news"}) {
+				t.Errorf("%+v", u)
+			}
+		}
+	})
 }
