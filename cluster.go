@@ -323,6 +323,10 @@ func (d *delivery) OnlinePart(seq uint64) {
 	last := f != nil && f.without(d.origin)
 	if d.own {
 		d.paid(seq)
+		if o, open := d.orphans[seq]; open {
+			o.paid = true
+			d.orphans[seq] = o
+		}
 	}
 	d.flightsMu.Unlock()
 	if last {
@@ -375,8 +379,9 @@ func (d *delivery) checkParts() {
 
 // orphan is a message without retention that another node accepted.
 type orphan struct {
-	origin uint64
+	origin uint64    // 0: nobody knows
 	since  time.Time // when it became known here
+	paid   bool      // what came of it here is in the log
 }
 
 // noteOrigin remembers who is to end a task.
@@ -386,7 +391,7 @@ func (d *delivery) noteOrigin(seq uint64) {
 	}
 	d.flightsMu.Lock()
 	defer d.flightsMu.Unlock()
-	d.orphans[seq] = orphan{d.origin, time.Now()}
+	d.orphans[seq] = orphan{origin: d.origin, since: time.Now()}
 }
 
 func (d *delivery) forgetOrigin(seq uint64) {
@@ -396,24 +401,28 @@ func (d *delivery) forgetOrigin(seq uint64) {
 	d.paid(seq)
 }
 
-// adopt notes the tasks without retention that were accepted before this process began.
-func (d *delivery) adopt() error {
-	if d.cluster == nil {
-		return nil
-	}
-	online, _, err := d.store.Unfinished()
-	if err != nil {
-		return err
-	}
-	d.flightsMu.Lock()
-	defer d.flightsMu.Unlock()
-	for _, seq := range online {
-		_, known := d.orphans[seq]
-		if f := d.flights[seq]; !known && (f == nil || f.foreign) {
-			d.orphans[seq] = orphan{0, time.Now()}
+// adopt notes the tasks without retention that were accepted before anything was told here, and says that this node has no part in them: who accepted one may come to apply it when
+// this node is known to be there, and wait for it.
+func (d *delivery) adopt() (err error) {
+	var adopted []uint64
+	d.store.Told(func() {
+		var online []uint64
+		if online, _, err = d.store.Unfinished(); err != nil {
+			return
 		}
+		d.flightsMu.Lock()
+		defer d.flightsMu.Unlock()
+		for _, seq := range online {
+			if _, told := d.orphans[seq]; !told {
+				d.orphans[seq] = orphan{since: time.Now()}
+				adopted = append(adopted, seq)
+			}
+		}
+	})
+	for _, seq := range adopted {
+		d.report(&store.OnlinePart{Seq: seq}, func() {})
 	}
-	return nil
+	return err
 }
 
 // endOrphans ends the tasks without retention of nodes that are gone.

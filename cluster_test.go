@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fanfare-im/fanfare/internal/peers"
+	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
 )
@@ -752,6 +753,86 @@ func TestImportIsWhatWasLogged(t *testing.T) {
 			if !slices.Equal(u.Tags, []string{"tag"}) || !slices.Equal(u.OptOuts, []string{"news"}) {
 				t.Errorf("%+v", u)
 			}
+		}
+	})
+}
+
+// TestClosingNodeReportsOnce: what a node has delivered without retention counts once when it closes while its report is on the way to the log.
+func TestClosingNodeReportsOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(_ int, o *Options) { o.DeliverTimeout = time.Minute })
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		b.connect("u")
+		c.connect("x")
+		must(t, a.Register(t.Context(), "v", "w"))
+		rest(nodes...)
+		release := c.rec.Block("x") // keeps the task from its end
+		b.set(func(n *memoryNode) { n.gated = true })
+		task := a.push("1", 0, All())
+		synctest.Wait()
+		closed := make(chan error)
+		go func() { closed <- b.Close(context.Background()) }()
+		time.Sleep(time.Second)
+		b.set(func(n *memoryNode) { n.gated = false })
+		must(t, <-closed)
+		release()
+		rest(a, c)
+		if g := progress(t, task); g.Ended.IsZero() || g.Delivered != 2 || g.Expired != 2 {
+			t.Fatalf("%+v", g)
+		}
+	})
+}
+
+// TestOutcomeInTheLogIsNotOwed: a node that learns that its outcome is in the log before it learns that nobody knows whether it is does not add it again.
+func TestOutcomeInTheLogIsNotOwed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(_ int, o *Options) { o.DeliverTimeout = time.Minute })
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		b.connect("u")
+		c.connect("x")
+		must(t, a.Register(t.Context(), "v", "w"))
+		rest(nodes...)
+		release := c.rec.Block("x")
+		task := a.push("1", 0, All())
+		rest(nodes...)
+		b.delivery.owe(&store.OnlinePart{Seq: task.seq, Delivered: 1})
+		time.Sleep(3 * sweepEvery)
+		release()
+		rest(nodes...)
+		if g := progress(t, task); g.Delivered != 2 || g.Expired != 2 {
+			t.Fatalf("%+v", g)
+		}
+		b.delivery.owe(&store.OnlinePart{Seq: task.seq, Delivered: 1}) // whose task is over
+		if n := len(b.delivery.owed); n != 0 {
+			t.Errorf("%d outcomes are owed", n)
+		}
+	})
+}
+
+// TestNodeThatComesBehindAPush: a push without retention ends although a node came, and is known to who accepted it, behind the push in the log and before that one has applied it.
+func TestNodeThatComesBehindAPush(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cluster, nodes := testCluster(t, nil)
+		a, c := nodes[0], nodes[2]
+		must(t, a.Register(t.Context(), "u"))
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.held = true })
+		must(t, c.Register(t.Context(), "v")) // without which a applies its push at once
+		pushed := make(chan *Task)
+		go func() { pushed <- a.push("1", 0, All()) }()
+		synctest.Wait()
+		o := Options{Online: new(transporttest.Recorder), blockBits: 2, Cron: testCron}
+		late := &clusterNode{t: t, mem: cluster.join(&o)}
+		late.Pusher = testPusher(t, t.TempDir(), o)
+		synctest.Wait()
+		a.set(func(n *memoryNode) { n.held = false })
+		task := <-pushed
+		rest(append(nodes, late)...)
+		if g := progress(t, task); g.Ended.IsZero() || g.Total != 2 {
+			t.Errorf("it waits for a node that was not told of it: %+v", g)
 		}
 	})
 }

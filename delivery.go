@@ -476,7 +476,7 @@ func (d *delivery) abort() {
 	d.flightsMu.Lock()
 	defer d.flightsMu.Unlock()
 	for _, f := range d.flights {
-		if f.fleeting() {
+		if f.fleeting() && !f.reported.Swap(true) {
 			d.store.Go(f.outcome(), func(any, error) {})
 		}
 	}
