@@ -103,8 +103,11 @@ func (d *delivery) leaveCluster(ctx context.Context) {
 // Began notes whose record is told from here on.
 func (d *delivery) Began(proposer uint64, own bool) { d.origin, d.own = proposer, own }
 
-// Planned has the plans looked at.
-func (d *delivery) Planned() { d.planned() }
+// Planned has the plans looked at, and the one that it may have been the end of forgotten in time, by whichever node sees to that.
+func (d *delivery) Planned() {
+	d.dueSoon(d.o.now().UnixMilli() + store.TaskRetention.Milliseconds())
+	d.planned()
+}
 
 // hooks are the events that this process tells of the record that is being told: nil for another node's, which tells them.
 func (d *delivery) hooks() *events {

@@ -836,3 +836,41 @@ func TestNodeThatComesBehindAPush(t *testing.T) {
 		}
 	})
 }
+
+// TestMoveWhenAMessageEnds: who has moved from a node that could not add a delivery does not wait for that any more when the message has ended.
+func TestMoveWhenAMessageEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, serverAcks)
+		c, a, b := nodes[0], nodes[1], nodes[2]
+		s := a.connect("u")
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.faults = slices.Repeat([]memoryFault{faultRefused}, 100) })
+		task := c.push("1", week, All())
+		rest(nodes...)
+		a.got("u", "1")
+		s.Close()
+		c.push("2", week, All())
+		b.connect("u")
+		rest(nodes...)
+		b.got("u")
+		must(t, c.Withdraw(t.Context(), task.ID))
+		rest(nodes...)
+		b.got("u", "2")
+	})
+}
+
+// TestPlanOfAnotherNodeIsForgotten: the node that has what is over be forgotten knows of a plan that has ended on another.
+func TestPlanOfAnotherNodeIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, nil)
+		time.Sleep(3 * sweepEvery)
+		planned := mustPlan(t, nodes[2].Pusher, Plan{Message: Message{Body: []byte("p"), Lifetime: week, To: All()}, At: time.Now().Add(week)})
+		must(t, planned.Cancel(t.Context()))
+		time.Sleep(3 * sweepEvery)
+		if at := nodes[0].nextDue.Load(); at == 0 {
+			t.Error("nothing is to be forgotten")
+		}
+	})
+}

@@ -294,7 +294,10 @@ func (d *delivery) Ended(seq uint64, r store.Reason) {
 	if d.hasUnsaved.Load() || d.cluster != nil {
 		d.eachLane(func(l *lane) {
 			l.mu.Lock()
-			delete(l.unsaved, seq)
+			if u := l.unsaved[seq]; u != nil {
+				delete(l.unsaved, seq)
+				l.wakeSettles(u)
+			}
 			if o := l.owed[seq]; o != nil && (!outlives || o.m == nil) {
 				l.remit(seq, o.low)
 			}

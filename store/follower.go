@@ -427,10 +427,8 @@ func (s *Store) openLog(position uint64, group groupID) error {
 	for err == nil && last < position && ctx.Err() == nil { // one who leads the log anew may not have come to its end yet
 		select {
 		case <-time.After(50 * time.Millisecond):
+			last, err = s.o.Log.Last(ctx)
 		case <-ctx.Done():
-		}
-		if again, err := s.o.Log.Last(ctx); err == nil {
-			last = again
 		}
 	}
 	if err != nil {

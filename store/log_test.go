@@ -561,3 +561,30 @@ func TestOpeningEnds(t *testing.T) {
 		t.Error(s, err)
 	}
 }
+
+// fadingLog says once that it ends before the store, and nothing any more.
+type fadingLog struct {
+	*memoryLog
+	asked bool
+}
+
+func (l *fadingLog) Last(ctx context.Context) (uint64, error) {
+	if !l.asked {
+		l.asked = true
+		return 0, nil
+	}
+	<-ctx.Done()
+	return 0, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+}
+
+// TestOpeningALogThatFades: a log that could not be asked again is not there, and not one that has lost its end.
+func TestOpeningALogThatFades(t *testing.T) {
+	t.Parallel()
+	dir, l := t.TempDir(), newMemoryLog()
+	s := openLogged(t, dir, l)
+	register(t, s, "ann")
+	closeStore(t, s)
+	if s, err := Open(dir, Options{Log: &fadingLog{memoryLog: l}, LogTimeout: 200 * time.Millisecond}, nil); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrForeignFile) {
+		t.Error(s, err)
+	}
+}
