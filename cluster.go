@@ -339,7 +339,7 @@ func (d *delivery) OnlinePart(seq uint64) {
 
 // paid forgets that the outcome of a message without retention is owed: it is in the log.
 func (d *delivery) paid(seq uint64) {
-	d.owed = slices.DeleteFunc(d.owed, func(c store.Command) bool {
+	of := func(c store.Command) bool {
 		switch c := c.(type) {
 		case *store.OnlineDone:
 			return c.Seq == seq
@@ -347,7 +347,8 @@ func (d *delivery) paid(seq uint64) {
 			return c.Seq == seq
 		}
 		return false
-	})
+	}
+	d.owed, d.asked = slices.DeleteFunc(d.owed, of), slices.DeleteFunc(d.asked, of)
 }
 
 // without waits no longer for a node; last says that there is no other.

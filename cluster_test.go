@@ -874,3 +874,36 @@ func TestPlanOfAnotherNodeIsForgotten(t *testing.T) {
 		}
 	})
 }
+
+// TestOwedBehindTheQuestion: an outcome that comes to be owed while another is asked for is asked for itself before it is added again.
+func TestOwedBehindTheQuestion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(_ int, o *Options) { o.DeliverTimeout = time.Minute })
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		b.connect("u")
+		must(t, a.Register(t.Context(), "f1", "f2", "f3"))
+		b.connect("slow") // in another block, and so lane
+		c.connect("x")
+		must(t, a.Register(t.Context(), "v", "w"))
+		rest(nodes...)
+		goOn, release := b.rec.Block("slow"), c.rec.Block("x") // which keeps the tasks from their end
+		task := a.push("2", 0, Users("slow", "x", "v", "w"))
+		rest(nodes...)
+		b.set(func(n *memoryNode) { n.faults = []memoryFault{faultLost, faultNone, faultAdded} })
+		a.push("1", 0, Users("u"))
+		rest(nodes...) // the outcome of the second is owed
+		b.set(func(n *memoryNode) { n.held = true })
+		must(t, c.Register(t.Context(), "y"))
+		time.Sleep(3 * sweepEvery / 2) // and is asked for
+		goOn()
+		synctest.Wait() // that of the first is owed too, and in the log
+		b.set(func(n *memoryNode) { n.held = false })
+		time.Sleep(5 * sweepEvery)
+		release()
+		rest(nodes...)
+		if g := progress(t, task); g.Ended.IsZero() || g.Delivered != 2 || g.Expired != 2 {
+			t.Fatalf("%+v", g)
+		}
+	})
+}

@@ -41,7 +41,8 @@ type delivery struct {
 	flightsMu sync.Mutex
 	flights   map[uint64]*flight
 	owed      []store.Command // outcomes of flights that have landed, but the commit failed
-	asking    bool            // in a cluster: whether one of them is in the log all the same
+	asking    bool            // in a cluster: whether those asked are in the log all the same
+	asked     []store.Command
 
 	hasUnsaved atomic.Bool
 	counts     counters

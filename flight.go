@@ -104,24 +104,35 @@ func (d *delivery) owe(c store.Command) {
 // waited for something behind it to be applied, and for no more than one such thing at a time.
 func (d *delivery) retryOwed() {
 	d.flightsMu.Lock()
-	wait := d.cluster != nil && len(d.owed) > 0
-	asks := wait && !d.asking
-	d.asking = d.asking || wait
+	owed := d.owed
+	asks := d.cluster != nil && len(owed) > 0 && !d.asking
+	if asks {
+		d.asking, d.asked = true, owed
+	}
+	if asks || d.cluster == nil {
+		d.owed = nil
+	}
 	d.flightsMu.Unlock()
-	if !wait {
-		d.proposeOwed()
+	if d.cluster == nil {
+		d.reportAll(owed)
 	}
 	if !asks {
 		return
 	}
 	behind := func(_ any, err error) {
 		d.flightsMu.Lock()
-		d.asking = false
+		asked := d.asked // but for what is in the log
+		d.asking, d.asked = false, nil
+		if err != nil {
+			d.owed = append(d.owed, asked...)
+		}
+		left := len(d.owed) > 0
 		d.flightsMu.Unlock()
-		if err == nil {
-			d.proposeOwed()
-		} else {
+		if left {
 			d.hasUnsaved.Store(true)
+		}
+		if err == nil {
+			d.reportAll(asked)
 		}
 	}
 	if err := d.store.Go(new(store.Batch), behind); err != nil {
@@ -129,12 +140,8 @@ func (d *delivery) retryOwed() {
 	}
 }
 
-func (d *delivery) proposeOwed() {
-	d.flightsMu.Lock()
-	owed := d.owed
-	d.owed = nil
-	d.flightsMu.Unlock()
-	for _, c := range owed {
+func (d *delivery) reportAll(list []store.Command) {
+	for _, c := range list {
 		d.report(c, func() {})
 	}
 }
