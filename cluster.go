@@ -263,19 +263,23 @@ func (l *lane) wakeSettles(low *roaring.Bitmap) {
 	}
 }
 
+// settle is a question of another node that waits for outcomes of users.
+type settle struct {
+	left     atomic.Int32 // users, and who counts them
+	answer   func()       // the first call answers
+	patience *time.Timer
+}
+
 // settleFor calls done when what has been handed over here for users, who are connected to another node now, is in the log.
 func (d *delivery) settleFor(ordinals []uint32, done func(position uint64)) {
-	var patience *time.Timer
-	answer := sync.OnceFunc(func() { done(d.store.Applied()) })
-	patience = time.AfterFunc(settlePatience, answer)
-	var left atomic.Int32
-	left.Store(1)
-	settled := func() {
-		if left.Add(-1) == 0 {
-			patience.Stop()
-			answer()
+	s := &settle{answer: sync.OnceFunc(func() { done(d.store.Applied()) })}
+	s.patience = time.AfterFunc(settlePatience, func() {
+		s.answer()
+		for _, ordinal := range ordinals {
+			d.unsettle(ordinal, s)
 		}
-	}
+	})
+	s.left.Store(1)
 	for _, ordinal := range ordinals {
 		block, low := d.store.Block(ordinal)
 		l := d.laneOf(block)
@@ -284,20 +288,42 @@ func (d *delivery) settleFor(ordinals []uint32, done func(position uint64)) {
 		}
 		l.mu.Lock()
 		if l.unsettled(low) {
-			left.Add(1)
-			l.settles[low] = append(l.settles[low], settled)
+			s.left.Add(1)
+			l.settles[low] = append(l.settles[low], s)
 		}
 		l.mu.Unlock()
 	}
-	settled()
+	s.settled()
+}
+
+func (s *settle) settled() {
+	if s.left.Add(-1) == 0 {
+		s.patience.Stop()
+		s.answer()
+	}
+}
+
+// unsettle forgets a question that was answered because the user's outcomes took too long.
+func (d *delivery) unsettle(ordinal uint32, s *settle) {
+	block, low := d.store.Block(ordinal)
+	l := d.laneOf(block)
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := slices.DeleteFunc(l.settles[low], func(x *settle) bool { return x == s })
+	if l.settles[low] = left; len(left) == 0 {
+		delete(l.settles, low)
+	}
 }
 
 // settled tells who waits that a user's outcomes are applied.
 func (l *lane) settled(low uint16) {
 	list := l.settles[low]
 	delete(l.settles, low)
-	for _, f := range list {
-		f()
+	for _, s := range list {
+		s.settled()
 	}
 }
 

@@ -907,3 +907,38 @@ func TestOwedBehindTheQuestion(t *testing.T) {
 		}
 	})
 }
+
+// TestSettlesAreForgotten: a node that can add nothing to the log keeps no questions that it has answered for want of patience.
+func TestSettlesAreForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, serverAcks)
+		c, a, b := nodes[0], nodes[1], nodes[2]
+		s := a.connect("u")
+		must(t, c.Register(t.Context(), "away")) // who keeps the message from its end
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.faults = slices.Repeat([]memoryFault{faultRefused}, 100) })
+		c.push("1", week, All())
+		rest(nodes...)
+		s.Close()
+		asked := func() (n int) {
+			a.delivery.eachLane(func(l *lane) {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				n += len(l.settles)
+			})
+			return n
+		}
+		b.connect("u")
+		rest(nodes...)
+		if asked() != 1 {
+			t.Fatal("nobody asks")
+		}
+		time.Sleep(settlePatience + time.Second)
+		rest(nodes...)
+		b.got("u", "1")
+		if n := asked(); n != 0 {
+			t.Errorf("%d questions are kept", n)
+		}
+	})
+}
