@@ -298,6 +298,9 @@ func (s *Store) followRecord(d *decoded) error {
 	if err := s.followRoom(); err != nil {
 		return err
 	}
+	if d.own != nil && s.ownGroup(d.rec) != d.own { // its callers have their answers; or it was applied, and comes again
+		d.own = nil
+	}
 	f.applying.Lock()
 	events, err := s.applyRecord(d)
 	if err == nil {
