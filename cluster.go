@@ -103,8 +103,11 @@ func (d *delivery) leaveCluster(ctx context.Context) {
 // Began notes whose record is told from here on.
 func (d *delivery) Began(proposer uint64, own bool) { d.origin, d.own = proposer, own }
 
-// Planned has the plans looked at.
-func (d *delivery) Planned() { d.planned() }
+// Planned has the plans looked at, and the one that it may have been the end of forgotten in time, by whichever node sees to that.
+func (d *delivery) Planned() {
+	d.dueSoon(d.o.now().UnixMilli() + store.TaskRetention.Milliseconds())
+	d.planned()
+}
 
 // hooks are the events that this process tells of the record that is being told: nil for another node's, which tells them.
 func (d *delivery) hooks() *events {
@@ -260,19 +263,23 @@ func (l *lane) wakeSettles(low *roaring.Bitmap) {
 	}
 }
 
+// settle is a question of another node that waits for outcomes of users.
+type settle struct {
+	left     atomic.Int32 // users, and who counts them
+	answer   func()       // the first call answers
+	patience *time.Timer
+}
+
 // settleFor calls done when what has been handed over here for users, who are connected to another node now, is in the log.
 func (d *delivery) settleFor(ordinals []uint32, done func(position uint64)) {
-	var patience *time.Timer
-	answer := sync.OnceFunc(func() { done(d.store.Applied()) })
-	patience = time.AfterFunc(settlePatience, answer)
-	var left atomic.Int32
-	left.Store(1)
-	settled := func() {
-		if left.Add(-1) == 0 {
-			patience.Stop()
-			answer()
+	s := &settle{answer: sync.OnceFunc(func() { done(d.store.Applied()) })}
+	s.patience = time.AfterFunc(settlePatience, func() {
+		s.answer()
+		for _, ordinal := range ordinals {
+			d.unsettle(ordinal, s)
 		}
-	}
+	})
+	s.left.Store(1)
 	for _, ordinal := range ordinals {
 		block, low := d.store.Block(ordinal)
 		l := d.laneOf(block)
@@ -281,20 +288,42 @@ func (d *delivery) settleFor(ordinals []uint32, done func(position uint64)) {
 		}
 		l.mu.Lock()
 		if l.unsettled(low) {
-			left.Add(1)
-			l.settles[low] = append(l.settles[low], settled)
+			s.left.Add(1)
+			l.settles[low] = append(l.settles[low], s)
 		}
 		l.mu.Unlock()
 	}
-	settled()
+	s.settled()
+}
+
+func (s *settle) settled() {
+	if s.left.Add(-1) == 0 {
+		s.patience.Stop()
+		s.answer()
+	}
+}
+
+// unsettle forgets a question that was answered because the user's outcomes took too long.
+func (d *delivery) unsettle(ordinal uint32, s *settle) {
+	block, low := d.store.Block(ordinal)
+	l := d.laneOf(block)
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := slices.DeleteFunc(l.settles[low], func(x *settle) bool { return x == s })
+	if l.settles[low] = left; len(left) == 0 {
+		delete(l.settles, low)
+	}
 }
 
 // settled tells who waits that a user's outcomes are applied.
 func (l *lane) settled(low uint16) {
 	list := l.settles[low]
 	delete(l.settles, low)
-	for _, f := range list {
-		f()
+	for _, s := range list {
+		s.settled()
 	}
 }
 
@@ -323,6 +352,10 @@ func (d *delivery) OnlinePart(seq uint64) {
 	last := f != nil && f.without(d.origin)
 	if d.own {
 		d.paid(seq)
+		if o, open := d.orphans[seq]; open {
+			o.paid = true
+			d.orphans[seq] = o
+		}
 	}
 	d.flightsMu.Unlock()
 	if last {
@@ -332,7 +365,7 @@ func (d *delivery) OnlinePart(seq uint64) {
 
 // paid forgets that the outcome of a message without retention is owed: it is in the log.
 func (d *delivery) paid(seq uint64) {
-	d.owed = slices.DeleteFunc(d.owed, func(c store.Command) bool {
+	of := func(c store.Command) bool {
 		switch c := c.(type) {
 		case *store.OnlineDone:
 			return c.Seq == seq
@@ -340,7 +373,8 @@ func (d *delivery) paid(seq uint64) {
 			return c.Seq == seq
 		}
 		return false
-	})
+	}
+	d.owed, d.asked = slices.DeleteFunc(d.owed, of), slices.DeleteFunc(d.asked, of)
 }
 
 // without waits no longer for a node; last says that there is no other.
@@ -375,8 +409,9 @@ func (d *delivery) checkParts() {
 
 // orphan is a message without retention that another node accepted.
 type orphan struct {
-	origin uint64
+	origin uint64    // 0: nobody knows
 	since  time.Time // when it became known here
+	paid   bool      // what came of it here is in the log
 }
 
 // noteOrigin remembers who is to end a task.
@@ -386,7 +421,7 @@ func (d *delivery) noteOrigin(seq uint64) {
 	}
 	d.flightsMu.Lock()
 	defer d.flightsMu.Unlock()
-	d.orphans[seq] = orphan{d.origin, time.Now()}
+	d.orphans[seq] = orphan{origin: d.origin, since: time.Now()}
 }
 
 func (d *delivery) forgetOrigin(seq uint64) {
@@ -396,24 +431,28 @@ func (d *delivery) forgetOrigin(seq uint64) {
 	d.paid(seq)
 }
 
-// adopt notes the tasks without retention that were accepted before this process began.
-func (d *delivery) adopt() error {
-	if d.cluster == nil {
-		return nil
-	}
-	online, _, err := d.store.Unfinished()
-	if err != nil {
-		return err
-	}
-	d.flightsMu.Lock()
-	defer d.flightsMu.Unlock()
-	for _, seq := range online {
-		_, known := d.orphans[seq]
-		if f := d.flights[seq]; !known && (f == nil || f.foreign) {
-			d.orphans[seq] = orphan{0, time.Now()}
+// adopt notes the tasks without retention that were accepted before anything was told here, and says that this node has no part in them: who accepted one may come to apply it when
+// this node is known to be there, and wait for it.
+func (d *delivery) adopt() (err error) {
+	var adopted []uint64
+	d.store.Told(func() {
+		var online []uint64
+		if online, _, err = d.store.Unfinished(); err != nil {
+			return
 		}
+		d.flightsMu.Lock()
+		defer d.flightsMu.Unlock()
+		for _, seq := range online {
+			if _, told := d.orphans[seq]; !told {
+				d.orphans[seq] = orphan{since: time.Now()}
+				adopted = append(adopted, seq)
+			}
+		}
+	})
+	for _, seq := range adopted {
+		d.report(&store.OnlinePart{Seq: seq}, func() {})
 	}
-	return nil
+	return err
 }
 
 // endOrphans ends the tasks without retention of nodes that are gone.

@@ -427,3 +427,20 @@ func TestPushOfANodeThatIsNotKnownYet(t *testing.T) {
 		wantEnd(t, task, 1, 0)
 	})
 }
+
+// TestLeaseOfWhatCannotBeRead: a node that cannot read what there is to notify tries again at its leisure.
+func TestLeaseOfWhatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, node := newFakeCluster().open(t, t.TempDir(), Options{Mobile: []transport.Mobile{transporttest.NewPhones("apns")}})
+		must(t, a.store.Close(t.Context()))
+		began := time.Now()
+		for range 5 {
+			node.grant(peers.Phones("apns"))
+		}
+		if took := time.Since(began); took < 4*sweepEvery {
+			t.Error("five tries in", took)
+		}
+		_ = a.Close(t.Context()) // its store is closed already
+	})
+}

@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fanfare-im/fanfare/internal/peers"
+	"github.com/fanfare-im/fanfare/store"
 	"github.com/fanfare-im/fanfare/transport"
 	"github.com/fanfare-im/fanfare/transport/transporttest"
 )
@@ -720,4 +722,223 @@ func TestPlansGoOnElsewhere(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestImportIsWhatWasLogged: who gives up an import may change what it referred to, and the node applies all the same what the others do.
+func TestImportIsWhatWasLogged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, nil)
+		a, b := nodes[0], nodes[1]
+		a.set(func(n *memoryNode) { n.gated = true })
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		tags, outs := []string{"tag"}, []string{"news"}
+		given := make(chan error)
+		go func() {
+			_, err := a.Import(ctx, func(yield func(User, error) bool) { yield(User{ID: "u", Tags: tags, OptOuts: outs}, nil) }, nil)
+			given <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-given; !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatal(err)
+		}
+		tags[0], outs[0] = "another", "others"
+		a.set(func(n *memoryNode) { n.gated = false })
+		rest(nodes...)
+		for _, n := range []*clusterNode{a, b} {
+			u, err := n.User(t.Context(), "u")
+			must(t, err)
+			if !slices.Equal(u.Tags, []string{"tag"}) || !slices.Equal(u.OptOuts, []string{"news"}) {
+				t.Errorf("%+v", u)
+			}
+		}
+	})
+}
+
+// TestClosingNodeReportsOnce: what a node has delivered without retention counts once when it closes while its report is on the way to the log.
+func TestClosingNodeReportsOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(_ int, o *Options) { o.DeliverTimeout = time.Minute })
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		b.connect("u")
+		c.connect("x")
+		must(t, a.Register(t.Context(), "v", "w"))
+		rest(nodes...)
+		release := c.rec.Block("x") // keeps the task from its end
+		b.set(func(n *memoryNode) { n.gated = true })
+		task := a.push("1", 0, All())
+		synctest.Wait()
+		closed := make(chan error)
+		go func() { closed <- b.Close(context.Background()) }()
+		time.Sleep(time.Second)
+		b.set(func(n *memoryNode) { n.gated = false })
+		must(t, <-closed)
+		release()
+		rest(a, c)
+		if g := progress(t, task); g.Ended.IsZero() || g.Delivered != 2 || g.Expired != 2 {
+			t.Fatalf("%+v", g)
+		}
+	})
+}
+
+// TestOutcomeInTheLogIsNotOwed: a node that learns that its outcome is in the log before it learns that nobody knows whether it is does not add it again.
+func TestOutcomeInTheLogIsNotOwed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(_ int, o *Options) { o.DeliverTimeout = time.Minute })
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		b.connect("u")
+		c.connect("x")
+		must(t, a.Register(t.Context(), "v", "w"))
+		rest(nodes...)
+		release := c.rec.Block("x")
+		task := a.push("1", 0, All())
+		rest(nodes...)
+		b.delivery.owe(&store.OnlinePart{Seq: task.seq, Delivered: 1})
+		time.Sleep(3 * sweepEvery)
+		release()
+		rest(nodes...)
+		if g := progress(t, task); g.Delivered != 2 || g.Expired != 2 {
+			t.Fatalf("%+v", g)
+		}
+		b.delivery.owe(&store.OnlinePart{Seq: task.seq, Delivered: 1}) // whose task is over
+		if n := len(b.delivery.owed); n != 0 {
+			t.Errorf("%d outcomes are owed", n)
+		}
+	})
+}
+
+// TestNodeThatComesBehindAPush: a push without retention ends although a node came, and is known to who accepted it, behind the push in the log and before that one has applied it.
+func TestNodeThatComesBehindAPush(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cluster, nodes := testCluster(t, nil)
+		a, c := nodes[0], nodes[2]
+		must(t, a.Register(t.Context(), "u"))
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.held = true })
+		must(t, c.Register(t.Context(), "v")) // without which a applies its push at once
+		pushed := make(chan *Task)
+		go func() { pushed <- a.push("1", 0, All()) }()
+		synctest.Wait()
+		o := Options{Online: new(transporttest.Recorder), blockBits: 2, Cron: testCron}
+		late := &clusterNode{t: t, mem: cluster.join(&o)}
+		late.Pusher = testPusher(t, t.TempDir(), o)
+		synctest.Wait()
+		a.set(func(n *memoryNode) { n.held = false })
+		task := <-pushed
+		rest(append(nodes, late)...)
+		if g := progress(t, task); g.Ended.IsZero() || g.Total != 2 {
+			t.Errorf("it waits for a node that was not told of it: %+v", g)
+		}
+	})
+}
+
+// TestMoveWhenAMessageEnds: who has moved from a node that could not add a delivery does not wait for that any more when the message has ended.
+func TestMoveWhenAMessageEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, serverAcks)
+		c, a, b := nodes[0], nodes[1], nodes[2]
+		s := a.connect("u")
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.faults = slices.Repeat([]memoryFault{faultRefused}, 100) })
+		task := c.push("1", week, All())
+		rest(nodes...)
+		a.got("u", "1")
+		s.Close()
+		c.push("2", week, All())
+		b.connect("u")
+		rest(nodes...)
+		b.got("u")
+		must(t, c.Withdraw(t.Context(), task.ID))
+		rest(nodes...)
+		b.got("u", "2")
+	})
+}
+
+// TestPlanOfAnotherNodeIsForgotten: the node that has what is over be forgotten knows of a plan that has ended on another.
+func TestPlanOfAnotherNodeIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, nil)
+		time.Sleep(3 * sweepEvery)
+		planned := mustPlan(t, nodes[2].Pusher, Plan{Message: Message{Body: []byte("p"), Lifetime: week, To: All()}, At: time.Now().Add(week)})
+		must(t, planned.Cancel(t.Context()))
+		time.Sleep(3 * sweepEvery)
+		if at := nodes[0].nextDue.Load(); at == 0 {
+			t.Error("nothing is to be forgotten")
+		}
+	})
+}
+
+// TestOwedBehindTheQuestion: an outcome that comes to be owed while another is asked for is asked for itself before it is added again.
+func TestOwedBehindTheQuestion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(_ int, o *Options) { o.DeliverTimeout = time.Minute })
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		b.connect("u")
+		must(t, a.Register(t.Context(), "f1", "f2", "f3"))
+		b.connect("slow") // in another block, and so lane
+		c.connect("x")
+		must(t, a.Register(t.Context(), "v", "w"))
+		rest(nodes...)
+		goOn, release := b.rec.Block("slow"), c.rec.Block("x") // which keeps the tasks from their end
+		task := a.push("2", 0, Users("slow", "x", "v", "w"))
+		rest(nodes...)
+		b.set(func(n *memoryNode) { n.faults = []memoryFault{faultLost, faultNone, faultAdded} })
+		a.push("1", 0, Users("u"))
+		rest(nodes...) // the outcome of the second is owed
+		b.set(func(n *memoryNode) { n.held = true })
+		must(t, c.Register(t.Context(), "y"))
+		time.Sleep(3 * sweepEvery / 2) // and is asked for
+		goOn()
+		synctest.Wait() // that of the first is owed too, and in the log
+		b.set(func(n *memoryNode) { n.held = false })
+		time.Sleep(5 * sweepEvery)
+		release()
+		rest(nodes...)
+		if g := progress(t, task); g.Ended.IsZero() || g.Delivered != 2 || g.Expired != 2 {
+			t.Fatalf("%+v", g)
+		}
+	})
+}
+
+// TestSettlesAreForgotten: a node that can add nothing to the log keeps no questions that it has answered for want of patience.
+func TestSettlesAreForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, serverAcks)
+		c, a, b := nodes[0], nodes[1], nodes[2]
+		s := a.connect("u")
+		must(t, c.Register(t.Context(), "away")) // who keeps the message from its end
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.faults = slices.Repeat([]memoryFault{faultRefused}, 100) })
+		c.push("1", week, All())
+		rest(nodes...)
+		s.Close()
+		asked := func() (n int) {
+			a.delivery.eachLane(func(l *lane) {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				n += len(l.settles)
+			})
+			return n
+		}
+		b.connect("u")
+		rest(nodes...)
+		if asked() != 1 {
+			t.Fatal("nobody asks")
+		}
+		time.Sleep(settlePatience + time.Second)
+		rest(nodes...)
+		b.got("u", "1")
+		if n := asked(); n != 0 {
+			t.Errorf("%d questions are kept", n)
+		}
+	})
 }

@@ -41,7 +41,8 @@ type delivery struct {
 	flightsMu sync.Mutex
 	flights   map[uint64]*flight
 	owed      []store.Command // outcomes of flights that have landed, but the commit failed
-	asking    bool            // in a cluster: whether one of them is in the log all the same
+	asking    bool            // in a cluster: whether those asked are in the log all the same
+	asked     []store.Command
 
 	hasUnsaved atomic.Bool
 	counts     counters
@@ -294,7 +295,10 @@ func (d *delivery) Ended(seq uint64, r store.Reason) {
 	if d.hasUnsaved.Load() || d.cluster != nil {
 		d.eachLane(func(l *lane) {
 			l.mu.Lock()
-			delete(l.unsaved, seq)
+			if u := l.unsaved[seq]; u != nil {
+				delete(l.unsaved, seq)
+				l.wakeSettles(u)
+			}
 			if o := l.owed[seq]; o != nil && (!outlives || o.m == nil) {
 				l.remit(seq, o.low)
 			}
@@ -476,7 +480,7 @@ func (d *delivery) abort() {
 	d.flightsMu.Lock()
 	defer d.flightsMu.Unlock()
 	for _, f := range d.flights {
-		if f.fleeting() {
+		if f.fleeting() && !f.reported.Swap(true) {
 			d.store.Go(f.outcome(), func(any, error) {})
 		}
 	}

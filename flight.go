@@ -23,6 +23,7 @@ type flight struct {
 	message           *message
 	blocks            map[uint16]*roaring.Bitmap
 	delivered, failed atomic.Int64
+	reported          atomic.Bool // the outcome is proposed
 }
 
 func (f *flight) fleeting() bool { return f.message != nil }
@@ -58,10 +59,7 @@ func (f *flight) release() {
 // land ends a fan-out. The outcome of a push without retention is made durable first, or, when there is no
 // room for it, remembered until there is.
 func (d *delivery) land(f *flight) {
-	over := func(_ any, err error) {
-		if err != nil {
-			d.owe(f.outcome())
-		}
+	over := func() {
 		d.flightsMu.Lock()
 		if d.flights[f.seq] == f { // else phones are told by now that the message was withdrawn
 			delete(d.flights, f.seq)
@@ -70,17 +68,35 @@ func (d *delivery) land(f *flight) {
 		close(f.done)
 	}
 	if !f.fleeting() {
-		over(nil, nil)
-	} else if err := d.store.Go(f.outcome(), over); err != nil {
-		over(nil, err)
+		over()
+	} else if !f.reported.Swap(true) { // else the Pusher closes
+		d.report(f.outcome(), over)
 	}
 }
 
-// owe remembers an outcome whose commit failed; see retryUnsaved.
+// report makes an outcome durable, or has it be owed, and then calls over.
+func (d *delivery) report(c store.Command, over func()) {
+	done := func(_ any, err error) {
+		if err != nil {
+			d.owe(c)
+		}
+		over()
+	}
+	if err := d.store.Go(c, done); err != nil {
+		done(nil, err)
+	}
+}
+
+// owe remembers an outcome whose commit failed, unless it is in the log all the same; see retryUnsaved.
 func (d *delivery) owe(c store.Command) {
 	d.flightsMu.Lock()
+	defer d.flightsMu.Unlock()
+	if part, is := c.(*store.OnlinePart); is {
+		if o, open := d.orphans[part.Seq]; !open || o.paid {
+			return
+		}
+	}
 	d.owed = append(d.owed, c)
-	d.flightsMu.Unlock()
 	d.hasUnsaved.Store(true)
 }
 
@@ -88,24 +104,35 @@ func (d *delivery) owe(c store.Command) {
 // waited for something behind it to be applied, and for no more than one such thing at a time.
 func (d *delivery) retryOwed() {
 	d.flightsMu.Lock()
-	wait := d.cluster != nil && len(d.owed) > 0
-	asks := wait && !d.asking
-	d.asking = d.asking || wait
+	owed := d.owed
+	asks := d.cluster != nil && len(owed) > 0 && !d.asking
+	if asks {
+		d.asking, d.asked = true, owed
+	}
+	if asks || d.cluster == nil {
+		d.owed = nil
+	}
 	d.flightsMu.Unlock()
-	if !wait {
-		d.proposeOwed()
+	if d.cluster == nil {
+		d.reportAll(owed)
 	}
 	if !asks {
 		return
 	}
 	behind := func(_ any, err error) {
 		d.flightsMu.Lock()
-		d.asking = false
+		asked := d.asked // but for what is in the log
+		d.asking, d.asked = false, nil
+		if err != nil {
+			d.owed = append(d.owed, asked...)
+		}
+		left := len(d.owed) > 0
 		d.flightsMu.Unlock()
-		if err == nil {
-			d.proposeOwed()
-		} else {
+		if left {
 			d.hasUnsaved.Store(true)
+		}
+		if err == nil {
+			d.reportAll(asked)
 		}
 	}
 	if err := d.store.Go(new(store.Batch), behind); err != nil {
@@ -113,20 +140,9 @@ func (d *delivery) retryOwed() {
 	}
 }
 
-func (d *delivery) proposeOwed() {
-	d.flightsMu.Lock()
-	owed := d.owed
-	d.owed = nil
-	d.flightsMu.Unlock()
-	for _, c := range owed {
-		done := func(_ any, err error) {
-			if err != nil {
-				d.owe(c)
-			}
-		}
-		if err := d.store.Go(c, done); err != nil {
-			done(nil, err)
-		}
+func (d *delivery) reportAll(list []store.Command) {
+	for _, c := range list {
+		d.report(c, func() {})
 	}
 }
 

@@ -235,7 +235,8 @@ func (l *Limits) importOps(u *User, ops []store.UserOp) ([]store.UserOp, error) 
 	}
 	op := store.UserOp{Kind: store.OpPut, ID: u.ID}
 	var err error
-	if op.Tags, err = l.tags(u.Tags); err != nil {
+	// Copies, for a step that was given up may be applied when the call has returned, and not as the log has it then.
+	if op.Tags, err = l.tags(slices.Clone(u.Tags)); err != nil {
 		return nil, err
 	}
 	if op.Attrs, err = l.attributes(u.Attributes); err != nil {
@@ -248,7 +249,7 @@ func (l *Limits) importOps(u *User, ops []store.UserOp) ([]store.UserOp, error) 
 	if len(u.OptOuts) == 0 {
 		return ops, nil
 	}
-	out, err := l.op(&batchOp{kind: store.OpOptOut, id: u.ID, tags: u.OptOuts})
+	out, err := l.op(&batchOp{kind: store.OpOptOut, id: u.ID, tags: slices.Clone(u.OptOuts)})
 	return append(ops, out), err
 }
 

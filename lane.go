@@ -43,7 +43,7 @@ type lane struct {
 	gone      map[uint16][]uint64        // acknowledged while the user was busy
 	unacked   map[uint16]*presence       // with client acks: who has been sent something not acknowledged, or had been lately
 	owed      map[uint64]*owed           // in a cluster: who is to get a message here although another node has delivered it
-	settles   map[uint16][]func()        // what waits for a user's outcomes, for another node
+	settles   map[uint16][]*settle       // what waits for a user's outcomes, for another node
 	unsaved   map[uint64]*roaring.Bitmap // delivered, but the commit failed: never sent again, committed when it can be
 }
 
@@ -51,7 +51,7 @@ func newLane(d *delivery, block uint16, started uint64) *lane {
 	return &lane{
 		d: d, block: block, started: started, connected: roaring.New(), live: roaring.New(),
 		busy: make(map[uint16]int), gone: make(map[uint16][]uint64), waiters: make(map[uint16]struct{}), hung: make(map[uint16]int),
-		unacked: make(map[uint16]*presence), owed: make(map[uint64]*owed), settles: make(map[uint16][]func()),
+		unacked: make(map[uint16]*presence), owed: make(map[uint64]*owed), settles: make(map[uint16][]*settle),
 		unsaved: make(map[uint64]*roaring.Bitmap),
 	}
 }

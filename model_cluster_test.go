@@ -234,7 +234,7 @@ func (m *modelRun) busy() string {
 		adding := n.mem.adding // what a slow node has delivered is pending, as all others know, until the log has it
 		m.cluster.mu.Unlock()
 		d.flightsMu.Lock()
-		orphans, owed := len(d.orphans), len(d.owed)
+		orphans, owed := len(d.orphans), len(d.owed)+len(d.asked)
 		d.flightsMu.Unlock()
 		settling := 0
 		d.eachLane(func(l *lane) {

@@ -44,6 +44,10 @@ func (r *phoneRunner) hold(ctx context.Context) {
 	}
 	if err != nil {
 		r.d.fault("notify phones", err, "platform", r.platform)
+		select { // until it gets the lease again
+		case <-time.After(sweepEvery):
+		case <-ctx.Done():
+		}
 	} else {
 		r.run()
 	}

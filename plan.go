@@ -562,9 +562,6 @@ func (pl *Planned) change(ctx context.Context, f func(rec *store.Plan, plan *Pla
 		}
 		c.State = state.encode()
 		if _, err = pl.p.store.Propose(ctx, c); !errors.Is(err, ErrPlanChanged) {
-			if c.End {
-				pl.p.dueSoon(pl.p.o.now().UnixMilli() + store.TaskRetention.Milliseconds())
-			}
 			return err
 		}
 	}

@@ -400,9 +400,6 @@ func (m *planMove) propose(ctx context.Context, c *store.PlanStep) (store.PlanRe
 	if res.Push.Seq != 0 {
 		m.pl.p.dueSoon(res.Push.Accepted + store.TaskRetention.Milliseconds())
 	}
-	if c.End {
-		m.pl.p.dueSoon(m.pl.p.o.now().UnixMilli() + store.TaskRetention.Milliseconds())
-	}
 	return res, nil
 }
 

@@ -136,12 +136,12 @@ func (p *Pusher) setLimits(ctx context.Context) error {
 
 // resume takes up what the last process left unfinished.
 func (p *Pusher) resume(ctx context.Context) error {
+	if p.o.cluster != nil { // where what is unfinished goes on, on other nodes
+		return p.delivery.adopt()
+	}
 	online, phones, err := p.store.Unfinished()
 	if err != nil {
 		return err
-	}
-	if p.o.cluster != nil { // where what is unfinished goes on, on other nodes
-		return nil
 	}
 	for _, seq := range online {
 		if _, err := p.store.Propose(ctx, &store.OnlineDone{Seq: seq}); err != nil {
@@ -253,9 +253,6 @@ func (p *Pusher) background(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	p.dueSoon(1) // whatever is due since the last process, or node
-	if err := p.delivery.adopt(); err != nil && ctx.Err() == nil {
-		p.delivery.fault("sweep", err)
-	}
 	for {
 		if next := p.nextDue.Load(); next != 0 && next <= p.o.now().UnixMilli() {
 			if err := p.sweepDue(ctx); err != nil && ctx.Err() == nil {

@@ -77,7 +77,7 @@ func (a *applier) passOver(c *Checkpoint, rec *phoneRecord) {
 		}
 	}
 	for _, s := range c.Awake {
-		if a.v.anyOf(kindAsleep, s.Block, key) {
+		if a.v.parsed = 0; a.v.ofMessage(kindAsleep, s.Block, key) != nil {
 			a.d.update(kindAsleep, s.Block, key, func(b *bits) { b.removeAll(s.Low) })
 		}
 	}
@@ -112,7 +112,8 @@ func (a *applier) endPhone(seq uint64, platform string) {
 	a.removeDue(duePhone, 0, key)
 	if t := a.task(seq); rec.slept != 0 && t != nil {
 		for it := t.blocks.Iterator(); it.HasNext(); {
-			if block := uint16(it.Next()); a.v.anyOf(kindAsleep, block, asleepOf(seq, rec.number)) {
+			a.v.parsed = 0
+			if block := uint16(it.Next()); a.v.ofMessage(kindAsleep, block, asleepOf(seq, rec.number)) != nil {
 				a.d.update(kindAsleep, block, asleepOf(seq, rec.number), (*bits).drop)
 			}
 		}

@@ -318,7 +318,7 @@ func (a *applier) opened(c *Opened) (any, error) {
 // dropOpened forgets who has opened a message. Anybody may have, so each block is looked at.
 func (a *applier) dropOpened(seq uint64) {
 	for block := range a.s.geo.blocks(a.st.nextOrdinal) {
-		if a.v.anyOf(kindOpener, uint16(block), seq) {
+		if a.v.parsed = 0; a.v.ofMessage(kindOpener, uint16(block), seq) != nil {
 			a.d.update(kindOpener, uint16(block), seq, (*bits).drop)
 		}
 	}

@@ -22,7 +22,7 @@ type proposal struct {
 	ack     *ackOf
 	control func()
 	queued  time.Time
-	done    func(any, error) // called by the committer once; must not block
+	done    func(any, error) // called once; must not block
 	state   atomic.Int32     // of proposalWaiting and its like
 }
 
@@ -153,8 +153,8 @@ func (s *Store) Prepare(c Command) (propose func(context.Context) (any, error), 
 	return func(ctx context.Context) (any, error) { return s.wait(ctx, p) }, nil
 }
 
-// Go proposes a command and returns. Done is called from the committer when the
-// command is applied or has failed; it must not block. When Go returns an error, done is not called.
+// Go proposes a command and returns. Done is called when the command is applied or has failed, by the committer, or, with a log,
+// by who finds that out; it must not block. When Go returns an error, done is not called.
 func (s *Store) Go(c Command, done func(any, error)) error {
 	p, err := s.newProposal(c, nil)
 	if err != nil {

@@ -324,12 +324,13 @@ func lessCardinality(x, y *roaring.Bitmap) uint64 {
 // percentage with the same salt contains the smaller one. This is version 1 of
 // the hash; docs/format.md defines it.
 func (p *program) sample(v *view, g geometry, block uint16) result {
-	exists := v.fact(block, existsFact).set
+	all := v.fact(block, existsFact)
+	exists := all.set
 	if exists == nil || p.ppm == 0 {
 		return result{}
 	}
 	if p.ppm >= 1_000_000 {
-		return result{set: exists}
+		return all
 	}
 	bound := p.ppm << 32 / 1_000_000
 	chosen := make([]uint32, 0, 1+exists.GetCardinality()*p.ppm/1_000_000)

@@ -19,7 +19,7 @@ type follower struct {
 	moving   time.Time      // until then the log was not away: who waits since before that has waited for its turn. The proposer's own
 
 	mu       sync.Mutex
-	pending  map[uint64]*logGroup // own groups that are in the log, or may be, by the number of their first command
+	pending  map[uint64]*logGroup // own groups whose callers wait for the log, by the number of their first command
 	answered broadcast            // a group has its answers
 
 	// applying is held while a record is applied and told, so that who holds it for reading sees nothing of what records have changed that
@@ -51,7 +51,11 @@ func (g *logGroup) take() bool {
 	return true
 }
 
+// failGroup answers the callers of a group, unless they are answered, and keeps it no longer: if it comes late it is applied as any other.
 func (s *Store) failGroup(g *logGroup, err error) {
+	if g.formed != nil {
+		s.follower.forget(g)
+	}
 	if !g.take() {
 		return
 	}
@@ -60,6 +64,15 @@ func (s *Store) failGroup(g *logGroup, err error) {
 		p.done(nil, err)
 	}
 	s.follower.answered.tell()
+}
+
+// forget keeps a group no longer.
+func (f *follower) forget(g *logGroup) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pending[g.rec.first] == g {
+		delete(f.pending, g.rec.first)
+	}
 }
 
 // propose adds the groups of waiting callers to the log, one at a time: the numbers of their commands must go up in the log too, for apply passes
@@ -180,12 +193,7 @@ func (s *Store) proposeGroup(group []*proposal) {
 		case f.added <- &decoded{position: position, rec: g.rec, commands: g.commands, own: g}:
 		default: // it comes back
 		}
-	case errors.Is(err, ErrOutcomeUnknown): // if it comes back, it is applied
-		s.failGroup(g, err)
 	default:
-		f.mu.Lock()
-		delete(f.pending, first)
-		f.mu.Unlock()
 		s.failGroup(g, err)
 	}
 }
@@ -290,6 +298,9 @@ func (s *Store) followRecord(d *decoded) error {
 	if err := s.followRoom(); err != nil {
 		return err
 	}
+	if d.own != nil && s.ownGroup(d.rec) != d.own { // its callers have their answers; or it was applied, and comes again
+		d.own = nil
+	}
 	f.applying.Lock()
 	events, err := s.applyRecord(d)
 	if err == nil {
@@ -305,13 +316,7 @@ func (s *Store) followRecord(d *decoded) error {
 	}
 	f.moved.tell()
 	if g := d.own; g != nil {
-		f.mu.Lock()
-		for first := range f.pending { // those before it come too late now, if at all
-			if first <= g.rec.first {
-				delete(f.pending, first)
-			}
-		}
-		f.mu.Unlock()
+		f.forget(g)
 		if g.take() {
 			for _, answer := range g.answers {
 				answer()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestLostGroupsAreForgotten: a group that may come late is not kept any more when a later one has come.
+// TestLostGroupsAreForgotten: a group that may come late is not kept when its callers have been told so: there may be many before the log is there again.
 func TestLostGroupsAreForgotten(t *testing.T) {
 	t.Parallel()
 	l := newMemoryLog()
@@ -19,8 +19,6 @@ func TestLostGroupsAreForgotten(t *testing.T) {
 	if _, err := s.Propose(context.Background(), &Batch{Ops: []UserOp{{Kind: OpRegister, ID: "ann"}}}); !errors.Is(err, ErrOutcomeUnknown) {
 		t.Fatal(err)
 	}
-	l.fault = nil
-	register(t, s, "bob")
 	s.follower.mu.Lock()
 	defer s.follower.mu.Unlock()
 	if n := len(s.follower.pending); n != 0 {
@@ -237,5 +235,48 @@ func TestChangeBehindAControl(t *testing.T) {
 		}
 		must(s.Close(t.Context()))
 		must(other.Close(t.Context()))
+	})
+}
+
+// toldOf is an observer that says which pushes it is told of.
+type toldOf struct {
+	accepted
+	push func(seq uint64)
+}
+
+func (o *toldOf) Accepted(t *Task, _ *Message, _ []BlockSet) { o.push(t.Seq) }
+
+// TestGroupThatComesTwice: what was read ahead for a group is given back once, for it is soon another's.
+func TestGroupThatComesTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLog()
+		goOn := make(chan struct{})
+		var read *ahead
+		s, err := Open(t.TempDir(), Options{Log: l, LogTimeout: time.Minute}, &toldOf{push: func(seq uint64) {
+			if seq == 1 {
+				<-goOn
+			} else {
+				read.facts["another's"] = 1
+			}
+		}})
+		must(err)
+		other := openLogged(t, t.TempDir(), l)
+		register(t, other, "ann")
+		push(t, other, &Expr{Op: OpAll}, time.Hour)
+		l.fault = func() (int, error) { return 2, nil }
+		answer := make(chan error, 1)
+		must(s.Go(&Push{To: &Expr{Op: OpAll}, Lifetime: 1000}, func(_ any, err error) { answer <- err }))
+		synctest.Wait() // both are decoded, behind the one that is being told
+		for _, g := range s.follower.pending {
+			read = g.aheads[0]
+		}
+		close(goOn)
+		must(<-answer)
+		must(s.WaitApplied(t.Context(), 4))
+		if len(read.facts) != 1 {
+			t.Error("given back again")
+		}
+		must(s.Close(t.Context()))
 	})
 }

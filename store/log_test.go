@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2"
@@ -195,7 +196,7 @@ func (w *twins) proposeToLog(c Command) any {
 // openLogged opens a store of a log, which is checked and closed at the end of the test.
 func openLogged(t *testing.T, dir string, l Log) *Store {
 	t.Helper()
-	return open(t, dir, Options{BlockBits: 2, Log: l, LogTimeout: time.Second})
+	return open(t, dir, Options{BlockBits: 2, Log: l, LogTimeout: time.Minute})
 }
 
 // TestLogOfTwoVersions has an older store in the cluster: what it does not know is refused until it does, and what it knows is written so that it can be read.
@@ -221,26 +222,28 @@ func TestLogOfTwoVersions(t *testing.T) {
 // TestLogHandsBackLate: what a store has added it applies when the log has taken it, though the log hands it back later; but not before those of others that are before it.
 func TestLogHandsBackLate(t *testing.T) {
 	t.Parallel()
-	l := newMemoryLog()
-	s, other := openLogged(t, t.TempDir(), &heldLog{memoryLog: l, hold: make(chan struct{})}), openLogged(t, t.TempDir(), l)
-	register(t, s, "ann")
-	register(t, s, "bob")
-	must(other.WaitApplied(context.Background(), 2))
-	register(t, other, "cid")
-	if _, err := s.Propose(context.Background(), &Batch{Ops: []UserOp{registerOp("dan")}}); !errors.Is(err, ErrOutcomeUnknown) {
-		t.Error("answered before what is before it:", err)
-	}
-	close(s.o.Log.(*heldLog).hold)
-	must(s.WaitApplied(context.Background(), 4))
-	must(other.WaitApplied(context.Background(), 4))
-	for _, id := range []string{"ann", "bob", "cid", "dan"} {
-		u, err := s.User(id)
-		v, otherErr := other.User(id)
-		if err != nil || otherErr != nil || u.Ordinal != v.Ordinal {
-			t.Errorf("%s is %d and %d: %v, %v", id, u.Ordinal, v.Ordinal, err, otherErr)
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLog()
+		s, other := openLogged(t, t.TempDir(), &heldLog{memoryLog: l, hold: make(chan struct{})}), openLogged(t, t.TempDir(), l)
+		register(t, s, "ann")
+		register(t, s, "bob")
+		must(other.WaitApplied(context.Background(), 2))
+		register(t, other, "cid")
+		if _, err := s.Propose(context.Background(), &Batch{Ops: []UserOp{registerOp("dan")}}); !errors.Is(err, ErrOutcomeUnknown) {
+			t.Error("answered before what is before it:", err)
 		}
-	}
-	register(t, s, "eve")
+		close(s.o.Log.(*heldLog).hold)
+		must(s.WaitApplied(context.Background(), 4))
+		must(other.WaitApplied(context.Background(), 4))
+		for _, id := range []string{"ann", "bob", "cid", "dan"} {
+			u, err := s.User(id)
+			v, otherErr := other.User(id)
+			if err != nil || otherErr != nil || u.Ordinal != v.Ordinal {
+				t.Errorf("%s is %d and %d: %v, %v", id, u.Ordinal, v.Ordinal, err, otherErr)
+			}
+		}
+		register(t, s, "eve")
+	})
 }
 
 // heldLog hands nothing back until it may.
@@ -591,4 +594,35 @@ func TestOpeningWaits(t *testing.T) {
 	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(s, err)
 	}
+}
+
+// fadingLog says once that it ends before the store, and nothing any more.
+type fadingLog struct {
+	*memoryLog
+	asked bool
+}
+
+func (l *fadingLog) Last(ctx context.Context) (uint64, error) {
+	if !l.asked {
+		l.asked = true
+		return 0, nil
+	}
+	<-ctx.Done()
+	return 0, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+}
+
+// TestOpeningALogThatFades: a log that could not be asked again is not there, and not one that has lost its end.
+func TestOpeningALogThatFades(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir, l := t.TempDir(), newMemoryLog()
+		s := openLogged(t, dir, l)
+		register(t, s, "ann")
+		closeStore(t, s)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if s, err := Open(dir, Options{Log: &fadingLog{memoryLog: l}, Opening: ctx}, nil); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrForeignFile) {
+			t.Error(s, err)
+		}
+	})
 }

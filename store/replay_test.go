@@ -364,7 +364,7 @@ func (w *twins) audience(depth int) *Expr {
 	case 4:
 		return &Expr{Op: OpPlatform, Value: "apns"}
 	case 5:
-		return &Expr{Op: OpSample, PPM: 500_000, Value: "s"}
+		return &Expr{Op: OpSample, PPM: rapid.SampledFrom([]uint32{500_000, 1_000_000}).Draw(w.T, "sample"), Value: "s"}
 	case 6:
 		return &Expr{Op: OpAnd, Args: []*Expr{w.audience(depth - 1), w.audience(depth - 1)}}
 	case 7:

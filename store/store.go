@@ -247,6 +247,9 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	}
 	s.publish()
 	s.cut.Store(meta.position)
+	if l.frozen == nil {
+		s.foldedTo.Store(meta.position)
+	}
 	if o.Log == nil {
 		s.running.Go(s.commit)
 	} else if err := s.openLog(meta.position, meta.group); err != nil {
@@ -256,8 +259,6 @@ func Open(dir string, o Options, observer Observer) (s *Store, err error) {
 	s.running.Go(s.folder)
 	if l.frozen != nil {
 		s.frozen <- struct{}{}
-	} else {
-		s.foldedTo.Store(meta.position)
 	}
 	if o.Log == nil {
 		o.Opened(s)

@@ -246,24 +246,6 @@ func (b *blockDelta) bit(kind byte, low uint16, seq uint64) (is, decided bool) {
 	return false, false
 }
 
-// anyOf says whether there may be a set of a kind for a message in a block: it is there, or a delta says something of it.
-func (v *view) anyOf(kind byte, block uint16, seq uint64) bool {
-	for _, d := range [...]*delta{v.active, v.frozen} {
-		if d == nil {
-			continue
-		}
-		if b := d.block(block); b != nil {
-			b.mu.RLock()
-			known := b.of(kind).of(seq) != nil
-			b.mu.RUnlock()
-			if known {
-				return true
-			}
-		}
-	}
-	return v.stored(bucketBlocks, messageKey(block, kind, seq)) != nil
-}
-
 // waits says whether a user waits for a message.
 func (v *view) waits(block, low uint16, seq uint64) bool {
 	if is, decided := v.active.block(block).says(kindPending, low, seq); decided {
