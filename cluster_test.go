@@ -402,6 +402,51 @@ func TestCutOffKnowsWhatItDelivered(t *testing.T) {
 	}
 }
 
+// TestOwedByWhoHasIt: a node whose delivery is not in the log yet brings it to nobody again when it learns that another node has delivered it too, although the user has
+// connected anew.
+func TestOwedByWhoHasIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(_ int, o *Options) { o.Online, o.Workers = nil, 1 })
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		must(t, a.Register(t.Context(), "u", "busy on a", "busy on b"))
+		s := a.connect("u")
+		a.connect("busy on a")
+		b.connect("u")
+		b.connect("busy on b")
+		rest(nodes...)
+		releaseB := b.rec.Block("busy on b")
+		c.push("1", week, Users("busy on b"))
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.faults = []memoryFault{faultLost} })
+		c.push("2", week, Users("u"))
+		rest(nodes...)
+		a.got("u", "2")
+		a.set(func(n *memoryNode) { n.gated = true }) // the next try
+		releaseA := a.rec.Block("busy on a")
+		c.push("3", week, Users("busy on a"))
+		rest(nodes...)
+		s.Close()
+		a.connect("u") // the only worker is held up before the catch-up, and b has nothing to settle
+		rest(nodes...)
+		releaseB()
+		rest(nodes...)
+		b.got("u", "2")
+		a.set(func(n *memoryNode) { n.gated = false })
+		time.Sleep(2 * sweepEvery)
+		rest(nodes...)
+		releaseA()
+		rest(nodes...)
+		c.push("4", week, Users("u"))
+		rest(nodes...)
+		a.got("u", "2", "4")
+		b.got("u", "2", "4")
+		if owed := a.owed(); owed != 0 {
+			t.Fatalf("%d messages are owed", owed)
+		}
+	})
+}
+
 // TestOnlineOfAllNodes: a push without retention reaches who is connected to any node, counts all of them, and ends when all nodes are done with it.
 func TestOnlineOfAllNodes(t *testing.T) {
 	t.Parallel()
