@@ -447,6 +447,65 @@ func TestOwedByWhoHasIt(t *testing.T) {
 	})
 }
 
+// TestSavedWhileCatchingUp: a user whose catch-up has read a message as pending does not get it again when the delivery by an earlier connection, which was not in the
+// log, comes to be there behind another node's.
+func TestSavedWhileCatchingUp(t *testing.T) {
+	t.Parallel()
+	for name, to := range map[string]Audience{
+		"the task goes on":     Users("u", "away"),
+		"the task is complete": Users("u"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var hold atomic.Bool
+				goOn := make(chan struct{})
+				_, nodes := testCluster(t, func(i int, o *Options) {
+					o.Online = nil
+					if o.Workers = 1; i == 0 {
+						o.hook = func(point, user string) {
+							if point == "catchup:plan" && user == "u" && hold.Load() {
+								<-goOn
+							}
+						}
+					}
+				})
+				a, b, c := nodes[0], nodes[1], nodes[2]
+				must(t, a.Register(t.Context(), "u", "busy", "away"))
+				s := a.connect("u")
+				b.connect("u")
+				b.connect("busy")
+				rest(nodes...)
+				release := b.rec.Block("busy")
+				c.push("1", week, Users("busy"))
+				rest(nodes...)
+				a.set(func(n *memoryNode) { n.faults = []memoryFault{faultLost} })
+				c.push("2", week, to)
+				rest(nodes...)
+				a.got("u", "2")
+				a.set(func(n *memoryNode) { n.gated = true }) // the next try
+				s.Close()
+				hold.Store(true)
+				a.connect("u")
+				rest(nodes...)
+				release()
+				rest(nodes...)
+				b.got("u", "2")
+				a.set(func(n *memoryNode) { n.gated = false })
+				time.Sleep(2 * sweepEvery)
+				rest(nodes...)
+				hold.Store(false)
+				close(goOn)
+				rest(nodes...)
+				c.push("3", week, Users("u"))
+				rest(nodes...)
+				a.got("u", "2", "3")
+				b.got("u", "2", "3")
+			})
+		})
+	}
+}
+
 // TestOnlineOfAllNodes: a push without retention reaches who is connected to any node, counts all of them, and ends when all nodes are done with it.
 func TestOnlineOfAllNodes(t *testing.T) {
 	t.Parallel()
