@@ -506,6 +506,34 @@ func TestSavedWhileCatchingUp(t *testing.T) {
 	}
 }
 
+// TestMoveBehindTheEnd: who moves to another node waits there for an outcome that is not saved no longer than until it is, also where its message has ended meanwhile.
+func TestMoveBehindTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, serverAcks)
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		must(t, a.Register(t.Context(), "u", "away"))
+		s := a.connect("u")
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.faults = []memoryFault{faultLost} })
+		task := c.push("1", week, Users("u", "away"))
+		rest(nodes...)
+		a.got("u", "1")
+		a.set(func(n *memoryNode) { n.gated = true }) // the next try
+		s.Close()
+		b.connect("u")
+		rest(nodes...)
+		must(t, c.Withdraw(t.Context(), task.ID))
+		c.push("2", week, Users("u"))
+		rest(nodes...)
+		b.got("u")
+		a.set(func(n *memoryNode) { n.gated = false })
+		time.Sleep(2 * sweepEvery)
+		rest(nodes...)
+		b.got("u", "2")
+	})
+}
+
 // TestOnlineOfAllNodes: a push without retention reaches who is connected to any node, counts all of them, and ends when all nodes are done with it.
 func TestOnlineOfAllNodes(t *testing.T) {
 	t.Parallel()

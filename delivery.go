@@ -279,13 +279,9 @@ func (d *delivery) Ended(seq uint64, r store.Reason) {
 		d.ended[seq] = struct{}{}
 		d.endedMu.Unlock()
 	}
-	if d.hasUnsaved.Load() || d.cluster != nil {
+	if d.cluster != nil {
 		d.eachLane(func(l *lane) {
 			l.mu.Lock()
-			if u := l.unsaved[seq]; u != nil {
-				l.noteGone(seq, u) // a message that outlives its task is delivered yet
-				delete(l.unsaved, seq)
-			}
 			if o := l.owed[seq]; o != nil && (!outlives || o.m == nil) {
 				l.remit(seq, o.low)
 			}
