@@ -534,6 +534,57 @@ func TestMoveBehindTheEnd(t *testing.T) {
 	})
 }
 
+// TestOutcomeInTrouble: whatever becomes of the record that says who has a message, and however long its Deliver takes, the node that delivered it does not do so again,
+// also when the user connects anew there.
+func TestOutcomeInTrouble(t *testing.T) {
+	t.Parallel()
+	faults := map[string]func(n *memoryNode){
+		"refused": func(n *memoryNode) { n.faults = []memoryFault{faultRefused, faultRefused} },
+		"lost":    func(n *memoryNode) { n.faults = []memoryFault{faultLost, faultLost} },
+		"added":   func(n *memoryNode) { n.faults = []memoryFault{faultAdded, faultAdded} },
+		"late":    func(n *memoryNode) { n.faults = []memoryFault{faultLate} },
+		"twice":   func(n *memoryNode) { n.faults = []memoryFault{faultTwice, faultTwice} },
+		"waits":   func(n *memoryNode) { n.gated = true },
+		"held":    func(n *memoryNode) { n.held = true },
+		"slow":    func(n *memoryNode) { n.slow = memoryTimeout * 3 / 2 },
+	}
+	for name, fault := range faults {
+		for _, call := range []time.Duration{0, 7 * time.Second} {
+			for _, again := range []time.Duration{0, time.Second / 2, memoryTimeout * 3 / 2} {
+				t.Run(fmt.Sprintf("%s, %v, %v", name, call, again), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) {
+						_, nodes := testCluster(t, serverAcks)
+						a, c := nodes[0], nodes[2]
+						s := a.connect("u")
+						rest(nodes...)
+						release := a.rec.Hang("u")
+						c.push("1", week, All())
+						rest(nodes...)
+						a.set(fault)
+						returned := make(chan struct{})
+						time.AfterFunc(call, func() {
+							release()
+							close(returned)
+						})
+						time.Sleep(again)
+						s.Close()
+						a.connect("u")
+						<-returned
+						time.Sleep(3 * memoryTimeout)
+						a.set(func(n *memoryNode) { n.gated, n.held, n.slow, n.faults = false, false, 0, nil })
+						time.Sleep(2 * sweepEvery)
+						rest(nodes...)
+						c.push("2", week, All())
+						rest(nodes...)
+						a.got("u", "1", "2")
+					})
+				})
+			}
+		}
+	}
+}
+
 // TestOnlineOfAllNodes: a push without retention reaches who is connected to any node, counts all of them, and ends when all nodes are done with it.
 func TestOnlineOfAllNodes(t *testing.T) {
 	t.Parallel()
