@@ -133,6 +133,9 @@ type owed struct {
 // owe notes users who are connected here and are to get a message that another node has delivered to them and that has not been handed over here.
 func (l *lane) owe(seq uint64, low *roaring.Bitmap) {
 	here := roaring.And(low, l.connected)
+	if u := l.unsaved[seq]; u != nil { // they have it from here, be it by another connection
+		here.AndNot(u)
+	}
 	for it := here.Iterator(); it.HasNext(); {
 		p := l.users.get(uint16(it.Next()))
 		if seq < p.sent || seq == p.sent && !l.inflight(p.low) || p.passed(seq) {

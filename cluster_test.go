@@ -404,6 +404,189 @@ func TestCutOffKnowsWhatItDelivered(t *testing.T) {
 	}
 }
 
+// TestOwedByWhoHasIt: a node whose delivery is not in the log yet brings it to nobody again when it learns that another node has delivered it too, although the user has
+// connected anew.
+func TestOwedByWhoHasIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, func(_ int, o *Options) { o.Online, o.Workers = nil, 1 })
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		must(t, a.Register(t.Context(), "u", "busy on a", "busy on b"))
+		s := a.connect("u")
+		a.connect("busy on a")
+		b.connect("u")
+		b.connect("busy on b")
+		rest(nodes...)
+		releaseB := b.rec.Block("busy on b")
+		c.push("1", week, Users("busy on b"))
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.faults = []memoryFault{faultLost} })
+		c.push("2", week, Users("u"))
+		rest(nodes...)
+		a.got("u", "2")
+		a.set(func(n *memoryNode) { n.gated = true }) // the next try
+		releaseA := a.rec.Block("busy on a")
+		c.push("3", week, Users("busy on a"))
+		rest(nodes...)
+		s.Close()
+		a.connect("u") // the only worker is held up before the catch-up, and b has nothing to settle
+		rest(nodes...)
+		releaseB()
+		rest(nodes...)
+		b.got("u", "2")
+		a.set(func(n *memoryNode) { n.gated = false })
+		time.Sleep(2 * sweepEvery)
+		rest(nodes...)
+		releaseA()
+		rest(nodes...)
+		c.push("4", week, Users("u"))
+		rest(nodes...)
+		a.got("u", "2", "4")
+		b.got("u", "2", "4")
+		if owed := a.owed(); owed != 0 {
+			t.Fatalf("%d messages are owed", owed)
+		}
+	})
+}
+
+// TestSavedWhileCatchingUp: a user whose catch-up has read a message as pending does not get it again when the delivery by an earlier connection, which was not in the
+// log, comes to be there behind another node's.
+func TestSavedWhileCatchingUp(t *testing.T) {
+	t.Parallel()
+	for name, to := range map[string]Audience{
+		"the task goes on":     Users("u", "away"),
+		"the task is complete": Users("u"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var hold atomic.Bool
+				goOn := make(chan struct{})
+				_, nodes := testCluster(t, func(i int, o *Options) {
+					o.Online = nil
+					if o.Workers = 1; i == 0 {
+						o.hook = func(point, user string) {
+							if point == "catchup:plan" && user == "u" && hold.Load() {
+								<-goOn
+							}
+						}
+					}
+				})
+				a, b, c := nodes[0], nodes[1], nodes[2]
+				must(t, a.Register(t.Context(), "u", "busy", "away"))
+				s := a.connect("u")
+				b.connect("u")
+				b.connect("busy")
+				rest(nodes...)
+				release := b.rec.Block("busy")
+				c.push("1", week, Users("busy"))
+				rest(nodes...)
+				a.set(func(n *memoryNode) { n.faults = []memoryFault{faultLost} })
+				c.push("2", week, to)
+				rest(nodes...)
+				a.got("u", "2")
+				a.set(func(n *memoryNode) { n.gated = true }) // the next try
+				s.Close()
+				hold.Store(true)
+				a.connect("u")
+				rest(nodes...)
+				release()
+				rest(nodes...)
+				b.got("u", "2")
+				a.set(func(n *memoryNode) { n.gated = false })
+				time.Sleep(2 * sweepEvery)
+				rest(nodes...)
+				hold.Store(false)
+				close(goOn)
+				rest(nodes...)
+				c.push("3", week, Users("u"))
+				rest(nodes...)
+				a.got("u", "2", "3")
+				b.got("u", "2", "3")
+			})
+		})
+	}
+}
+
+// TestMoveBehindTheEnd: who moves to another node does not wait there for an outcome that is just being tried again when its message is withdrawn.
+func TestMoveBehindTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nodes := testCluster(t, serverAcks)
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		must(t, a.Register(t.Context(), "u", "away"))
+		s := a.connect("u")
+		rest(nodes...)
+		a.set(func(n *memoryNode) { n.faults = []memoryFault{faultLost} })
+		task := c.push("1", week, Users("u", "away"))
+		rest(nodes...)
+		a.got("u", "1")
+		a.set(func(n *memoryNode) { n.gated = true }) // the next try
+		s.Close()
+		b.connect("u")
+		rest(nodes...)
+		must(t, c.Withdraw(t.Context(), task.ID))
+		c.push("2", week, Users("u"))
+		rest(nodes...)
+		b.got("u", "2")
+		a.set(func(n *memoryNode) { n.gated = false })
+		time.Sleep(2 * sweepEvery)
+		rest(nodes...)
+		b.got("u", "2")
+	})
+}
+
+// TestOutcomeInTrouble: whatever becomes of the record that says who has a message, and however long its Deliver takes, the node that delivered it does not do so again,
+// also when the user connects anew there.
+func TestOutcomeInTrouble(t *testing.T) {
+	t.Parallel()
+	faults := map[string]func(n *memoryNode){
+		"refused": func(n *memoryNode) { n.faults = []memoryFault{faultRefused, faultRefused} },
+		"lost":    func(n *memoryNode) { n.faults = []memoryFault{faultLost, faultLost} },
+		"added":   func(n *memoryNode) { n.faults = []memoryFault{faultAdded, faultAdded} },
+		"late":    func(n *memoryNode) { n.faults = []memoryFault{faultLate} },
+		"twice":   func(n *memoryNode) { n.faults = []memoryFault{faultTwice, faultTwice} },
+		"waits":   func(n *memoryNode) { n.gated = true },
+		"held":    func(n *memoryNode) { n.held = true },
+		"slow":    func(n *memoryNode) { n.slow = memoryTimeout * 3 / 2 },
+	}
+	for name, fault := range faults {
+		for _, call := range []time.Duration{0, 7 * time.Second} {
+			for _, again := range []time.Duration{0, time.Second / 2, memoryTimeout * 3 / 2} {
+				t.Run(fmt.Sprintf("%s, %v, %v", name, call, again), func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) {
+						_, nodes := testCluster(t, serverAcks)
+						a, c := nodes[0], nodes[2]
+						s := a.connect("u")
+						rest(nodes...)
+						release := a.rec.Hang("u")
+						c.push("1", week, All())
+						rest(nodes...)
+						a.set(fault)
+						returned := make(chan struct{})
+						time.AfterFunc(call, func() {
+							release()
+							close(returned)
+						})
+						time.Sleep(again)
+						s.Close()
+						a.connect("u")
+						<-returned
+						time.Sleep(3 * memoryTimeout)
+						a.set(func(n *memoryNode) { n.gated, n.held, n.slow, n.faults = false, false, 0, nil })
+						time.Sleep(2 * sweepEvery)
+						rest(nodes...)
+						c.push("2", week, All())
+						rest(nodes...)
+						a.got("u", "1", "2")
+					})
+				})
+			}
+		}
+	}
+}
+
 // TestOnlineOfAllNodes: a push without retention reaches who is connected to any node, counts all of them, and ends when all nodes are done with it.
 func TestOnlineOfAllNodes(t *testing.T) {
 	t.Parallel()

@@ -186,19 +186,7 @@ func (d *delivery) Received(seq uint64, block uint16, low *roaring.Bitmap, acked
 		return
 	}
 	l.cancel(seq, low)
-	if uint64(len(l.busy)) < low.GetCardinality() {
-		for b := range l.busy {
-			if low.Contains(uint32(b)) {
-				l.gone[b] = append(l.gone[b], seq)
-			}
-		}
-	} else {
-		for it := low.Iterator(); it.HasNext(); {
-			if b := uint16(it.Next()); l.busy[b] > 0 {
-				l.gone[b] = append(l.gone[b], seq)
-			}
-		}
-	}
+	l.noteGone(seq, low)
 	if !d.clientAcks {
 		return
 	}
@@ -295,7 +283,7 @@ func (d *delivery) Ended(seq uint64, r store.Reason) {
 	if d.hasUnsaved.Load() || d.cluster != nil {
 		d.eachLane(func(l *lane) {
 			l.mu.Lock()
-			if u := l.unsaved[seq]; u != nil {
+			if u := l.unsaved[seq]; u != nil && !outlives { // else it is delivered yet
 				delete(l.unsaved, seq)
 				l.wakeSettles(u)
 			}
@@ -431,6 +419,7 @@ func (d *delivery) retryUnsaved() {
 				if err != nil {
 					d.hasUnsaved.Store(true)
 				} else if u := l.unsaved[seq]; u != nil {
+					l.noteGone(seq, low) // where another node's delivery came first, nobody is told of this one
 					if u.AndNot(low); u.IsEmpty() {
 						delete(l.unsaved, seq)
 					}

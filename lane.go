@@ -506,3 +506,20 @@ func (l *lane) cancel(seq uint64, low *roaring.Bitmap) {
 		}
 	}
 }
+
+// noteGone has catch-ups that are under way not send a message to users who do not wait for it any more.
+func (l *lane) noteGone(seq uint64, low *roaring.Bitmap) {
+	if uint64(len(l.busy)) < low.GetCardinality() {
+		for b := range l.busy {
+			if low.Contains(uint32(b)) {
+				l.gone[b] = append(l.gone[b], seq)
+			}
+		}
+	} else {
+		for it := low.Iterator(); it.HasNext(); {
+			if b := uint16(it.Next()); l.busy[b] > 0 {
+				l.gone[b] = append(l.gone[b], seq)
+			}
+		}
+	}
+}

@@ -11,14 +11,15 @@ import (
 	"github.com/fanfare-im/fanfare/transport"
 )
 
+// pushedHere is who the pushes of streamed are from, and no other figure's.
+const pushedHere = "streamed"
+
 // streamed is how much the log grows by a push to all, of whom a random tenth is connected, each to one of three nodes: the push, and who of them has it.
 func (b *bench) streamed(ctx context.Context) error {
 	var got atomic.Int64
-	var from atomic.Pointer[string]         // who has sent the push: sessions may still be catching up with those of the figures before
 	times := make(map[string]*atomic.Int32) // that each who is connected got the push; complete before the first one
-	from.Store(new(string))
 	online := transport.OnlineFunc(func(_ context.Context, user string, m *transport.Message) error {
-		if m.From == *from.Load() {
+		if m.From == pushedHere { // other figures may have left what waits for who connects
 			got.Add(1)
 			times[user].Add(1)
 		}
@@ -49,7 +50,7 @@ func (b *bench) streamed(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		push := func(round int) (took time.Duration, bytes float64, err error) {
+		push := func(to fanfare.Audience) (took time.Duration, bytes float64, err error) {
 			if err := t.settle(ctx); err != nil {
 				return 0, 0, err
 			}
@@ -61,10 +62,8 @@ func (b *bench) streamed(ctx context.Context) error {
 			for _, n := range times {
 				n.Store(0)
 			}
-			sender := fmt.Sprint("streamed ", round)
-			from.Store(&sender)
 			began := time.Now()
-			task, err := t.nodes[0].Push(ctx, fanfare.Message{From: sender, Body: make([]byte, 300), To: fanfare.All(), Lifetime: week})
+			task, err := t.nodes[0].Push(ctx, fanfare.Message{From: pushedHere, Body: make([]byte, 300), To: to, Lifetime: week})
 			if err != nil {
 				return 0, 0, err
 			}
@@ -97,8 +96,8 @@ func (b *bench) streamed(ctx context.Context) error {
 			return took, float64(after.State.Bytes - before.State.Bytes), t.nodes[0].Withdraw(ctx, task.ID)
 		}
 		var bytes, seconds []float64
-		for round := range b.rounds + 1 { // in the first, sessions may still be catching up
-			took, size, err := push(round)
+		for range b.rounds + 1 { // in the first, sessions may still be catching up
+			took, size, err := push(fanfare.All())
 			if err != nil {
 				return err
 			}
