@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -41,15 +42,19 @@ type trio struct {
 	online  transport.Online
 }
 
-// freePorts finds addresses of loopback on which nobody listens.
+// freePorts finds addresses of loopback on which nobody listens, with ports that no connection and no listener without a port of its own is given.
 func freePorts(n int) (list []string, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for try := 0; len(list) < n; try++ {
+		address := fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(10_000))
+		l, err := net.Listen("tcp", address)
 		if err != nil {
-			return nil, err
+			if try >= 100 {
+				return nil, err
+			}
+			continue
 		}
 		defer l.Close() // when all have been found, so that they differ
-		list = append(list, l.Addr().String())
+		list = append(list, address)
 	}
 	return list, nil
 }

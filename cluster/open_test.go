@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,16 +62,24 @@ func (b *inbox) wants(ctx context.Context, t *testing.T, user string, bodies ...
 	}
 }
 
-// addresses are of ports that are free now.
-func addresses(t testing.TB, n int) (list []string) {
+// lastPort is the last that unused has tried, of those that no connection and no listener without a port of its own is given: from 10000 to 19999.
+var lastPort atomic.Uint32
+
+func init() { lastPort.Store(rand.Uint32N(10_000)) }
+
+// unused are addresses of loopback, where nobody listens; no two calls return the same.
+func unused(t testing.TB, n int) (list []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	for try := 0; len(list) < n; try++ {
+		address := fmt.Sprint("127.0.0.1:", 10_000+lastPort.Add(1)%10_000)
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			err = l.Close()
+			list = append(list, address)
+		}
+		if err != nil && try >= 100 {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		list = append(list, l.Addr().String())
 	}
 	return list
 }
@@ -106,7 +116,7 @@ type trio struct {
 
 func newTrio(t *testing.T) *trio {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	c := &trio{T: t, ctx: ctx, dir: t.TempDir(), addresses: addresses(t, 3), change: func(int, *Options) {}}
+	c := &trio{T: t, ctx: ctx, dir: t.TempDir(), addresses: unused(t, 3), change: func(int, *Options) {}}
 	t.Cleanup(func() {
 		c.stop(0, 1, 2)
 		cancel()
@@ -451,7 +461,7 @@ func TestJoinHoldsLog(t *testing.T) {
 // observe connects to the servers as a fourth one, which is none of the nodes.
 func (c *trio) observe(name string) *connection {
 	c.Helper()
-	conn, err := connect(c.ctx, filepath.Join(c.dir, name), &Options{Name: name, Cluster: "fanfare", Listen: addresses(c, 1)[0], Peers: c.addresses[:2], Options: fanfare.Options{Logger: slog.New(slog.DiscardHandler)}})
+	conn, err := connect(c.ctx, filepath.Join(c.dir, name), &Options{Name: name, Cluster: "fanfare", Listen: unused(c, 1)[0], Peers: c.addresses[:2], Options: fanfare.Options{Logger: slog.New(slog.DiscardHandler)}})
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -589,7 +599,7 @@ func TestNoDeployment(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	p, err := Open(ctx, t.TempDir(), Options{Name: "a", URL: "nats://" + addresses(t, 1)[0]})
+	p, err := Open(ctx, t.TempDir(), Options{Name: "a", URL: "nats://" + unused(t, 1)[0]})
 	if !errors.Is(err, fanfare.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(p, err)
 	}

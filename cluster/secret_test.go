@@ -164,7 +164,7 @@ func TestOtherSecret(t *testing.T) {
 // TestPlainPeer: who speaks in the clear where nodes connect is not heard.
 func TestPlainPeer(t *testing.T) {
 	t.Parallel()
-	addresses := freeAddresses(t, 2)
+	addresses := unused(t, 2)
 	n := &testNode{dir: filepath.Join(t.TempDir(), "nats"), options: Options{Name: "n", Listen: addresses[0], Peers: addresses, Secret: testSecret}}
 	t.Cleanup(func() { n.stop(t) })
 	n.start(t)

@@ -24,21 +24,6 @@ import (
 
 const testSecret = "a secret of tests, which everybody can guess"
 
-// freeAddresses are addresses of loopback on which nobody listens.
-func freeAddresses(t *testing.T, n int) []string {
-	t.Helper()
-	var addresses []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // when all have been found, so that they differ
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses
-}
-
 // testNode is a node that can be started again.
 type testNode struct {
 	*connection
@@ -78,7 +63,7 @@ func (n *testNode) stop(t *testing.T) {
 // testNodes starts as many nodes, which are stopped at the end of the test.
 func testNodes(t *testing.T, count int, adjust func(i int, o *Options)) []*testNode {
 	t.Helper()
-	addresses := freeAddresses(t, count)
+	addresses := unused(t, count)
 	nodes := make([]*testNode, count)
 	for i := range nodes {
 		o := Options{Name: fmt.Sprint("n", i), Listen: addresses[i], Peers: addresses}
@@ -237,14 +222,14 @@ func TestShape(t *testing.T) {
 	waitReady(t, n)
 	testStream(t, n, 1)
 	n.stop(t)
-	addresses := freeAddresses(t, 2)
+	addresses := unused(t, 2)
 	several := Options{Name: "n", Listen: addresses[0], Peers: addresses}
 	several.fill()
 	if c, err := connect(t.Context(), n.dir, &several); err == nil || !strings.Contains(err.Error(), "of one node") {
 		t.Errorf("%v, %v", c, err)
 	}
 
-	one := testNodes(t, 1, func(_ int, o *Options) { o.Peers = append(o.Peers, freeAddresses(t, 1)...) })[0]
+	one := testNodes(t, 1, func(_ int, o *Options) { o.Peers = append(o.Peers, unused(t, 1)...) })[0]
 	one.stop(t)
 	alone := Options{Name: "n0"}
 	alone.fill()
@@ -257,7 +242,7 @@ func TestShape(t *testing.T) {
 // TestNoStrangers: the port for clients, which a server in a cluster has, lets in nobody.
 func TestNoStrangers(t *testing.T) {
 	t.Parallel()
-	n := testNodes(t, 1, func(_ int, o *Options) { o.Peers = append(freeAddresses(t, 1), o.Listen) })[0]
+	n := testNodes(t, 1, func(_ int, o *Options) { o.Peers = append(unused(t, 1), o.Listen) })[0]
 	addr := n.current.Load().Addr()
 	if ip := addr.(*net.TCPAddr).IP; !ip.IsLoopback() {
 		t.Errorf("clients can connect from other machines, at %v", addr)
@@ -276,7 +261,7 @@ func TestNoStrangers(t *testing.T) {
 // TestReady: all of three nodes have to be there for the first time, and afterwards two.
 func TestReady(t *testing.T) {
 	t.Parallel()
-	addresses := freeAddresses(t, 3)
+	addresses := unused(t, 3)
 	var nodes []*testNode
 	for i, address := range addresses {
 		nodes = append(nodes, testNodes(t, 1, func(_ int, o *Options) { o.Name, o.Listen, o.Peers = fmt.Sprint("n", i), address, addresses })...)
@@ -329,7 +314,7 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	o := Options{Name: "n", Listen: l.Addr().String(), Peers: freeAddresses(t, 1)}
+	o := Options{Name: "n", Listen: l.Addr().String(), Peers: unused(t, 1)}
 	if err := o.check(); err != nil {
 		t.Fatal(err)
 	}
@@ -399,7 +384,7 @@ func soon[T any](t *testing.T, from <-chan T) (v T) {
 func TestExternalLate(t *testing.T) {
 	t.Parallel()
 	logged := make(errorWriter, 100)
-	address := freeAddresses(t, 1)[0]
+	address := unused(t, 1)[0]
 	o := Options{Name: "n", URL: "nats://" + address, Options: fanfare.Options{Logger: slog.New(slog.NewTextHandler(logged, nil))}}
 	o.fill()
 	gone, cancel := context.WithCancelCause(t.Context())

@@ -35,13 +35,8 @@ func newSite(t testing.TB, n int) *site {
 	t.Helper()
 	s := &site{t: t, replicas: n}
 	var routes []*url.URL
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		routes = append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
-		l.Close()
+	for _, address := range unused(t, n) {
+		routes = append(routes, &url.URL{Scheme: "nats", Host: address})
 	}
 	for i := range n {
 		o := &server.Options{ServerName: fmt.Sprint("n", i), DontListen: true, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true}
