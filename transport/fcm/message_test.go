@@ -223,6 +223,7 @@ func TestOptions(t *testing.T) {
 		"another type":    {Options{ServiceAccount: []byte(`{"type":"HIDDEN"}`)}, "does not hold"},
 		"no project":      {Options{ServiceAccount: without("project_id")}, "Options.Project"},
 		"endpoint":        {Options{ServiceAccount: account, Endpoint: "fcm.googleapis.com"}, "https://"},
+		"endpoint, more":  {Options{ServiceAccount: account, Endpoint: "https://fcm.googleapis.com/v1?key=HIDDEN"}, "https://"},
 		"limit":           {Options{ServiceAccount: account, Connections: -1}, "below nothing"},
 	} {
 		sender, err := New(ctx, c.o)
