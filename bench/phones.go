@@ -118,7 +118,7 @@ func (b *bench) apns(ctx context.Context) error {
 	loop := func(ctx context.Context, _ int) (float64, error) {
 		began := time.Now()
 		for range b.phoneBatches() {
-			if err := apnsLoop(ctx, clients, list, payload, phoneConcurrency, nil); err != nil {
+			if err := apnsLoop(ctx, clients, list, payload, phoneConcurrency, func(int) bool { return false }); err != nil {
 				return 0, err
 			}
 		}
@@ -162,7 +162,8 @@ func apnsClients(s *apnstest.Server, n int) (list []*apns2.Client, done func(), 
 	}, nil
 }
 
-// apnsLoop is what one writes by hand: so many goroutines that push what is next, each on one of the clients.
+// apnsLoop is what one writes by hand: so many goroutines that push what is next, each on one of the clients. Those that are dead may be
+// refused.
 func apnsLoop(ctx context.Context, clients []*apns2.Client, list []transport.Notification, payload []byte, workers int, dead func(int) bool) error {
 	var next atomic.Int64
 	var running sync.WaitGroup
@@ -178,7 +179,7 @@ func apnsLoop(ctx context.Context, clients []*apns2.Client, list []transport.Not
 					DeviceToken: list[i].Device.Token, Topic: phoneTopic, CollapseID: list[i].Message.ID, Priority: apns2.PriorityHigh,
 					PushType: apns2.PushTypeAlert, Expiration: list[i].Message.Expires, Payload: payload,
 				})
-				if err == nil && !r.Sent() && (dead == nil || !dead(i)) {
+				if err == nil && !r.Sent() && !dead(i) {
 					err = errors.New(r.Reason)
 				}
 				if err != nil {
@@ -196,60 +197,69 @@ func apnsLoop(ctx context.Context, clients []*apns2.Client, list []transport.Not
 }
 
 // apnsRecovery is the time for 100 dead tokens in a row and the 100 that follow, with a service that answers each refusal by lowering what
-// the connection may have under way, 20 ms away. The other contender is apns2 on one connection, with as many
-// goroutines as that allows.
+// the connection may have under way, 20 ms away. The contenders have one connection: a Sender of its own, which has as many requests under
+// way as that allows, and apns2 with one goroutine, as with more it opens further connections or, told not to, stops.
 func (b *bench) apnsRecovery(ctx context.Context) error {
 	const streams, run = 8, 100
-	contender := func(ours bool) contender {
+	isDead := func(i int) bool { return i < run }
+	recovery := func(open func(*apnstest.Server) (send func([]transport.Notification) error, done func(), err error)) contender {
 		return func(ctx context.Context, _ int) (float64, error) {
 			s, err := apnstest.NewServer(apnstest.Options{Streams: streams})
 			if err != nil {
 				return 0, err
 			}
 			defer s.Close()
-			list := notifications("apns", 2*run, s.Token)
-			isDead := func(i int) bool { return i < run }
-			for i := range list {
-				if isDead(i) {
-					s.Kill(s.Token(i), time.Now())
-				}
-			}
-			warm := notifications("apns", 2*run, func(i int) string { return s.Token(1000 + i) })
-			if ours {
-				sender, err := apnsSender(s, 8)
-				if err != nil {
-					return 0, err
-				}
-				defer sender.Close()
-				sender.Send(ctx, warm)
-				s.LowerStreams(true)
-				s.Delay(20 * time.Millisecond)
-				began := time.Now()
-				for i, r := range sender.Send(ctx, list) {
-					if want := map[bool]transport.Outcome{true: transport.Unregistered, false: transport.Accepted}[isDead(i)]; r.Outcome != want {
-						return 0, fmt.Errorf("%d: %+v", i, r)
-					}
-				}
-				return time.Since(began).Seconds() * 1e3, nil
-			}
-			sender, err := apnsSender(s, 1) // its connection is never asked for more than it allows, which net/http's own would be
+			send, done, err := open(s)
 			if err != nil {
 				return 0, err
 			}
-			defer sender.Close()
-			sender.Send(ctx, warm)
+			defer done()
+			if err := send(notifications("apns", 2*run, func(i int) string { return s.Token(1000 + i) })); err != nil { // to have connections
+				return 0, err
+			}
+			for i := range run {
+				s.Kill(s.Token(i), time.Now())
+			}
 			s.LowerStreams(true)
 			s.Delay(20 * time.Millisecond)
 			began := time.Now()
-			sender.Send(ctx, list)
-			return time.Since(began).Seconds() * 1e3, nil
+			err = send(notifications("apns", 2*run, s.Token))
+			took := time.Since(began)
+			if n := s.Total(); err == nil && n != 3*run {
+				err = fmt.Errorf("%d notifications were accepted, not %d", n, 3*run)
+			}
+			return took.Seconds() * 1e3, err
 		}
 	}
-	costs, err := rounds(ctx, b.rounds, false, contender(true), contender(false))
+	ours := func(connections int) contender {
+		return recovery(func(s *apnstest.Server) (func([]transport.Notification) error, func(), error) {
+			sender, err := apnsSender(s, connections)
+			if err != nil {
+				return nil, nil, err
+			}
+			return func(list []transport.Notification) error {
+				for i, r := range sender.Send(ctx, list) {
+					if r.Outcome != transport.Accepted && (r.Outcome != transport.Unregistered || !isDead(i)) {
+						return fmt.Errorf("%d: %+v", i, r)
+					}
+				}
+				return nil
+			}, func() { sender.Close() }, nil
+		})
+	}
+	theirs := recovery(func(s *apnstest.Server) (func([]transport.Notification) error, func(), error) {
+		clients, done, err := apnsClients(s, 1)
+		return func(list []transport.Notification) error {
+			return apnsLoop(ctx, clients, list, []byte(`{"aps":{"alert":{"title":"Tonight"}}}`), 1, isDead)
+		}, done, err
+	})
+	costs, err := rounds(ctx, b.rounds, false, ours(8), theirs, ours(1))
 	if err != nil {
 		return err
 	}
-	b.addPhones(compare("phones.apns.dead", "one connection", "ms", costs[0], costs[1], atLeast(5)).with("%d dead tokens in a row, %d requests a connection, 20 ms", run, streams))
+	const note = "%d dead tokens in a row, %d requests a connection, 20 ms"
+	b.addPhones(compare("phones.apns.dead", "apns2, one connection", "ms", costs[0], costs[1], atLeast(5)).with(note, run, streams))
+	b.addPhones(compare("phones.apns.dead", "a Sender, one connection", "ms", costs[0], costs[2], atLeast(5)).with(note, run, streams))
 	return nil
 }
 

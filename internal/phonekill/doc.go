@@ -1,2 +1,3 @@
-// Package phonekill has no code but a test: processes that notify phones through both senders, and that are killed while they do.
+// Package phonekill has no code but tests of a Pusher with both senders: processes that are killed while they notify phones, and what each
+// answer of the services comes to.
 package phonekill

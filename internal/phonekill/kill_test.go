@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -137,7 +138,7 @@ func deal(token func(int) string, kill func(string)) *fates {
 func isDead(i int) bool { return i%50 == 10 }
 
 // TestKills: a process that is killed while it notifies phones loses none: every live token is accepted at least once, none is repeated
-// but those of the batches under way, and no dead one is kept. The services refuse, ask to wait, are away and leave connections meanwhile.
+// but those of the batches under way, which come with the same collapse ID, and no dead one is kept. The services refuse, ask to wait, are away and leave connections meanwhile.
 func TestKills(t *testing.T) {
 	a, err := apnstest.NewServer(apnstest.Options{CountOnly: true})
 	if err != nil {
@@ -151,7 +152,9 @@ func TestKills(t *testing.T) {
 	defer f.Close()
 	died := time.Now().Add(time.Hour) // after it was registered, as this process has it
 	byAPNs := deal(a.Token, func(token string) { a.Kill(token, died) })
+	var names sync.Map // by which a phone tells one that was repeated
 	a.OnRequest(func(r *apnstest.Request) *apnstest.Answer {
+		names.Store(r.Header.Get("Apns-Collapse-Id"), true)
 		switch byAPNs.next(r.Token) {
 		case 429:
 			return &apnstest.Answer{Reason: "TooManyRequests", RetryAfter: time.Second}
@@ -161,7 +164,13 @@ func TestKills(t *testing.T) {
 		return nil
 	})
 	byFCM := deal(f.Token, f.Kill)
+	tag := regexp.MustCompile(`"tag":"([^"]*)"`)
 	f.OnRequest(func(r *fcmtest.Request) *fcmtest.Answer {
+		if m := tag.FindSubmatch(r.Body); m != nil {
+			names.Store(string(m[1]), true)
+		} else if r.Token != "" {
+			names.Store("none", true)
+		}
 		switch byFCM.next(r.Token) {
 		case 429:
 			return &fcmtest.Answer{ErrorCode: "QUOTA_EXCEEDED", RetryAfter: "1"}
@@ -189,6 +198,11 @@ func TestKills(t *testing.T) {
 		})
 	}
 	run(t, s, nil)
+	n := 0
+	names.Range(func(any, any) bool { n++; return true })
+	if n != 1 {
+		t.Error(n, "collapse IDs and tags, and there is one message")
+	}
 	repeated := map[string]int{}
 	for i := range *tokens {
 		for platform, n := range map[string]int{"apns": a.Count(a.Token(i)), "fcm": f.Count(f.Token(i))} {

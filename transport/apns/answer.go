@@ -97,7 +97,7 @@ func (s *Sender) answer(x *flow.Exchange, err error) flow.Answer {
 	if x.Status == 0 {
 		return flow.Answer{Result: transport.Result{Outcome: transport.Retry, Reason: "no answer", Detail: flow.Redact(err)}, Verdict: flow.Away}
 	}
-	if x.Status == http.StatusOK {
+	if x.Status == http.StatusOK && !x.HTML() {
 		s.proven.Store(true)
 		return flow.Answer{Result: transport.Result{Outcome: transport.Accepted}}
 	}

@@ -16,6 +16,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(410, `{"reason":"Unregistered","timestamp":1771234567890}`, "")
 	f.Add(410, `{"reason":"Unregistered","timestamp":-9223372036854775808}`, "")
 	f.Add(503, `<html>`, "Fri, 27 Nov 2026 00:00:00 GMT")
+	f.Add(200, `<html>`, "")
 	f.Add(200, `{`, "5")
 	s := new(Sender)
 	f.Fuzz(func(t *testing.T, status int, body, after string) {
@@ -25,7 +26,7 @@ func FuzzAnswer(f *testing.F) {
 		if a.Outcome < transport.Accepted || a.Outcome > transport.Denied || a.Outcome == transport.Unsent || a.RetryAfter < 0 || a.Again {
 			t.Fatalf("%+v", a)
 		}
-		if a.Outcome == transport.Unregistered && len(a.Reason) == 0 || (a.Outcome == transport.Accepted) != (status == http.StatusOK) {
+		if a.Outcome == transport.Unregistered && len(a.Reason) == 0 || (a.Outcome == transport.Accepted) != (status == http.StatusOK && !x.HTML()) {
 			t.Fatalf("%+v", a)
 		}
 	})

@@ -70,6 +70,7 @@ func TestErrorTable(t *testing.T) {
 		{answer: apnstest.Answer{Status: 429, Reason: "Unheard"}, outcome: transport.Retry},
 		{answer: apnstest.Answer{Status: 500, Reason: "Unheard"}, outcome: transport.Retry},
 		// What is no answer of APNs: nothing follows for the token, nor for the key.
+		{answer: apnstest.Answer{Status: 200, Body: "\n<!doctype html>Sign in"}, outcome: transport.Retry, reason: "OK", after: time.Minute, detail: "proxy"},
 		{answer: apnstest.Answer{Status: 403, Body: "<html>Forbidden</html>"}, outcome: transport.Retry, reason: "Forbidden", after: time.Minute, detail: "proxy"},
 		{answer: apnstest.Answer{Status: 410, Body: "<html>Gone</html>"}, outcome: transport.Retry, reason: "Gone", after: time.Minute, detail: "proxy"},
 		{answer: apnstest.Answer{Status: 404, Body: strings.Repeat("<p>", 20<<10)}, outcome: transport.Retry, reason: "Not Found", after: time.Minute, detail: "proxy"},

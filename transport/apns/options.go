@@ -76,7 +76,7 @@ func New(o Options) (*Sender, error) {
 		}
 	}
 	if u, err := url.Parse(o.Endpoint); err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.User != nil || u.RawQuery != "" {
-		return nil, fmt.Errorf("apns: endpoint %q: https:// and a host are wanted", o.Endpoint)
+		return nil, errors.New("apns: Options.Endpoint: https:// and a host are wanted, and nothing else") // its words could have a password
 	}
 	config := &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}
 	s := &Sender{o: o}
@@ -89,7 +89,7 @@ func New(o Options) (*Sender, error) {
 			return nil, fmt.Errorf("apns: the key is not the contents of a .p8 file from the developer account: %w", err)
 		}
 		if len(o.KeyID) != 10 || len(o.TeamID) != 10 {
-			return nil, fmt.Errorf("apns: key ID %q and team ID %q: both have ten characters, and stand in the developer account", o.KeyID, o.TeamID)
+			return nil, fmt.Errorf("apns: the key ID has %d characters and the team ID %d: both have ten characters, and stand in the developer account", len(o.KeyID), len(o.TeamID))
 		}
 		s.provider = &provider{Token: token.Token{AuthKey: key, KeyID: o.KeyID, TeamID: o.TeamID}}
 	case len(o.Certificate) > 0:

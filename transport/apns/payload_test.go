@@ -205,10 +205,12 @@ func TestOptions(t *testing.T) {
 		"no key":              {Options{Key: []byte("HIDDEN"), KeyID: key.KeyID, TeamID: key.TeamID}, ".p8"},
 		"rsa":                 {Options{Key: append([]byte("-----BEGIN PRIVATE KEY-----\n"), "SElEREVO\n-----END PRIVATE KEY-----\n"...), KeyID: key.KeyID, TeamID: key.TeamID}, ".p8"},
 		"no key ID":           {Options{Key: key.PEM, TeamID: key.TeamID}, "ten characters"},
+		"key for its ID":      {Options{Key: key.PEM, KeyID: "HIDDEN", TeamID: key.TeamID}, "ten characters"},
 		"two":                 {Options{Key: key.PEM, KeyID: key.KeyID, TeamID: key.TeamID, Certificate: certificate}, "one of them"},
 		"certificate alone":   {Options{Certificate: certificate}, "neither PEM"},
 		"certificate, rotten": {Options{Certificate: []byte("HIDDEN"), CertificatePassword: []byte("HIDDEN")}, "neither PEM"},
 		"endpoint":            {Options{Key: key.PEM, KeyID: key.KeyID, TeamID: key.TeamID, Endpoint: "api.push.apple.com"}, "https://"},
+		"endpoint with more":  {Options{Key: key.PEM, KeyID: key.KeyID, TeamID: key.TeamID, Endpoint: "https://me:HIDDEN@api.push.apple.com"}, "https://"},
 		"limit":               {Options{Key: key.PEM, KeyID: key.KeyID, TeamID: key.TeamID, Concurrency: -1}, "below nothing"},
 	} {
 		sender, err := New(c.o)

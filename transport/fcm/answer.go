@@ -127,7 +127,7 @@ func (f *failure) ofDevice() bool {
 
 // answer says what came back from a request means.
 func (s *Sender) answer(x *flow.Exchange) flow.Answer {
-	if x.Status >= 200 && x.Status < 300 {
+	if x.Status >= 200 && x.Status < 300 && !x.HTML() {
 		return flow.Answer{Result: transport.Result{Outcome: transport.Accepted}}
 	}
 	var f failure

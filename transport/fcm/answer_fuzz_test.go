@@ -17,6 +17,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(400, `{"error":{"status":"INVALID_ARGUMENT","details":[{"fieldViolations":[{"field":"message.token"}]}]}}`, "")
 	f.Add(429, `{"error":{"status":"RESOURCE_EXHAUSTED"}}`, "120")
 	f.Add(503, `<html>`, "Fri, 27 Nov 2026 00:00:00 GMT")
+	f.Add(200, `<html>`, "")
 	f.Fuzz(func(t *testing.T, status int, body, after string) {
 		if status == http.StatusUnauthorized {
 			return // asks for another access token
@@ -26,7 +27,7 @@ func FuzzAnswer(f *testing.F) {
 		if a.Outcome < transport.Accepted || a.Outcome > transport.Denied || a.Outcome == transport.Unsent || a.RetryAfter < 0 || a.Again {
 			t.Fatalf("%+v", a)
 		}
-		if a.Outcome == transport.Unregistered && len(a.Reason) == 0 || (a.Outcome == transport.Accepted) != (status/100 == 2) {
+		if a.Outcome == transport.Unregistered && len(a.Reason) == 0 || (a.Outcome == transport.Accepted) != (status/100 == 2 && !x.HTML()) {
 			t.Fatalf("%+v", a)
 		}
 	})

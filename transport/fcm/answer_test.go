@@ -47,6 +47,7 @@ func TestErrorTable(t *testing.T) {
 		{answer: fcmtest.Answer{Status: 404, ErrorCode: "UNHEARD"}, outcome: transport.Denied},
 		{answer: fcmtest.Answer{Status: 500, ErrorCode: "UNHEARD"}, outcome: transport.Retry},
 		// What is no answer of FCM: nothing follows for the token, nor for the account.
+		{answer: fcmtest.Answer{Body: []byte("Sign in")}, outcome: transport.Retry, reason: "OK", after: time.Minute, detail: "proxy"},
 		{answer: fcmtest.Answer{Status: 403, Body: []byte("<html>Forbidden</html>")}, outcome: transport.Retry, reason: "Forbidden", after: time.Minute, detail: "proxy"},
 		{answer: fcmtest.Answer{Status: 404, Body: []byte(strings.Repeat("<p>", 20<<10))}, outcome: transport.Retry, reason: "Not Found", after: time.Minute, detail: "proxy"},
 		{answer: fcmtest.Answer{Status: 401, Body: []byte("{}")}, outcome: transport.Retry, reason: "Unauthorized", after: time.Minute},

@@ -218,12 +218,46 @@ func checkKey(key string) error {
 	return nil
 }
 
-// checkSize looks at the service's limit for what reaches a device. It counts what is encoded, a little more than the service does.
+// checkSize looks at the service's limit for what reaches a device, of whichever kind that is. It counts what is encoded, a little more than
+// the service does.
 func checkSize(m *messaging.Message) error {
-	if err := checkPart("notification and data", map[string]any{"notification": m.Notification, "data": m.Data}); err != nil || m.APNS == nil {
+	part := func(own map[string]string) map[string]any {
+		if len(own) == 0 {
+			own = m.Data
+		}
+		return map[string]any{"notification": m.Notification, "data": own}
+	}
+	if err := checkPart("notification and data", part(nil)); err != nil {
 		return err
 	}
-	return checkPart("the payload for iOS", m.APNS.Payload)
+	if a := m.Android; a != nil {
+		all := part(a.Data)
+		if a.Notification != nil { // over that which is for all
+			patch, err := json.Marshal(map[string]any{"notification": a.Notification})
+			if err != nil {
+				return err
+			}
+			if all, err = payload.Override(all, patch); err != nil {
+				return err
+			}
+		}
+		if err := checkPart("notification and data for Android", all); err != nil {
+			return err
+		}
+	}
+	if w := m.Webpush; w != nil {
+		all := part(w.Data)
+		all["notification"] = w.Notification
+		if err := checkPart("notification and data for browsers", all); err != nil {
+			return err
+		}
+	}
+	if m.APNS == nil {
+		return nil
+	}
+	all := part(nil)
+	all["payload"] = m.APNS.Payload
+	return checkPart("notification, data and payload for iOS", all)
 }
 
 func checkPart(what string, part any) error {

@@ -148,7 +148,7 @@ func TestCheck(t *testing.T) {
 	t.Parallel()
 	s := testServer(t, fcmtest.Options{})
 	sender := testSender(t, s, Options{})
-	base := len(`{"data":{"fanfare_id":"` + anyID + `"},"notification":{"body":""}}`)
+	base := len(`{"data":{"fanfare_id":"` + anyID + `"},"notification":{"body":"","tag":"` + anyID + `"}}`)
 	full := strings.Repeat("x", maxPayload-base)
 	override := func(patch string) transport.Content {
 		return transport.Content{Title: "hi", Overrides: map[string]json.RawMessage{"fcm": json.RawMessage(patch)}}
@@ -160,6 +160,13 @@ func TestCheck(t *testing.T) {
 		"full":                    {transport.Content{Body: full}, ""},
 		"too large":               {transport.Content{Body: full + "x"}, "4097 bytes"},
 		"too large in a language": {transport.Content{Body: "hi", Locales: map[string]transport.Text{"de": {Body: full + "x"}}}, "4097 bytes"},
+		"too large with a sound":  {transport.Content{Body: full, Sound: "x"}, "4108 bytes"},
+		"all but for iOS":         {transport.Content{Body: full, Overrides: map[string]json.RawMessage{"fcm": json.RawMessage(`{"apns":{"payload":{"x":"` + strings.Repeat("x", 100) + `"}}}`)}}, "for iOS"},
+		"data for Android":        {override(`{"android":{"data":{"x":"` + strings.Repeat("x", 4096) + `"}}}`), "for Android"},
+		"text for Android":        {override(`{"android":{"notification":{"body":"` + strings.Repeat("x", 4096) + `"}}}`), "for Android"},
+		"data for browsers":       {override(`{"webpush":{"data":{"x":"` + strings.Repeat("x", 4096) + `"}}}`), "for browsers"},
+		"text for browsers":       {override(`{"webpush":{"notification":{"body":"` + strings.Repeat("x", 4096) + `"}}}`), "for browsers"},
+		"text instead":            {transport.Content{Body: full, Overrides: map[string]json.RawMessage{"fcm": json.RawMessage(`{"android":{"notification":{"body":"hi"}}}`)}}, ""},
 		"payload for iOS":         {override(`{"apns":{"payload":{"x":"` + strings.Repeat("x", 4096) + `"}}}`), "for iOS"},
 		"collapse too long":       {transport.Content{Collapse: strings.Repeat("x", 65)}, "65 bytes"},
 		"language":                {transport.Content{Locales: map[string]transport.Text{"not a language": {}}}, "locale"},
@@ -223,6 +230,7 @@ func TestOptions(t *testing.T) {
 		"another type":    {Options{ServiceAccount: []byte(`{"type":"HIDDEN"}`)}, "does not hold"},
 		"no project":      {Options{ServiceAccount: without("project_id")}, "Options.Project"},
 		"endpoint":        {Options{ServiceAccount: account, Endpoint: "fcm.googleapis.com"}, "https://"},
+		"endpoint, more":  {Options{ServiceAccount: account, Endpoint: "https://fcm.googleapis.com/v1?key=HIDDEN"}, "https://"},
 		"limit":           {Options{ServiceAccount: account, Connections: -1}, "below nothing"},
 	} {
 		sender, err := New(ctx, c.o)

@@ -70,7 +70,7 @@ func New(ctx context.Context, o Options) (*Sender, error) {
 		return nil, errors.New("fcm: a limit is below nothing")
 	}
 	if u, err := url.Parse(o.Endpoint); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return nil, fmt.Errorf("fcm: endpoint %q: https://, a host and a version are wanted", o.Endpoint)
+		return nil, errors.New("fcm: Options.Endpoint: https://, a host and a version are wanted, and nothing else") // its words could have a password
 	}
 	if len(o.ServiceAccount) > 0 {
 		if err := checkAccount(o.ServiceAccount); err != nil {

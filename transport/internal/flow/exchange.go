@@ -54,6 +54,11 @@ type body struct{ bytes.Reader }
 
 func (*body) Close() error { return nil }
 
+// HTML says that the answer is a page, which no service gives: it is of a proxy, whatever its status.
+func (x *Exchange) HTML() bool {
+	return strings.HasPrefix(x.Header.Get("Content-Type"), "text/html") || bytes.HasPrefix(bytes.TrimSpace(x.Answer), []byte("<"))
+}
+
 // RetryAfter is how long the answer asks to be left alone: seconds or a date, as RFC 9110, section 10.2.3, has it. No more than a day.
 func (x *Exchange) RetryAfter(now time.Time) time.Duration {
 	v := strings.TrimSpace(x.Header.Get("Retry-After"))

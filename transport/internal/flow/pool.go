@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -22,7 +23,7 @@ const (
 	maxUntaken = 20
 )
 
-// ConnectError says that there is no connection to the server, so that it was certainly not asked.
+// ConnectError says that there is no connection to the server, or none that had room in time, so that it was certainly not asked.
 type ConnectError struct{ Err error }
 
 func (e *ConnectError) Error() string { return "connect: " + e.Err.Error() }
@@ -33,7 +34,7 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 var errNotHTTP2 = errors.New("the server does not speak HTTP/2")
 
 // errClosed is what a Pool returns after Close.
-var errClosed = errors.New("the transport is closed")
+var errClosed error = &ConnectError{errors.New("the transport is closed")}
 
 // Pool is an [http.RoundTripper] on several HTTP/2 connections to one server. It takes the connection with the most room,
 // never has more requests on one than the server allows, and opens a further one, up to its most, while those that there are
@@ -82,10 +83,11 @@ func NewPool(t *http.Transport, most int) *Pool {
 
 // RoundTrip sends a request, whose body must be one that can be had again, as those of http.NewRequest are.
 func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
+	var lost error // of a connection on which the server may have had it
 	for repeats, untaken := 0, 0; ; {
 		c, err := p.acquire(req)
 		if err != nil {
-			return nil, err
+			return nil, cmp.Or(lost, err)
 		}
 		resp, err := c.RoundTrip(req)
 		c.load.Add(-1)
@@ -109,6 +111,7 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 			untaken++
 		} else {
 			repeats++
+			lost = err
 		}
 		if repeats > maxRepeats || untaken > maxUntaken || req.Context().Err() != nil {
 			return nil, err
@@ -228,7 +231,7 @@ func (p *Pool) acquire(req *http.Request) (*conn, error) {
 			}
 		case <-req.Context().Done():
 			p.leave(turn)
-			return nil, req.Context().Err()
+			return nil, &ConnectError{req.Context().Err()}
 		}
 	}
 }

@@ -224,7 +224,8 @@ func TestPoolGivesUpWaiting(t *testing.T) {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*time.Millisecond)
 			defer cancel()
-			if _, err := post(ctx, p, s.Addr().String()); !errors.Is(err, context.DeadlineExceeded) {
+			_, err := post(ctx, p, s.Addr().String())
+			if none := new(ConnectError); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &none) {
 				t.Error(err)
 			}
 		})
@@ -288,8 +289,27 @@ func TestPoolWithAMuteServer(t *testing.T) {
 	p := testPool(t, &http.Transport{}, 2)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := post(ctx, p, l.Addr().String()); !errors.Is(err, context.DeadlineExceeded) {
+	_, err = post(ctx, p, l.Addr().String())
+	if none := new(ConnectError); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &none) {
 		t.Error(err)
+	}
+}
+
+// TestPoolLosesItsServer: that there is no further connection does not say of a request that was lost with the first that nobody was asked.
+func TestPoolLosesItsServer(t *testing.T) {
+	t.Parallel()
+	s, tr := serve(t, h2server.Options{Handler: func(*h2server.Request) h2server.Response { return h2server.Response{Fault: h2server.FaultCut} }})
+	var dialled atomic.Int64
+	tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dialled.Add(1) > 1 {
+			return nil, errors.New("no route")
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	p := testPool(t, tr, 1)
+	_, err := post(t.Context(), p, s.Addr().String())
+	if none := new(ConnectError); err == nil || errors.As(err, &none) || dialled.Load() < 2 {
+		t.Error(err, dialled.Load())
 	}
 }
 
