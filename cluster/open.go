@@ -141,7 +141,7 @@ func (n *node) begin(ctx context.Context) (err error) {
 		return err
 	}
 	n.presence = newPresence(c.nc, o.Cluster, o.Name, o.Logger)
-	n.presence.expected = n.members.names
+	n.presence.expected, n.presence.least = n.members.names, o.nodes()-1
 	n.log.folded, n.log.version, n.log.summed = n.members.folded, n.members.version, n.digests.summed
 	return nil
 }

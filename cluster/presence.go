@@ -45,8 +45,10 @@ type presence struct {
 	lose         func(h *wireHead) bool // a message that has come in
 	turned       func()                 // called by the loop when something may have changed
 
-	// expected are the names of the other nodes, those that are gone too: when it is known who is connected to each, Start returns. Nil, or none: that nobody can say.
+	// expected are the names of the other nodes, those that are gone too and without those that are just beginning for the first time, and least is how many others there are at
+	// least. When it is known who is connected to each, Start returns. Nil or none, and 0: that nobody can say.
 	expected func() []string
+	least    int
 
 	started time.Time
 	epoch   uint64
@@ -75,7 +77,8 @@ type presence struct {
 
 	// The rest is the loop's.
 	others    map[string]*other
-	missing   map[string]bool // of the expected nodes; empty: none is, or all are there
+	learning  bool            // there are nodes that are expected and not known yet
+	missing   map[string]bool // of those that are expected by name
 	number    uint64          // of the last changes that were told
 	all       [][]byte        // the sections of all parts, as of number; nil if not made
 	rounds    map[uint64]*settleRound
@@ -172,6 +175,7 @@ func (p *presence) Start(node uint64, settle func(ordinals []uint32, done func(p
 			p.missing[name] = true
 		}
 	}
+	p.learning = len(p.missing) > 0 || p.least > 0
 	p.begun, p.lastTick = true, time.Now()
 	p.helloUntil = p.lastTick.Add(p.learn)
 	p.tell(kindHello, p.toAll, binary.AppendUvarint(nil, p.number))
@@ -304,14 +308,21 @@ func (p *presence) loop() {
 	}
 }
 
-// learnMissing notes which of the expected nodes are there, with all who are connected to them.
+// learnMissing notes when the expected nodes are there, with all who are connected to them.
 func (p *presence) learnMissing() {
-	for name := range p.missing {
-		if o := p.others[name]; o != nil && o.known {
-			if delete(p.missing, name); len(p.missing) == 0 {
-				close(p.learnt)
-			}
+	if !p.learning {
+		return
+	}
+	known := 0
+	for name, o := range p.others {
+		if o.known {
+			delete(p.missing, name)
+			known++
 		}
+	}
+	if len(p.missing) == 0 && known >= p.least {
+		p.learning = false
+		close(p.learnt)
 	}
 }
 

@@ -115,13 +115,20 @@ func TestPresenceStartsWhenAllAreKnown(t *testing.T) {
 		c.Joined(i<<8 + 1)
 	}
 	tn.until(t, "told", func() bool { return a.Others() == 1000 && c.Others() == 1000 })
-	for _, gone := range []bool{false, true} {
+	for i, gone := range []bool{false, false, true, true} {
 		b := tn.node(tn.connect(t), "b")
 		b.learn = patience
-		b.expected = func() []string { return []string{"a", "c"} }
-		if gone {
+		switch i {
+		case 0:
+			b.expected = func() []string { return []string{"a", "c"} }
+		case 1: // of c it is not known yet that it belongs to them
+			b.expected, b.least = func() []string { return []string{"a"} }, 2
+		case 2:
 			b.learn = 50 * time.Millisecond
 			b.expected = func() []string { return []string{"a", "c", "d"} }
+		case 3:
+			b.learn = 50 * time.Millisecond
+			b.expected, b.least = func() []string { return []string{"a", "c"} }, 3
 		}
 		since := time.Now()
 		begin(t, b, 2, nil)
