@@ -277,6 +277,7 @@ func (m *modelRun) left(gone []*naiveUser) {
 		}
 		for _, c := range slices.Clone(m.conns[u.id]) {
 			m.stale = append(m.stale, c.sessions...)
+			c.gone = true
 			m.over(c)
 		}
 	}

@@ -57,6 +57,66 @@ func TestModelSlowNode(t *testing.T) {
 	})
 }
 
+// TestModelLaggingNode has a node bring what was acknowledged before any brought it, when another has brought what came behind it.
+func TestModelLaggingNode(t *testing.T) {
+	t.Parallel()
+	for _, acks := range []bool{false, true} {
+		dir := t.TempDir()
+		checkModel(t, 1, func(t *rapid.T) {
+			m := newModel(t, modelVariant{blockBits: 2, workers: 2, nodes: 3, acks: acks}, dir, new(modelCounts))
+			m.startNodes()
+			defer m.stopNodes()
+			for _, n := range m.nodes[:2] {
+				m.speakTo(n)
+				m.connectTo("u05")
+			}
+			m.settle()
+			m.slowDown(m.nodes[1], time.Second)
+			m.log.set("u05", healthy, 1)
+			m.speakTo(m.nodes[0])
+			m.send(Message{To: Users("u05"), Body: []byte("m1"), Lifetime: week})
+			m.sleep(50 * time.Millisecond) // until it is tried again
+			m.ackOne("u05", m.n.tasks[0], false)
+			m.send(Message{To: Users("u05"), Body: []byte("m2"), Lifetime: week})
+			m.settle()
+			m.compare()
+			if g := m.n.tasks[0].audience["u05"]; g.got != 1 || g.by != m.nodes[1].online {
+				t.Fatalf("m1 came %d times", g.got)
+			}
+			m.endNodes()
+		})
+	}
+}
+
+// TestModelUnregisteredElsewhere has a node that is cut off deliver to a user of whose unregistering it cannot know.
+func TestModelUnregisteredElsewhere(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	checkModel(t, 1, func(t *rapid.T) {
+		m := newModel(t, modelVariant{blockBits: 2, workers: 2, nodes: 3}, dir, new(modelCounts))
+		m.startNodes()
+		defer m.stopNodes()
+		m.speakTo(m.nodes[1])
+		m.connectTo("u05")
+		m.settle()
+		m.log.set("u05", failing, 0)
+		m.send(Message{To: Users("u05"), Body: []byte("m1"), Lifetime: week})
+		m.settle()
+		m.cutOffNode(m.nodes[1], 0)
+		m.speakTo(m.nodes[0])
+		m.change([]modelOp{{kind: store.OpUnregister, id: "u05"}}, func() error { return m.p.Unregister(m.ctx, "u05") })
+		m.settle()
+		m.log.set("u05", healthy, 0)
+		m.sleep(31 * time.Second)
+		m.settle()
+		m.compare()
+		if g := m.n.tasks[0].audience["u05"]; g.got != 1 {
+			t.Fatalf("m1 came %d times", g.got)
+		}
+		m.endNodes()
+	})
+}
+
 func (m *modelRun) startNodes() {
 	m.cluster = newMemoryCluster()
 	for i := range m.v.nodes {
@@ -464,8 +524,12 @@ func (m *modelRun) cutOff() {
 		return
 	}
 	m.compareTasks()
+	m.cutOffNode(n, m.pauseOfLease())
+}
+
+func (m *modelRun) cutOffNode(n *modelNode, pause time.Duration) {
 	held := m.holds(n)
-	n.mem.cutOff(m.pauseOfLease())
+	n.mem.cutOff(pause)
 	n.cut, n.online.cut = true, true
 	if held {
 		m.moved()

@@ -85,6 +85,7 @@ type naiveTarget struct {
 	at      uint64         // of several nodes, those who have applied so much know it
 	by      *modelOnline   // who delivered it first, or, of a message without retention, last
 	end     int            // when, if it has retention
+	from    []*modelOnline // by whom it was delivered, as often as that
 	again   bool           // it was delivered by a node that was cut off, so that it may come again
 	beside  []*modelOnline // whose delivery began beside the closing: one each
 	loose   bool           // it may come to further connections, or not

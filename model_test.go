@@ -194,6 +194,7 @@ type modelConn struct {
 	got      map[uint64]bool      // what has been delivered to it
 	last     uint64               // the last of it
 	sent     map[uint64]time.Time // with client acks: what was sent last when
+	gone     bool                 // the user was unregistered
 }
 
 const modelIDs = 16
@@ -394,14 +395,17 @@ func (m *modelRun) delivery(e *modelEvent) {
 		}
 		return
 	}
-	// Without retention it comes to connections that there were before it alone, and a node that was cut off may bring what was acknowledged elsewhere before it was delivered there.
-	if g.got == 0 && !(t.fleeting() && m.twoNodes(e.user)) && !e.by.cut {
+	// Without retention it comes to connections that there were before it alone. What was acknowledged, withdrawn or lost its user before anybody brought it is passed over
+	// where that is known, and what is behind it comes there; a node that does not know yet brings it all the same. What a node has brought itself is in order in any case.
+	if g.got == 0 && !(t.fleeting() && m.twoNodes(e.user)) {
 		for _, later := range m.n.tasks[seq:] {
-			if x := later.audience[e.user]; x != nil && x.got > 0 {
+			x := later.audience[e.user]
+			if x != nil && x.got > 0 && (m.v.nodes == 0 || g.closed == 0 && !g.loose || slices.Contains(x.from, e.by)) {
 				m.Fatalf("%s got %s after %s", e.user, t.body, later.body)
 			}
 		}
 	}
+	g.from = append(g.from, e.by)
 	if g.got++; !t.fleeting() && (g.got == 1 || g.pending) {
 		g.by, g.end = e.by, e.end
 	}
@@ -510,7 +514,7 @@ func (m *modelRun) whole() {
 			c.from = uint64(len(m.n.tasks)) + 1
 		}
 	}
-	if len(m.unknown) == 0 {
-		m.past = nil
+	if len(m.unknown) == 0 { // a node that is cut off goes on with users who were unregistered elsewhere
+		m.past = slices.DeleteFunc(m.past, func(c *modelConn) bool { return !c.gone || c.node == nil || !c.node.cut })
 	}
 }
