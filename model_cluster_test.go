@@ -2,6 +2,7 @@ package fanfare
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -606,14 +607,23 @@ func (m *modelRun) bringUp() {
 		dir = m.newDir()
 	case 2:
 		dir = m.newDir()
-		c, err := m.p.store.Copy(m.ctx)
-		m.must(err, "copy")
-		var b bytes.Buffer
-		m.must(errors.Join(c.Write(m.ctx, &b), c.Remove(), Restore(m.ctx, dir, &b), store.Attach(dir, m.cluster.id, c.Position)), "a node from a copy")
+		var b takingBuffer
+		var at uint64
+		err := m.p.store.Send(m.ctx, func(position uint64, _ int64) (store.Taker, error) {
+			at = position
+			return &b, nil
+		})
+		m.must(err, "send")
+		m.must(store.Receive(m.ctx, dir, &b, m.cluster.id, at), "a node from a copy")
 	}
 	m.openNode(n, dir)
 	m.choose()
 }
+
+// takingBuffer is a [store.Taker].
+type takingBuffer struct{ bytes.Buffer }
+
+func (b *takingBuffer) Ready(ctx context.Context) (int, error) { return 1 << 16, ctx.Err() }
 
 // reopenNodes closes all nodes, and opens them again.
 func (m *modelRun) reopenNodes() {

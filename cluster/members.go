@@ -228,12 +228,11 @@ func (m *members) names() (names []string) {
 
 // cutter cuts the log where nobody needs it any more.
 type cutter struct {
-	members   *members
-	snapshots *snapshots
-	stream    jetstream.Stream
-	absence   time.Duration // a node that has said nothing for so long holds the log back no more
-	maxLog    uint64        // bytes; a log that is larger is cut although a node needs it
-	log       *slog.Logger
+	members *members
+	stream  jetstream.Stream
+	absence time.Duration // a node that has said nothing for so long holds the log back no more
+	maxLog  uint64        // bytes; a log that is larger is cut although a node needs it
+	log     *slog.Logger
 }
 
 const (
@@ -245,10 +244,10 @@ const (
 
 // run cuts the log every few seconds, until ctx ends: it is the work of the lease "cut".
 func (c *cutter) run(ctx context.Context) {
-	nodes, kept := sightings{}, ages{}
+	nodes := sightings{}
 	last := time.Now()
 	for pause(ctx, cutEvery) {
-		to, err := c.turn(ctx, nodes, kept, last)
+		to, err := c.turn(ctx, nodes, last)
 		if err != nil && ctx.Err() == nil {
 			c.log.Warn("cluster: the log could not be cut", "error", err)
 		}
@@ -259,12 +258,7 @@ func (c *cutter) run(ctx context.Context) {
 }
 
 // turn cuts the log once, if that is worth it, and returns the first position that it kept, or 0.
-func (c *cutter) turn(ctx context.Context, nodes sightings, kept ages, last time.Time) (uint64, error) {
-	if c.snapshots != nil {
-		if err := c.snapshots.clean(ctx, kept); err != nil {
-			return 0, err
-		}
-	}
+func (c *cutter) turn(ctx context.Context, nodes sightings, last time.Time) (uint64, error) {
 	all, err := c.members.look(ctx)
 	if err != nil {
 		return 0, err
@@ -297,16 +291,6 @@ func (c *cutter) turn(ctx context.Context, nodes sightings, kept ages, last time
 			c.log.Warn("cluster: the log is too large to be kept for a node: it will need a snapshot", "node", s.Name, "bytes", state.Bytes)
 			delete(nodes, leaseKey(s.Name))
 			keep = needed(nodes, state.FirstSeq)
-		}
-	}
-	if c.snapshots != nil {
-		// Asked for last: one that is made from now on is of a node whose folded position was read before.
-		positions, err := c.snapshots.positions(ctx)
-		if err != nil {
-			return 0, err
-		}
-		for _, p := range positions {
-			keep = min(keep, p+1)
 		}
 	}
 	if keep <= state.FirstSeq || keep > state.LastSeq+1 {

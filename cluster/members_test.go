@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -39,19 +38,19 @@ func first(t testing.TB, log jetstream.Stream) uint64 {
 	return info.State.FirstSeq
 }
 
-// The log is cut up to what every node has folded, and never behind a snapshot, be it complete or being made.
+// The log is cut up to what every node has folded.
 func TestCutPassesNobody(t *testing.T) {
 	t.Parallel()
 	site := newSite(t, 1)
 	log := site.journal(3000)
-	s, ctx := site.snapshots(0, log), within(t)
+	ctx := within(t)
 	a := newTestMembers(t, site, member{Name: "a"})
 	b := newTestMembers(t, site, member{Name: "b/ü"})
-	c := &cutter{members: a, snapshots: s, stream: log, absence: time.Hour, maxLog: 1 << 30, log: silent()}
-	nodes, kept, now := sightings{}, ages{}, time.Now()
+	c := &cutter{members: a, stream: log, absence: time.Hour, maxLog: 1 << 30, log: silent()}
+	nodes, now := sightings{}, time.Now()
 	turn := func(last time.Time, want uint64) {
 		t.Helper()
-		if _, err := c.turn(ctx, nodes, kept, last); err != nil {
+		if _, err := c.turn(ctx, nodes, last); err != nil {
 			t.Fatal(err)
 		}
 		if got := first(t, log); got != want {
@@ -72,32 +71,11 @@ func TestCutPassesNobody(t *testing.T) {
 	turn(now, 1201) // too little
 	turn(now.Add(-cutPause), 1301)
 
-	if err := s.put(ctx, 1400, func(w io.Writer) error {
-		b.folded(2600)
-		put(t, b)
-		turn(now.Add(-cutPause), 1401)
-		return writes([]byte("files"))(w)
-	}); err != nil {
-		t.Fatal(err)
-	}
-	turn(now.Add(-cutPause), 1401)
-	for id, a := range kept {
-		kept[id] = age{a.written, a.complete, a.since.Add(-snapshotKept)}
-	}
-	turn(now, 2501)
-	if l := there(t, s); len(l) != 0 {
-		t.Errorf("an old snapshot is there still: %v", l)
-	}
 	a.folded(3000)
 	b.folded(3000)
 	put(t, a)
 	put(t, b)
 	turn(now.Add(-cutPause), 3001)
-
-	// One that is made of a state which the log does not go on from is none.
-	if err := s.put(ctx, 2999, writes(nil)); err == nil {
-		t.Error("a snapshot whose log has been cut was taken")
-	}
 }
 
 // A node that says nothing for long, or for which the log gets too large, holds the log back no more.
@@ -110,10 +88,10 @@ func TestCutPassesThoseAway(t *testing.T) {
 	away := newTestMembers(t, site, member{Name: "away", Folded: 10})
 	slow := newTestMembers(t, site, member{Name: "slow", Folded: 5})
 	c := &cutter{members: a, stream: log, absence: time.Hour, maxLog: 1 << 30, log: silent()}
-	nodes, kept, long := sightings{}, ages{}, time.Now().Add(-cutPause)
+	nodes, long := sightings{}, time.Now().Add(-cutPause)
 	turn := func(want uint64) {
 		t.Helper()
-		if _, err := c.turn(ctx, nodes, kept, long); err != nil {
+		if _, err := c.turn(ctx, nodes, long); err != nil {
 			t.Fatal(err)
 		}
 		if got := first(t, log); got != want {

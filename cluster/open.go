@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -136,7 +134,7 @@ func (n *node) begin(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("cluster: the log: %w", err)
 	}
-	n.snapshots = newSnapshots(c.nc, c.js, o.Cluster, n.stream, o.Logger)
+	n.snapshots = newSnapshots(c.nc, o.Cluster, o.Logger)
 	if n.digests, err = newDigests(c.nc, o.Cluster, o.Name, o.Logger, n.diverged); err != nil {
 		return err
 	}
@@ -186,24 +184,21 @@ func (n *node) enter(ctx context.Context, place store.Place) error {
 	return n.join(ctx, first-1)
 }
 
-// join fetches the state of another node, which is at a position from which the log goes on. A snapshot that fails on the way is deleted, and another one asked for.
+// join fetches the state of another node, which is at a position from which the log goes on. When a snapshot fails on the way, another one is asked for.
 func (n *node) join(ctx context.Context, atLeast uint64) error {
 	for {
 		r, err := n.snapshots.ask(ctx, atLeast)
 		if err != nil {
 			return err
 		}
-		// From now on the log is kept for this node as for any other, also when the snapshot is there no more.
-		n.members.folded(r.one.position)
+		// From now on the log is kept for this node as for any other.
+		n.members.folded(r.position)
 		n.tell()
 		err = n.fetch(ctx, r)
-		r.Close()
+		err = errors.Join(err, r.Close())
 		switch {
 		case err != nil && r.failure() != nil && ctx.Err() == nil:
-			n.o.Logger.Warn("cluster: a snapshot cannot be read, and another one is asked for", "position", r.one.position, "error", err)
-			if err := n.snapshots.remove(ctx, r.one); err != nil {
-				n.o.Logger.Warn("cluster: it is left to the next cleaning", "error", err)
-			}
+			n.o.Logger.Warn("cluster: a snapshot cannot be read, and another one is asked for", "position", r.position, "error", err)
 			pause(ctx, tryAgain)
 			continue
 		case err != nil:
@@ -213,7 +208,7 @@ func (n *node) join(ctx context.Context, atLeast uint64) error {
 		if err != nil {
 			return err
 		}
-		if r.one.position+1 >= first {
+		if r.position+1 >= first {
 			return finishJoin(n.dir)
 		}
 		atLeast = first - 1 // the log had to be cut meanwhile
@@ -226,22 +221,10 @@ func (n *node) join(ctx context.Context, atLeast uint64) error {
 // fetch makes the directory that finishJoin takes.
 func (n *node) fetch(ctx context.Context, r *snapshotReader) error {
 	part := filepath.Join(n.dir, joinDir+".new")
-	entries, err := os.ReadDir(n.dir)
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), joinDir+".new") { // also what Restore makes beside it
-			err = errors.Join(err, os.RemoveAll(filepath.Join(n.dir, e.Name())))
-		}
-	}
-	if err != nil {
+	if err := os.RemoveAll(part); err != nil {
 		return err
 	}
-	if err := fanfare.Restore(ctx, part, r); err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, r); err != nil { // its digest is behind the end of the archive
-		return errors.Join(err, os.RemoveAll(part))
-	}
-	if err := store.Attach(part, n.log.id, r.one.position); err != nil {
+	if err := store.Receive(ctx, part, r, n.log.id, r.position); err != nil {
 		return err
 	}
 	return os.Rename(part, filepath.Join(n.dir, joinDir))
@@ -272,26 +255,18 @@ func (n *node) open(s *store.Store) {
 	n.members.set(func(own *member) { own.Proposer = s.Proposer() })
 	n.tell()
 	n.all.Go(func() { n.conn.revive(n.running, filepath.Join(n.dir, natsDir), n.o) })
-	cut := &cutter{members: n.members, snapshots: n.snapshots, stream: n.stream, absence: n.o.Absence, maxLog: uint64(n.o.MaxLog), log: n.o.Logger}
+	cut := &cutter{members: n.members, stream: n.stream, absence: n.o.Absence, maxLog: uint64(n.o.MaxLog), log: n.o.Logger}
 	n.all.Go(func() { n.leases.Hold(n.running, "cut", cut.run) })
 	n.all.Go(func() {
-		if err := n.snapshots.answer(n.running, n.leases, n.snapshot); err != nil {
+		if err := n.snapshots.answer(n.running, n.able, s.Send); err != nil {
 			n.o.Logger.Error("fanfare: nobody joins by this node", "error", err)
 		}
 	})
 }
 
-// snapshot hands a copy of the files to put, for a node that joins, and removes it. A node that is not there yet makes none: another one may be.
-func (n *node) snapshot(ctx context.Context, atLeast uint64, put func(position uint64, write func(io.Writer) error) error) (err error) {
-	if n.store.Applied() < atLeast {
-		return nil
-	}
-	c, err := n.store.Copy(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.Remove()) }()
-	return put(c.Position, func(w io.Writer) error { return c.Write(ctx, w) })
+// able says whether this node has a state from which one that joins can go on.
+func (n *node) able(atLeast uint64) bool {
+	return n.store.Applied() >= atLeast && n.store.Refused() == nil
 }
 
 // diverged stops the node, as soon as there is something to stop.

@@ -2,9 +2,9 @@ package cluster
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/fanfare-im/fanfare"
 	"github.com/fanfare-im/fanfare/store"
@@ -318,8 +318,8 @@ func TestJoin(t *testing.T) {
 		c.push(n%3, fanfare.All(), fmt.Sprint("m", n))
 	}
 	c.loseNode()
-	left := filepath.Join(c.path(2), joinDir+".new.restore-1") // of one that was killed
-	if err := os.MkdirAll(left, 0o700); err != nil {
+	left := filepath.Join(c.path(2), joinDir+".new") // of one that was killed
+	if err := os.MkdirAll(filepath.Join(left, "some"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	c.start(2)
@@ -364,74 +364,131 @@ func (c *trio) cutLog() uint64 {
 	return s.CachedInfo().State.LastSeq
 }
 
-// TestJoinAnew: a node passes over a snapshot that cannot be read, and over one that nobody goes on with, and gets another one.
-func TestJoinAnew(t *testing.T) {
-	t.Parallel()
-	c := newTrio(t)
-	c.start(0, 1, 2)
-	c.connect(0, "ann").Close()
-	c.push(0, fanfare.All(), "m")
-	last := c.loseNode()
-	conn := c.observe("other")
-	s := newSnapshots(conn.nc, conn.js, "fanfare", nil, silent())
-	bad := damaged(t, s, last, [][]byte{[]byte("one"), []byte("two")}, func(publish func(string, []byte), bucket string, _ int, o *jetstream.ObjectInfo) {
-		publish(chunksOf(bucket)+"what", []byte("a part that is none"))
-		publish(metaOf(bucket, "what"), []byte("{}"))
-	})
-	left := snapshot{s.name(last), last}
-	if _, err := conn.js.CreateObjectStore(c.ctx, jetstream.ObjectStoreConfig{Bucket: left.bucket}); err != nil {
+// joining is a node that has a log and the others, and nothing else.
+func joining(t *testing.T, site *site, dir string) *node {
+	t.Helper()
+	nc, js := site.connect(0)
+	o := &Options{Name: "new", Cluster: "c", Replicas: 1, Options: fanfare.Options{Logger: silent()}}
+	l, err := openLog(within(t), js, o)
+	if err != nil {
 		t.Fatal(err)
 	}
-	c.start(2)
-	c.agree(0, 2)
-	l := there(t, s)
-	if len(l) != 1 || l[0] == bad || l[0] == left {
-		t.Error(l)
-	}
-	defer c.connect(2, "ann").Close()
-	c.boxes[2].wants(c.ctx, t, "ann", "m")
+	running, stop := context.WithCancel(t.Context())
+	n := &node{o: o, dir: dir, log: l, snapshots: newSnapshots(nc, "c", silent()), members: newTestMembers(t, site, member{Name: "new"}), running: running}
+	t.Cleanup(func() {
+		stop()
+		n.all.Wait()
+	})
+	return n
 }
 
-// TestJoinWithoutRoom: what is wrong with the node's own directory is no reason to ask for another snapshot, nor to take this one from others.
+// stateAt returns the blocks of a store with a user, as a node of a log has them at a position.
+func stateAt(t *testing.T, log [16]byte, position uint64) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	p, err := fanfare.Open(dir, fanfare.Options{})
+	if err == nil {
+		err = errors.Join(p.Register(t.Context(), "ann"), p.Close(t.Context()), store.Attach(dir, log, position))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "blocks.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestJoinAnew: a node passes over a snapshot that is damaged, one that breaks off and one that nobody goes on with, and takes another one.
+func TestJoinAnew(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, 1)
+	n := joining(t, site, t.TempDir())
+	state := stateAt(t, n.log.id, 7)
+	s, own := site.snapshots(0), n.snapshots.own()
+	takes := make(chan string, 8)
+	for subject, f := range map[string]func(m *nats.Msg){
+		s.subject: func(m *nats.Msg) { _ = s.nc.PublishRequest(m.Reply, own, []byte{snapshotOffer}) },
+		own:       func(m *nats.Msg) { takes <- m.Reply },
+	} {
+		if _, err := s.nc.Subscribe(subject, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	joined := make(chan error, 1)
+	ctx := within(t)
+	go func() { joined <- n.join(ctx, 5) }()
+
+	begin := append(make([]byte, snapshotHead), binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, 7), uint64(len(state)))...)
+	begin = sealed(begin, snapshotData, 0)
+	piece := sealed(append(make([]byte, snapshotHead), state[:1000]...), snapshotData, snapshotBegin)
+	piece[500] ^= 1
+	to := <-takes
+	for _, m := range [][]byte{begin, piece} {
+		if err := s.nc.PublishRequest(to, s.own(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken := errors.New("broken")
+	if err := s.send(ctx, <-takes, func(_ context.Context, begin func(uint64, int64) (store.Taker, error)) error {
+		_, err := begin(7, int64(len(state)))
+		return errors.Join(err, broken)
+	}); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if err := s.nc.PublishRequest(<-takes, s.own(), begin); err != nil { // and nothing more
+		t.Fatal(err)
+	}
+	if err := s.send(ctx, <-takes, sends(7, state, nil)); err != nil {
+		t.Error(err)
+	}
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
+	place, err := store.PlaceOf(n.dir)
+	if err != nil || place.Log == nil || *place.Log != n.log.id || place.Position != 7 {
+		t.Error(place, err)
+	}
+	if entries, err := os.ReadDir(n.dir); err != nil || len(entries) != 2 {
+		t.Error(entries, err)
+	}
+}
+
+// TestJoinWithoutRoom: what is wrong with the node's own directory is no reason to ask for another snapshot.
 func TestJoinWithoutRoom(t *testing.T) {
 	t.Parallel()
 	site := newSite(t, 1)
-	s, ctx := site.snapshots(0, nil), within(t)
-	if err := s.put(ctx, 7, writes(blocks(3*snapshotPart))); err != nil {
-		t.Fatal(err)
-	}
-	running, stop := context.WithCancel(ctx)
 	dir := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n := &node{o: &Options{Name: "new", Options: fanfare.Options{Logger: silent()}}, dir: dir, snapshots: s, members: newTestMembers(t, site, member{Name: "new"}), running: running}
+	n := joining(t, site, dir)
+	var sent atomic.Int32
+	answers(t, site.snapshots(0), 7, func(ctx context.Context, begin func(uint64, int64) (store.Taker, error)) error {
+		sent.Add(1)
+		return sends(7, blocks(2*snapshotWindow), nil)(ctx, begin)
+	})
+	ctx := within(t)
 	if err := n.join(ctx, 5); err == nil || ctx.Err() != nil {
 		t.Error(err, ctx.Err())
 	}
-	if l := there(t, s); len(l) != 1 {
-		t.Error(l)
+	if n := sent.Load(); n != 1 {
+		t.Error("it was sent", n, "times")
 	}
-	stop()
-	n.all.Wait()
 }
 
 // TestJoinHoldsLog: the log is kept for a node from when it begins to fetch a state.
 func TestJoinHoldsLog(t *testing.T) {
 	t.Parallel()
 	site := newSite(t, 1)
-	log := site.journal(10)
-	s := site.snapshots(0, log)
+	n := joining(t, site, t.TempDir())
+	gate := make(chan error)
+	stop := answers(t, site.snapshots(0), 7, sends(7, blocks(1000), gate))
 	ctx, cancel := context.WithCancel(within(t))
-	g := &gate{nil, make(chan error)}
-	put := make(chan error, 1)
-	go func() { put <- s.put(ctx, 7, g.write) }()
-	select {
-	case g.steps <- nil: // the bucket is there
-	case err := <-put:
-		t.Fatal(err)
-	}
-	n := &node{o: &Options{Name: "new"}, dir: t.TempDir(), snapshots: s, members: newTestMembers(t, site, member{Name: "new"}), running: ctx}
 	joined := make(chan error, 1)
 	go func() { joined <- n.join(ctx, 5) }()
 	for {
@@ -448,14 +505,10 @@ func TestJoinHoldsLog(t *testing.T) {
 		pause(ctx, 10*time.Millisecond)
 	}
 	cancel()
-	close(g.steps)
 	if err := <-joined; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if err := <-put; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	n.all.Wait()
+	stop()
 }
 
 // observe connects to the servers as a fourth one, which is none of the nodes.
@@ -619,29 +672,21 @@ func TestCloseEnds(t *testing.T) {
 	n.all.Wait()
 }
 
-// TestSnapshotRemoved: the copy for a snapshot is removed also when nothing came of it, and none is made by a node that is behind what is asked for.
-func TestSnapshotRemoved(t *testing.T) {
+// TestAble: a node that is behind what is asked for, or does not trust its state any more, offers none.
+func TestAble(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s, err := store.Open(dir, store.Options{}, nil)
+	s, err := store.Open(t.TempDir(), store.Options{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close(t.Context())
 	n := &node{store: s}
-	failed := errors.New("the test's")
-	err = n.snapshot(t.Context(), 0, func(uint64, func(io.Writer) error) error {
-		if copies, _ := filepath.Glob(filepath.Join(dir, "backup-*")); len(copies) != 1 {
-			t.Error("there are", copies)
-		}
-		return failed
-	})
-	if copies, _ := filepath.Glob(filepath.Join(dir, "backup-*")); !errors.Is(err, failed) || len(copies) != 0 {
-		t.Error(err, "and there are", copies)
+	if !n.able(0) || n.able(1) {
+		t.Error(n.able(0), n.able(1))
 	}
-	err = n.snapshot(t.Context(), 1, func(uint64, func(io.Writer) error) error { return errors.New("it was made") })
-	if err != nil {
-		t.Error(err)
+	s.Refuse(errors.New("the test's"))
+	if n.able(0) {
+		t.Error("it offers what it does not trust")
 	}
 }
 

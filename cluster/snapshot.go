@@ -1,485 +1,346 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
-	"io"
+	"hash/crc32"
 	"log/slog"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/fanfare-im/fanfare"
-	"github.com/fanfare-im/fanfare/internal/peers"
+	"github.com/fanfare-im/fanfare/store"
 )
 
-var errNoSnapshot = errors.New("cluster: there is no snapshot")
+var (
+	errNoSnapshot = errors.New("cluster: there is no snapshot")
+	errQuiet      = errors.New("nothing more comes")
+	errGivenUp    = errors.New("the other node has given up")
+)
 
 const (
-	snapshotPart  = 8 << 20   // bytes of an object, at most
-	snapshotChunk = 128 << 10 // bytes of a message
-	snapshotWait  = time.Minute
-	snapshotMeta  = 64 << 10               // bytes of what is known of an object, at most
-	snapshotKept  = time.Hour              // a snapshot is for the nodes that join now
-	snapshotStale = 10 * time.Minute       // what no snapshot came of, and nobody goes on with
-	snapshotAsk   = 2 * time.Second        // how often it is asked for
-	snapshotLook  = 100 * time.Millisecond // how often it is looked for
-	snapshotTry   = 3 * time.Second        // for a question, to which no answer comes when a server goes
+	snapshotChunk  = 60 << 10               // bytes of a message: one that is larger than the 64 KiB that a server reads at once is copied once more by each
+	snapshotWindow = 4 << 20                // bytes under way, at most
+	snapshotTaken  = snapshotWindow / 4     // how often it is said what has been taken
+	snapshotAsk    = 500 * time.Millisecond // for an offer to come
+	snapshotTry    = time.Second            // until it is said anew what has been taken: it may have been lost, or what was sent
+	snapshotAlive  = 2 * time.Second        // how often a node says that there will be more
+	snapshotQuiet  = 15 * time.Second       // nothing more comes when nothing has come for so long
 )
 
-// snapshots are the files of a node at a position of the log, for those that join. Each is an object store of its own, a bucket, whose name has the position and a random ID: parts of a
-// few megabytes each, whose names are their numbers, so that as little is in flight at a time; and last an object that makes it a snapshot, which has the number of the parts and a digest of their digests in its metadata.
-// It may be read while it is written.
+// snapshots are the files of a node at a position of the log, sent to one that joins, from node to node: nothing of it is stored on the way.
 //
-// A bucket has one replica. What is lost with its server is a snapshot, and another one is made for who asks; three replicas would be written six times, and are no
-// safer for that. All that is said of it without its server is its name, and that is enough: as long as the bucket is there the log is not cut behind the position, and it can be deleted.
+// Who joins asks all, with a subject of its own to answer to. Each node that can sends an offer there, whose reply subject is to be used for saying that it is
+// taken; of them one is. That node sends the snapshot in messages, each with its place and a checksum, and no more of them than the window ahead of what
+// the other one says it has taken. What does not come is asked for and sent again, so that it may be lost on the way, as when a server goes.
 type snapshots struct {
-	js      jetstream.JetStream
-	journal jetstream.Stream // the log
-	prefix  string           // of the buckets
-	subject string
 	nc      *nats.Conn
+	subject string
 	log     *slog.Logger
 }
 
-func newSnapshots(nc *nats.Conn, js jetstream.JetStream, cluster string, journal jetstream.Stream, logger *slog.Logger) *snapshots {
-	return &snapshots{js: js, prefix: "fanfare-" + cluster + "-snapshot-", subject: "fanfare." + cluster + ".snapshot", journal: journal, nc: nc, log: logger}
+func newSnapshots(nc *nats.Conn, cluster string, logger *slog.Logger) *snapshots {
+	return &snapshots{nc: nc, subject: "fanfare." + cluster + ".snapshot", log: logger}
 }
 
-// snapshot is one of them, complete or not.
-type snapshot struct {
-	bucket   string
-	position uint64
-}
-
-func (s *snapshots) name(position uint64) string {
-	var id [8]byte
-	rand.Read(id[:])
-	return fmt.Sprintf("%s%020d-%x", s.prefix, position, id)
-}
-
-// named is the snapshot of a bucket, if it is the name of one.
-func (s *snapshots) named(bucket string) (one snapshot, ok bool) {
-	rest, ok := strings.CutPrefix(bucket, s.prefix)
-	digits, id, of := strings.Cut(rest, "-")
-	position, err := strconv.ParseUint(digits, 10, 64)
-	return snapshot{bucket, position}, ok && of && err == nil && len(digits) == 20 && len(id) == 16
-}
-
-// The names of what a bucket is, see ADR-20 of NATS.
-const bucketStream = "OBJ_"
-
-func chunksOf(bucket string) string { return "$O." + bucket + ".C." }
-func metaOf(bucket, object string) string {
-	return "$O." + bucket + ".M." + base64.URLEncoding.EncodeToString([]byte(object))
-}
-
-// lastObject is the name of the object that makes a snapshot of the parts.
-const lastObject = "end"
-
-func partName(i int) string { return fmt.Sprintf("%06d", i) }
-
-// sum is a digest of the parts together.
-type sum struct {
-	parts int
-	hash  hash.Hash
-}
-
-func newSum() *sum { return &sum{hash: sha256.New()} }
-
-func (s *sum) add(part *jetstream.ObjectInfo) {
-	s.parts++
-	fmt.Fprintln(s.hash, part.Name, part.Size, part.Digest)
-}
-
-func (s *sum) metadata() map[string]string {
-	return map[string]string{"parts": strconv.Itoa(s.parts), "digest": base64.RawURLEncoding.EncodeToString(s.hash.Sum(nil))}
-}
-
-// list is what is there, in the order of positions, whether its server is or not.
-func (s *snapshots) list(ctx context.Context) (l []snapshot, err error) {
-	ctx, cancel := context.WithTimeout(ctx, snapshotTry)
-	defer cancel()
-	names := s.js.StreamNames(ctx, jetstream.WithStreamListSubject("$O.*.C.>"))
-	for name := range names.Name() {
-		if one, ok := s.named(strings.TrimPrefix(name, bucketStream)); ok {
-			l = append(l, one)
-		}
-	}
-	slices.SortFunc(l, func(a, b snapshot) int { return strings.Compare(a.bucket, b.bucket) })
-	return l, names.Err()
-}
-
-// look returns how far one has been written, and whether it is complete.
-func (s *snapshots) look(ctx context.Context, one snapshot) (written uint64, complete bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, snapshotTry)
-	defer cancel()
-	stream, err := s.js.Stream(ctx, bucketStream+one.bucket)
-	if err != nil {
-		return 0, false, err
-	}
-	_, err = stream.GetLastMsgForSubject(ctx, metaOf(one.bucket, lastObject))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return stream.CachedInfo().State.LastSeq, false, nil
-	}
-	return stream.CachedInfo().State.LastSeq, err == nil, err
-}
-
-// remove deletes one. Who reads it or writes it fails.
-func (s *snapshots) remove(ctx context.Context, one snapshot) error {
-	ctx, cancel := context.WithTimeout(ctx, snapshotWait)
-	defer cancel()
-	err := s.js.DeleteStream(ctx, bucketStream+one.bucket)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil
-	}
-	return err
-}
-
-// positions are those of the snapshots that are there or being made: the log after the lowest must be kept.
-func (s *snapshots) positions(ctx context.Context) (all []uint64, err error) {
-	l, err := s.list(ctx)
-	for _, one := range l {
-		all = append(all, one.position)
-	}
-	return all, err
-}
-
-// ages is what one cleaner has seen, by bucket, and since when it is as it is, by its own clock.
-type ages map[string]age
-
-type age struct {
-	written  uint64
-	complete bool
-	since    time.Time
-}
-
-// clean deletes the snapshots that are older than an hour, and what nobody has gone on with for ten minutes, also where the server is gone.
-func (s *snapshots) clean(ctx context.Context, kept ages) error {
-	l, err := s.list(ctx)
-	if err != nil {
-		return err
-	}
-	there := map[string]bool{}
-	for _, one := range l {
-		there[one.bucket] = true
-		written, complete, err := s.look(ctx, one)
-		if ctx.Err() != nil {
-			return err
-		}
-		old, known := kept[one.bucket]
-		if !known || err == nil && old.written != written {
-			kept[one.bucket] = age{written, complete, time.Now()}
-			continue
-		}
-		limit := snapshotStale
-		if old.complete {
-			limit = snapshotKept
-		}
-		if time.Since(old.since) >= limit {
-			if err := s.remove(ctx, one); err != nil {
-				return err
-			}
-		}
-	}
-	for bucket := range kept {
-		if !there[bucket] {
-			delete(kept, bucket)
-		}
-	}
-	return nil
-}
-
-// putObject stores an object, and tries again when that fails for a while, as when a connection is lost, or when the servers do not all know of a new bucket yet.
-func (s *snapshots) putObject(ctx context.Context, bucket jetstream.ObjectStore, meta jetstream.ObjectMeta, data []byte) (info *jetstream.ObjectInfo, err error) {
-	meta.Opts = &jetstream.ObjectMetaOptions{ChunkSize: snapshotChunk}
-	for try := range 5 {
-		if try > 0 && !pause(ctx, 50*time.Millisecond<<(2*(try-1))) { // up to 3 s
-			break
-		}
-		c, cancel := context.WithTimeout(ctx, snapshotWait)
-		closed := s.nc.StatusChanged(nats.CLOSED) // after which the client may wait for ever for what it has sent
-		go func() {
-			select {
-			case <-closed:
-				cancel()
-			case <-c.Done():
-			}
-		}()
-		if s.nc.IsClosed() {
-			cancel()
-		}
-		info, err = bucket.Put(c, meta, bytes.NewReader(data))
-		cancel()
-		s.nc.RemoveStatusListener(closed)
-		if err == nil || s.nc.IsClosed() {
-			break
-		}
-	}
-	return info, err
-}
-
-// put stores what write writes as the snapshot of a position, and then deletes those of lower positions; when
-// that fails, what was stored is deleted, or left to a later cleaning if that fails as well. In memory are at most a few parts.
-func (s *snapshots) put(ctx context.Context, position uint64, write func(io.Writer) error) (err error) {
-	one := snapshot{s.name(position), position}
-	ctx, cancel := context.WithCancel(ctx)
-	defer func() {
-		cancel()
-		if err == nil {
-			return
-		}
-		err = fmt.Errorf("cluster: snapshot at %d: %w", position, err)
-		if rerr := s.remove(context.WithoutCancel(ctx), one); rerr != nil {
-			s.log.Warn("cluster: what is there of a snapshot that was not completed is left to the next cleaning", "position", position, "error", rerr)
-		}
-	}()
-	c, made := context.WithTimeout(ctx, snapshotWait)
-	bucket, err := s.js.CreateObjectStore(c, jetstream.ObjectStoreConfig{Bucket: one.bucket, Replicas: 1, Storage: jetstream.FileStorage})
-	made()
-	if err != nil {
-		return err
-	}
-
-	r, w := io.Pipe()
-	var writing sync.WaitGroup
-	defer writing.Wait()
-	defer r.CloseWithError(context.Canceled) // which ends the writer
-	defer context.AfterFunc(ctx, func() { r.CloseWithError(context.Cause(ctx)) })()
-	writing.Go(func() {
-		z := s2.NewWriter(w, s2.WriterConcurrency(1))
-		err := write(z)
-		w.CloseWithError(errors.Join(err, z.Close()))
-	})
-	full, free := make(chan []byte), make(chan []byte, 2)
-	free <- make([]byte, snapshotPart)
-	free <- make([]byte, snapshotPart)
-	failed := make(chan error, 1)
-	writing.Go(func() {
-		defer close(full)
-		for {
-			var b []byte
-			select {
-			case b = <-free:
-			case <-ctx.Done():
-				return
-			}
-			n, err := io.ReadFull(r, b)
-			end := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-			if err != nil && !end {
-				failed <- err
-				return
-			}
-			if n > 0 {
-				select {
-				case full <- b[:n]:
-				case <-ctx.Done():
-					return
-				}
-			}
-			if end {
-				return
-			}
-		}
-	})
-	defer cancel()
-	all := newSum()
-	for b := range full {
-		info, err := s.putObject(ctx, bucket, jetstream.ObjectMeta{Name: partName(all.parts)}, b)
-		if err != nil {
-			return err
-		}
-		all.add(info)
-		free <- b[:cap(b)]
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case err := <-failed:
-		return err
-	default:
-	}
-	if s.journal != nil {
-		// Who cuts the log may not have seen the bucket in time.
-		c, cancel := context.WithTimeout(ctx, snapshotWait)
-		var info *jetstream.StreamInfo
-		err := untilThere(c, func(ctx context.Context) (err error) {
-			if info, err = s.journal.Info(ctx); err != nil {
-				return err
-			}
-			return byLeader(info)
-		})
-		cancel()
-		if err != nil {
-			return err
-		}
-		if info.State.FirstSeq > position+1 {
-			return fmt.Errorf("the log begins at %d", info.State.FirstSeq)
-		}
-	}
-	if _, err := s.putObject(ctx, bucket, jetstream.ObjectMeta{Name: lastObject, Metadata: all.metadata()}, nil); err != nil {
-		return err
-	}
-	l, err := s.list(ctx)
-	if err != nil {
-		s.log.Warn("cluster: older snapshots are left to the next cleaning", "error", err)
-		return nil
-	}
-	for _, old := range l {
-		if old.position < position {
-			if err := s.remove(ctx, old); err != nil {
-				s.log.Warn("cluster: an older snapshot is left to the next cleaning", "position", old.position, "error", err)
-			}
-		}
-	}
-	return nil
-}
-
-// newest is the complete snapshot of the highest position, if that is at least so high, and otherwise, with [errNoSnapshot], the newest that is being made, if there is one.
-func (s *snapshots) newest(ctx context.Context, atLeast uint64) (begun snapshot, err error) {
-	l, err := s.list(ctx)
-	if err != nil {
-		return begun, err
-	}
-	for _, one := range slices.Backward(l) {
-		if one.position < atLeast {
-			break
-		}
-		_, complete, err := s.look(ctx, one)
-		switch {
-		case err != nil && ctx.Err() != nil:
-			return begun, err
-		case err != nil: // its server is gone
-		case complete:
-			return one, nil
-		case begun.bucket == "":
-			begun = one
-		}
-	}
-	return begun, errNoSnapshot
-}
+// own is a subject that nobody else has.
+func (s *snapshots) own() string { return s.subject + "." + rand.Text() }
 
 // request is what a node that needs a snapshot publishes.
 type request struct {
 	Position uint64 `json:"position"` // at least
 }
 
-// ask asks the nodes that run for a snapshot whose position is at least so high, until there is one, or one is being made, and reads it.
-func (s *snapshots) ask(ctx context.Context, atLeast uint64) (*snapshotReader, error) {
-	v, err := json.Marshal(request{atLeast})
-	if err != nil {
-		return nil, err
-	}
-	for asked := (time.Time{}); ; {
-		one, err := s.newest(ctx, atLeast)
-		if errors.Is(err, errNoSnapshot) {
-			// Also where one is being made: its node may have died.
-			if time.Since(asked) >= snapshotAsk {
-				asked = time.Now()
-				if perr := s.nc.Publish(s.subject, v); perr != nil {
-					err = errors.Join(err, perr)
-				}
-			}
-			if one.bucket != "" {
-				err = nil
-			}
-		}
-		if err == nil {
-			return s.read(ctx, one), nil
-		}
-		if !pause(ctx, snapshotLook) {
-			return nil, fmt.Errorf("%w: %w: %w", fanfare.ErrUnavailable, context.Cause(ctx), err)
-		}
-	}
+// What a message to the node that joins is; its first byte.
+const (
+	snapshotOffer  = iota // nothing more
+	snapshotData          // place (u64), checksum (u32), bytes
+	snapshotEnd           // place (u64), checksum (u32): it has been sent
+	snapshotWait          // nothing more: it will be sent
+	snapshotFailed        // why
+)
+
+// What a message to the node that sends is; its first byte. Its place (u64), up to which the other one has all, is behind it.
+const (
+	snapshotHas     = iota
+	snapshotAgain   // what is behind it did not come
+	snapshotEnough  // it is not wanted any more
+	snapshotHasSize = 1 + 8
+)
+
+const (
+	snapshotHead  = 1 + 8 + 4 // bytes of a message before its own
+	snapshotBegin = 8 + 8     // bytes before those of the file: position, and how many of the file there are
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// sealed puts the head before what is behind it.
+func sealed(m []byte, kind byte, place uint64) []byte {
+	m[0] = kind
+	binary.BigEndian.PutUint64(m[1:], place)
+	binary.BigEndian.PutUint32(m[9:], snapshotSum(m))
+	return m
 }
 
-// answer has snapshots made for those who ask, until ctx ends: under the lease "snapshot", and only if none is there that is good enough. Make hands what it has to put.
-func (s *snapshots) answer(ctx context.Context, leases peers.Leases, make func(ctx context.Context, atLeast uint64, put func(position uint64, write func(io.Writer) error) error) error) error {
-	asked := newLatest()
-	sub, err := s.nc.Subscribe(s.subject, func(m *nats.Msg) {
+func snapshotSum(m []byte) uint32 {
+	return crc32.Update(crc32.Checksum(m[:9], castagnoli), castagnoli, m[snapshotHead:])
+}
+
+// sendFunc is [store.Store.Send].
+type sendFunc func(ctx context.Context, begin func(position uint64, size int64) (store.Taker, error)) error
+
+// answer sends snapshots to those who ask, one at a time, until ctx ends. Able says whether there is one that is good enough, and send sends it.
+func (s *snapshots) answer(ctx context.Context, able func(atLeast uint64) bool, send sendFunc) error {
+	var busy atomic.Bool
+	own, wishes := s.own(), make(chan string)
+	asked, err := s.nc.Subscribe(s.subject, func(m *nats.Msg) {
 		var r request
-		if len(m.Data) <= memberBytes && json.Unmarshal(m.Data, &r) == nil {
-			asked.put(r.Position)
+		if m.Reply != "" && len(m.Data) <= memberBytes && json.Unmarshal(m.Data, &r) == nil && !busy.Load() && able(r.Position) {
+			_ = s.nc.PublishRequest(m.Reply, own, []byte{snapshotOffer}) // it asks again
 		}
 	})
 	if err != nil {
 		return fmt.Errorf("cluster: snapshots: %w", err)
 	}
-	defer sub.Unsubscribe()
-	for {
-		need, ok := asked.get(ctx)
-		if !ok {
-			return nil
+	defer asked.Unsubscribe()
+	wished, err := s.nc.Subscribe(own, func(m *nats.Msg) {
+		select {
+		case wishes <- m.Reply:
+		default:
+			_ = s.nc.Publish(m.Reply, append([]byte{snapshotFailed}, "it is being sent to another node"...))
 		}
-		turn, done := context.WithCancel(ctx)
-		leases.Hold(turn, "snapshot", func(ctx context.Context) {
-			defer done()
-			begun, err := s.newest(ctx, need)
-			if !errors.Is(err, errNoSnapshot) {
-				return
+	})
+	if err != nil {
+		return fmt.Errorf("cluster: snapshots: %w", err)
+	}
+	defer wished.Unsubscribe()
+	for {
+		busy.Store(false)
+		select {
+		case <-ctx.Done():
+			return nil
+		case to := <-wishes:
+			busy.Store(true)
+			if err := s.send(ctx, to, send); err != nil && ctx.Err() == nil {
+				s.log.Warn("cluster: a snapshot that was asked for could not be sent", "error", err)
 			}
-			if begun.bucket != "" { // by who had the lease before; whoever reads it is not to wait for more
-				if err := s.remove(ctx, begun); err != nil {
-					s.log.Warn("cluster: what is there of a snapshot that was not completed is left to the next cleaning", "position", begun.position, "error", err)
+		}
+	}
+}
+
+// send sends a snapshot to a subject.
+func (s *snapshots) send(ctx context.Context, to string, send sendFunc) (err error) {
+	t := &sender{nc: s.nc, to: to, own: s.own(), news: make(chan struct{}, 1)}
+	sub, err := s.nc.Subscribe(t.own, t.hear)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var alive sync.WaitGroup
+	alive.Go(func() {
+		for ok := true; ok; ok = pause(ctx, snapshotAlive) {
+			_ = s.nc.PublishRequest(to, t.own, []byte{snapshotWait})
+		}
+	})
+	defer func() {
+		cancel()
+		alive.Wait()
+		sub.Unsubscribe()
+		if err != nil {
+			_ = s.nc.Publish(to, append([]byte{snapshotFailed}, fmt.Sprintf("%.200s", err)...))
+		}
+	}()
+	err = send(ctx, func(position uint64, size int64) (store.Taker, error) {
+		if _, err := t.Ready(ctx); err != nil {
+			return nil, err
+		}
+		begin := binary.BigEndian.AppendUint64(nil, position)
+		_, err := t.Write(binary.BigEndian.AppendUint64(begin, uint64(size)))
+		return t, err
+	})
+	if err != nil {
+		return err
+	}
+	return t.end(ctx)
+}
+
+// sender is a snapshot on its way. It keeps what the other node has not taken yet.
+type sender struct {
+	nc      *nats.Conn
+	to, own string
+	news    chan struct{} // of what is heard
+
+	mu     sync.Mutex
+	taken  uint64 // the other one has all before
+	again  bool   // and not what is behind
+	enough bool
+
+	next uint64  // the place behind what has been sent
+	kept []*sent // the oldest first
+	free []*sent
+}
+
+// sent is a message.
+type sent struct {
+	message []byte
+	end     uint64 // the place behind it
+}
+
+// hear takes what the other node says.
+func (t *sender) hear(m *nats.Msg) {
+	if len(m.Data) != snapshotHasSize {
+		return
+	}
+	place := binary.BigEndian.Uint64(m.Data[1:])
+	t.mu.Lock()
+	switch m.Data[0] {
+	case snapshotHas:
+		t.taken = max(t.taken, place)
+	case snapshotAgain:
+		t.taken = max(t.taken, place)
+		t.again = t.again || place == t.taken
+	case snapshotEnough:
+		t.enough = true
+	}
+	t.mu.Unlock()
+	select {
+	case t.news <- struct{}{}:
+	default:
+	}
+}
+
+// until waits until the other node has all before a place, and sends again what it says did not come.
+func (t *sender) until(ctx context.Context, place uint64) error {
+	quiet := time.NewTimer(snapshotQuiet)
+	defer quiet.Stop()
+	for before := uint64(0); ; {
+		t.mu.Lock()
+		taken, again, enough := t.taken, t.again, t.enough
+		t.again = false
+		t.mu.Unlock()
+		for len(t.kept) > 0 && t.kept[0].end <= taken {
+			t.free, t.kept = append(t.free, t.kept[0]), t.kept[1:]
+		}
+		if again {
+			for _, s := range t.kept {
+				if err := t.publish(s); err != nil {
+					return err
 				}
 			}
-			err = make(ctx, need, func(position uint64, write func(io.Writer) error) error {
-				return s.put(ctx, position, write)
-			})
-			if err != nil && ctx.Err() == nil {
-				s.log.Warn("cluster: a snapshot that was asked for could not be made", "error", err)
-			}
-		})
-		done()
+		}
+		switch {
+		case enough:
+			return errGivenUp
+		case taken >= place:
+			return nil
+		case taken > before:
+			before = taken
+			quiet.Reset(snapshotQuiet)
+		}
+		select {
+		case <-t.news:
+		case <-quiet.C:
+			return errQuiet
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 
-// latest holds the highest number that was put into it, until it is taken out.
-type latest struct {
-	mu   sync.Mutex
-	n    uint64
-	some chan struct{}
+// publish sends a message, unless it is lost.
+func (t *sender) publish(s *sent) error {
+	err := t.nc.PublishMsg(&nats.Msg{Subject: t.to, Reply: t.own, Data: s.message})
+	if errors.Is(err, nats.ErrConnectionClosed) {
+		return err
+	}
+	return nil
 }
 
-func newLatest() *latest { return &latest{some: make(chan struct{}, 1)} }
+// Ready is of a [store.Taker].
+func (t *sender) Ready(ctx context.Context) (int, error) {
+	least := uint64(0)
+	if t.next > snapshotWindow-snapshotChunk {
+		least = t.next - (snapshotWindow - snapshotChunk)
+	}
+	return snapshotChunk, t.until(ctx, least)
+}
 
-func (l *latest) put(n uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.n = max(l.n, n)
-	select {
-	case l.some <- struct{}{}:
-	default:
+// Write sends what is at most of the size that Ready said.
+func (t *sender) Write(b []byte) (int, error) {
+	return len(b), t.put(snapshotData, b, uint64(len(b)))
+}
+
+func (t *sender) put(kind byte, b []byte, size uint64) error {
+	var s *sent
+	if n := len(t.free); n > 0 {
+		s, t.free = t.free[n-1], t.free[:n-1]
+	} else {
+		s = &sent{message: make([]byte, 0, snapshotHead+snapshotChunk)}
+	}
+	s.message = sealed(append(s.message[:snapshotHead], b...), kind, t.next)
+	t.next += size
+	s.end = t.next
+	t.kept = append(t.kept, s)
+	return t.publish(s)
+}
+
+// end says that there is no more, and waits until the other node knows. The place behind that is one further.
+func (t *sender) end(ctx context.Context) error {
+	if err := t.put(snapshotEnd, nil, 1); err != nil {
+		return err
+	}
+	return t.until(ctx, t.next)
+}
+
+// ask asks the nodes that run for a snapshot whose position is at least so high, until one of them sends it. The reader is to be closed.
+func (s *snapshots) ask(ctx context.Context, atLeast uint64) (*snapshotReader, error) {
+	for {
+		r, err := s.take(ctx, atLeast)
+		if err == nil {
+			return r, nil
+		}
+		if !pause(ctx, tryAgain) {
+			return nil, fmt.Errorf("%w: %w: %w", fanfare.ErrUnavailable, context.Cause(ctx), err)
+		}
 	}
 }
 
-func (l *latest) get(ctx context.Context) (uint64, bool) {
-	select {
-	case <-ctx.Done():
-		return 0, false
-	case <-l.some:
+// take asks once, and returns the snapshot when it has begun to come.
+func (s *snapshots) take(ctx context.Context, atLeast uint64) (_ *snapshotReader, err error) {
+	v, err := json.Marshal(request{atLeast})
+	if err != nil {
+		return nil, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case <-l.some: // the same number, put meanwhile
-	default:
+	own := s.own()
+	sub, err := s.nc.SubscribeSync(own)
+	if err != nil {
+		return nil, err
 	}
-	n := l.n
-	l.n = 0
-	return n, true
+	r := &snapshotReader{ctx: ctx, nc: s.nc, sub: sub}
+	defer func() {
+		if err != nil {
+			err = errors.Join(errNoSnapshot, err, r.Close())
+		}
+	}()
+	if err := s.nc.PublishRequest(s.subject, own, v); err != nil {
+		return nil, err
+	}
+	c, cancel := context.WithTimeout(ctx, snapshotAsk)
+	defer cancel()
+	m, err := sub.NextMsgWithContext(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.nc.PublishRequest(m.Reply, own, nil); err != nil {
+		return nil, err
+	}
+	return r, r.begin(atLeast)
 }

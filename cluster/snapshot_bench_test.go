@@ -2,19 +2,17 @@ package cluster
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/fanfare-im/fanfare/store"
 )
 
-// BenchmarkSnapshot stores a file as a snapshot and reads it meanwhile, with three servers. The file is FANFARE_SNAPSHOT_FILE, or bytes that do not compress.
-// Beside it are a copy with a sync, and what an object store of one or three replicas takes to have the file put and then got.
+// BenchmarkSnapshot sends a file as a snapshot from one of three servers to another. The file is FANFARE_SNAPSHOT_FILE, or random bytes. Beside it is a copy with a sync.
 func BenchmarkSnapshot(b *testing.B) {
 	file := os.Getenv("FANFARE_SNAPSHOT_FILE")
 	if file == "" {
@@ -54,74 +52,59 @@ func BenchmarkSnapshot(b *testing.B) {
 			f.Close()
 		}
 	})
-	for _, replicas := range []int{1, 3} {
-		b.Run([]string{1: "R1", 3: "R3"}[replicas], func(b *testing.B) {
-			site := newSite(b, 3)
-			ctx := within(b)
-			site.journal(0) // so that the servers have met
-			_, js := site.connect(0)
-			for i := 0; b.Loop(); i++ {
-				bucket, err := js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: fmt.Sprint("plain", i), Replicas: replicas})
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := untilThere(ctx, func(ctx context.Context) error { _, err := bucket.PutString(ctx, "first", ""); return err }); err != nil {
-					b.Fatal(err)
-				}
-				start := time.Now()
-				r, w := io.Pipe()
-				go func() { w.CloseWithError(write(w)) }()
-				parts := 0
-				for at := int64(0); at < info.Size(); parts++ { // one object would be more than a client has in flight
-					o, err := bucket.Put(ctx, jetstream.ObjectMeta{Name: partName(parts)}, io.LimitReader(r, snapshotPart))
-					if err != nil {
-						b.Fatal(err)
-					}
-					at += int64(o.Size)
-				}
-				b.ReportMetric(rate(start), "put-MB/s")
-				half := time.Now()
-				for i := range parts {
-					if _, err := bucket.GetBytes(ctx, partName(i)); err != nil {
-						b.Fatal(err)
-					}
-				}
-				b.ReportMetric(rate(half), "get-MB/s")
-				b.ReportMetric(rate(start), "both-MB/s")
-				if err := js.DeleteObjectStore(ctx, fmt.Sprint("plain", i)); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 	b.Run("snapshot", func(b *testing.B) {
 		site := newSite(b, 3)
-		ctx := within(b)
-		s := site.snapshots(0, site.journal(0))
-		for i := uint64(0); b.Loop(); i++ {
-			start := time.Now()
-			put := make(chan error, 1)
-			go func() { put <- s.put(ctx, i, write) }()
-			for {
-				one, err := s.newest(ctx, i)
-				if one.bucket == "" {
-					pause(ctx, time.Millisecond)
-					continue
+		site.journal(0) // so that the servers have met
+		ctx, cancel := context.WithCancel(b.Context())
+		var answering sync.WaitGroup
+		defer answering.Wait()
+		defer cancel()
+		answering.Go(func() {
+			err := site.snapshots(1).answer(ctx, func(uint64) bool { return true }, func(ctx context.Context, begin func(uint64, int64) (store.Taker, error)) error {
+				to, err := begin(1, info.Size())
+				if err != nil {
+					return err
 				}
-				if err != nil && !errors.Is(err, errNoSnapshot) {
-					b.Fatal(err)
-				}
-				r := s.read(ctx, one)
-				if n, err := io.Copy(io.Discard, r); err != nil || n != info.Size() {
-					b.Fatal(n, err)
-				}
-				r.Close()
-				break
+				return write(takes{ctx, to})
+			})
+			if err != nil {
+				b.Error(err)
 			}
-			b.ReportMetric(rate(start), "both-MB/s")
-			if err := <-put; err != nil {
+		})
+		s := site.snapshots(0)
+		for b.Loop() {
+			start := time.Now()
+			r, err := s.ask(within(b), 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if n, err := io.Copy(io.Discard, r); err != nil || n != info.Size() {
+				b.Fatal(n, err)
+			}
+			b.ReportMetric(rate(start), "MB/s")
+			if err := r.Close(); err != nil {
 				b.Fatal(err)
 			}
 		}
 	})
+}
+
+// takes writes to a taker.
+type takes struct {
+	ctx context.Context
+	to  store.Taker
+}
+
+func (w takes) Write(b []byte) (n int, err error) {
+	for n < len(b) {
+		most, err := w.to.Ready(w.ctx)
+		if err != nil {
+			return n, err
+		}
+		k, err := w.to.Write(b[n:min(n+most, len(b))])
+		if n += k; err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }

@@ -2,213 +2,177 @@ package cluster
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"maps"
-	"strings"
-	"sync"
 	"time"
 
-	"github.com/klauspost/compress/s2"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 )
 
-const (
-	snapshotQuiet = 15 * time.Second // nothing more comes of a snapshot of which nothing has come for so long
-	snapshotFetch = 4 << 20          // bytes that a server sends ahead
-)
+var errSnapshotDamaged = errors.New("it is not as it was sent")
 
-var errQuiet = errors.New("nothing more comes")
-
-// snapshotReader reads a snapshot, also one that is still being written. What it hands out has been checked against the digest of its part, and counts
-// once it has come to the end: whoever writes may fail before. Then, and when the snapshot is deleted meanwhile, reading fails.
+// snapshotReader reads the file of a snapshot while it is sent. What it hands out has been checked against the checksum of its message, and counts once it has
+// come to the end: whoever sends it may fail before. Then reading fails.
 type snapshotReader struct {
-	one    snapshot
-	z      *s2.Reader
-	parts  *partReader
-	cancel context.CancelFunc
-	failed error
+	ctx      context.Context
+	nc       *nats.Conn
+	sub      *nats.Subscription
+	position uint64
+	size     uint64 // of the file
+
+	sender string // the subject of who sends it
+	place  uint64 // up to which it has come,
+	said   uint64 // and up to which that was said
+	lost   bool   // what is behind it has been asked for again
+	b      []byte // what is to be handed out
+	failed error  // io.EOF at the end
 }
 
-// read begins with a snapshot. The reader is to be closed.
-func (s *snapshots) read(ctx context.Context, one snapshot) *snapshotReader {
-	ctx, cancel := context.WithCancel(ctx)
-	p := &partReader{js: s.js, bucket: one.bucket, full: make(chan []byte), free: make(chan []byte, 2)}
-	p.free <- nil
-	p.free <- nil
-	p.reading.Go(func() {
-		defer close(p.full)
-		if err := p.run(ctx); err != nil {
-			p.err = fmt.Errorf("cluster: snapshot at %d: %w", one.position, err)
-		}
-	})
-	return &snapshotReader{one: one, z: s2.NewReader(p), parts: p, cancel: cancel}
+// begin waits for what comes before the file.
+func (r *snapshotReader) begin(atLeast uint64) error {
+	err := r.next()
+	if err != nil {
+		return err
+	}
+	if len(r.b) != snapshotBegin {
+		return fmt.Errorf("a snapshot that begins with %d bytes", len(r.b))
+	}
+	r.position, r.size = binary.BigEndian.Uint64(r.b), binary.BigEndian.Uint64(r.b[8:])
+	if r.position < atLeast {
+		return fmt.Errorf("a snapshot at %d, not at %d", r.position, atLeast)
+	}
+	r.b = nil
+	return nil
 }
 
 func (r *snapshotReader) Read(b []byte) (n int, err error) {
-	if n, err = r.z.Read(b); err != nil && err != io.EOF {
-		r.failed = err
+	if len(r.b) == 0 && len(b) > 0 {
+		if err := r.next(); err != nil {
+			return 0, err
+		}
 	}
-	return n, err
+	n = copy(b, r.b)
+	r.b = r.b[n:]
+	return n, nil
+}
+
+// WriteTo is Read without a copy.
+func (r *snapshotReader) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		k, err := w.Write(r.b)
+		n += int64(k)
+		r.b = r.b[k:]
+		if err != nil {
+			return n, err
+		}
+		if err := r.next(); err == io.EOF {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
+	}
+}
+
+// next waits for the next bytes.
+func (r *snapshotReader) next() error {
+	if r.failed == nil {
+		r.failed = r.receive()
+		if r.failed != nil && r.failed != io.EOF {
+			r.failed = fmt.Errorf("cluster: snapshot at %d: %w", r.position, r.failed)
+		}
+	}
+	return r.failed
+}
+
+func (r *snapshotReader) receive() error {
+	if r.place-r.said >= snapshotTaken {
+		r.say(snapshotHas)
+	}
+	for heard := time.Now(); ; {
+		wait := snapshotTry
+		if r.sender == "" {
+			wait = 3 * snapshotTry
+		}
+		c, cancel := context.WithTimeout(r.ctx, wait)
+		m, err := r.sub.NextMsgWithContext(c)
+		cancel()
+		switch {
+		case errors.Is(err, nats.ErrSlowConsumer): // what it has dropped is sent again
+			continue
+		case err != nil && (r.ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)):
+			return err
+		case err != nil && (time.Since(heard) >= snapshotQuiet || r.sender == ""): // who sends says so at once
+			return errQuiet
+		case err != nil:
+			r.say(snapshotAgain)
+			continue
+		case len(m.Data) == 0:
+			return errors.New("a message without anything")
+		}
+		heard = time.Now()
+		switch kind := m.Data[0]; kind {
+		case snapshotOffer: // of another node
+		case snapshotWait:
+			r.sender = m.Reply
+		case snapshotFailed:
+			return fmt.Errorf("the node that sends it: %.200q", m.Data[1:])
+		case snapshotData, snapshotEnd:
+			if len(m.Data) < snapshotHead || snapshotSum(m.Data) != binary.BigEndian.Uint32(m.Data[9:]) {
+				return fmt.Errorf("%w: a message behind byte %d", errSnapshotDamaged, r.place)
+			}
+			r.sender = m.Reply
+			b := m.Data[snapshotHead:]
+			switch place := binary.BigEndian.Uint64(m.Data[1:]); {
+			case place < r.place: // it was lost, and has come after all
+				continue
+			case place > r.place:
+				if !r.lost {
+					r.lost = true
+					r.say(snapshotAgain)
+				}
+				continue
+			}
+			r.lost = false
+			if kind == snapshotData && len(b) > 0 {
+				r.b = b
+				r.place += uint64(len(b))
+				return nil
+			}
+			if len(b) > 0 || r.place != snapshotBegin+r.size {
+				return fmt.Errorf("%w: %d bytes of %d", errSnapshotDamaged, r.place, snapshotBegin+r.size)
+			}
+			r.place++
+			r.say(snapshotHas)
+			return io.EOF
+		default:
+			return fmt.Errorf("a message of kind %d", kind)
+		}
+	}
+}
+
+// say tells who sends how far it has come. When that is lost, it is said again.
+func (r *snapshotReader) say(kind byte) {
+	if r.sender == "" {
+		return
+	}
+	r.said = r.place
+	_ = r.nc.Publish(r.sender, binary.BigEndian.AppendUint64([]byte{kind}, r.place))
 }
 
 // Close ends the reading.
 func (r *snapshotReader) Close() error {
-	r.cancel()
-	r.parts.reading.Wait()
-	return nil
+	if r.failed != io.EOF {
+		r.say(snapshotEnough)
+	}
+	return r.sub.Unsubscribe()
 }
 
 // failure is why the snapshot itself could not be read, if that is so.
-func (r *snapshotReader) failure() error { return r.failed }
-
-// partReader reads the messages of a bucket in the order in which they were written, and hands out one part after the other, each as a whole.
-type partReader struct {
-	js      jetstream.JetStream
-	bucket  string
-	reading sync.WaitGroup
-	full    chan []byte // parts as they are to be handed out
-	free    chan []byte // the room for them
-	err     error       // once full is closed
-	part, b []byte      // the one that is handed out, and what is left of it
-}
-
-func (p *partReader) Read(b []byte) (n int, err error) {
-	for len(p.b) == 0 {
-		if p.part != nil {
-			p.free <- p.part[:0]
-			p.part = nil
-		}
-		part, ok := <-p.full
-		if !ok && p.err != nil {
-			return 0, p.err
-		}
-		if !ok {
-			return 0, io.EOF
-		}
-		p.part, p.b = part, part
+func (r *snapshotReader) failure() error {
+	if r.failed == io.EOF {
+		return nil
 	}
-	n = copy(b, p.b)
-	p.b = p.b[n:]
-	return n, nil
-}
-
-// run fills parts until the end of the snapshot.
-func (p *partReader) run(ctx context.Context) error {
-	c, cancel := context.WithTimeout(ctx, snapshotQuiet)
-	stream, err := p.js.Stream(c, bucketStream+p.bucket)
-	cancel()
-	if err != nil {
-		return err
-	}
-	c, cancel = context.WithTimeout(ctx, snapshotQuiet)
-	consumer, err := stream.OrderedConsumer(c, jetstream.OrderedConsumerConfig{MaxResetAttempts: 3})
-	cancel()
-	if err != nil {
-		return err
-	}
-	messages, err := consumer.Messages(jetstream.PullMaxBytes(snapshotFetch))
-	if err != nil {
-		return err
-	}
-	defer messages.Stop()
-
-	all, chunks, metas := newSum(), chunksOf(p.bucket), metaOf(p.bucket, "")
-	var now chunked
-	for {
-		m, err := p.next(ctx, stream, messages)
-		if err != nil {
-			return err
-		}
-		if id, ok := strings.CutPrefix(m.Subject(), chunks); ok {
-			if now.b == nil {
-				select {
-				case now.b = <-p.free:
-				case <-ctx.Done():
-					return context.Cause(ctx)
-				}
-			}
-			if err := now.add(id, m.Data()); err != nil {
-				return err
-			}
-			continue
-		}
-		o := new(jetstream.ObjectInfo)
-		if !strings.HasPrefix(m.Subject(), metas) || len(m.Data()) > snapshotMeta || json.Unmarshal(m.Data(), o) != nil {
-			return fmt.Errorf("a message %.200q", m.Subject())
-		}
-		switch {
-		case o.Name == lastObject:
-			if !maps.Equal(o.Metadata, all.metadata()) {
-				return jetstream.ErrDigestMismatch
-			}
-			return nil
-		case all.parts > 0 && o.Name == partName(all.parts-1): // whoever wrote it did not know that it was stored already
-		case o.Name != partName(all.parts):
-			return fmt.Errorf("a part %.64q in the place of %q", o.Name, partName(all.parts))
-		case !now.is(o):
-			return jetstream.ErrDigestMismatch
-		default:
-			all.add(o)
-			select {
-			case p.full <- now.b:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-			now = chunked{}
-		}
-	}
-}
-
-// next waits for a message. When none comes, the snapshot may have been deleted, or its writer or server may be gone.
-func (p *partReader) next(ctx context.Context, stream jetstream.Stream, messages jetstream.MessagesContext) (jetstream.Msg, error) {
-	for began := time.Now(); ; {
-		c, cancel := context.WithTimeout(ctx, snapshotTry)
-		m, err := messages.Next(jetstream.NextContext(c))
-		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return m, err
-		}
-		if time.Since(began) >= snapshotQuiet {
-			return nil, errQuiet
-		}
-		c, cancel = context.WithTimeout(ctx, snapshotTry)
-		_, err = stream.Info(c)
-		cancel()
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			return nil, err
-		}
-	}
-}
-
-// chunked is what has come of an object. A writer writes one at a time, so that one whose end does not come is followed by another one.
-type chunked struct {
-	id   string
-	b    []byte
-	hash hash.Hash
-}
-
-func (c *chunked) add(id string, data []byte) error {
-	if c.id != id {
-		c.id, c.b, c.hash = id, c.b[:0], sha256.New()
-	}
-	if len(c.b)+len(data) > snapshotPart {
-		return fmt.Errorf("a part of more than %d bytes", snapshotPart)
-	}
-	if cap(c.b) == 0 {
-		c.b = make([]byte, 0, snapshotPart)
-	}
-	c.b = append(c.b, data...)
-	c.hash.Write(data)
-	return nil
-}
-
-// is says whether it is all of an object, and as its digest says.
-func (c *chunked) is(o *jetstream.ObjectInfo) bool {
-	return len(c.b) > 0 && c.id == o.NUID && o.Size == uint64(len(c.b)) && o.Digest == "SHA-256="+base64.URLEncoding.EncodeToString(c.hash.Sum(nil))
+	return r.failed
 }

@@ -92,16 +92,7 @@ func detach(dir string) (err error) {
 	return createJournal(dir, m.id, m.position)
 }
 
-// positionOf returns the position of the blocks of a directory.
-func positionOf(dir string) (uint64, error) {
-	db, m, err := openBlocks(dir, true)
-	if err != nil {
-		return 0, err
-	}
-	return m.position, db.Close()
-}
-
-// Replace puts the files of another directory, which [Restore] made, in the place of those of a directory, and removes the other. When it was interrupted it is to be called again,
+// Replace puts the files of another directory, which [Receive] made, in the place of those of a directory, and removes the other. When it was interrupted it is to be called again,
 // before either is opened.
 func Replace(dir, from string) error {
 	entries, err := os.ReadDir(from)

@@ -28,54 +28,42 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (err error) {
 	if s.o.ReadOnly && !s.logged {
 		return s.backupInPlace(ctx, w)
 	}
-	c, err := s.Copy(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.Remove()) }()
-	return c.Write(ctx, w)
-}
-
-// Copy is a copy of a store's files at one position, beside them.
-type Copy struct {
-	Position uint64 // of the blocks and their segment
-	dir      string
-	names    []string
-}
-
-// Copy makes one, as [Store.Backup] does. It is to be removed.
-func (s *Store) Copy(ctx context.Context) (_ *Copy, err error) {
 	if s.logged && !s.o.ReadOnly { // the log's records are not in the copy
 		if err := s.Checkpoint(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	c, beside := new(Copy), s.dir
+	beside := s.dir
 	if s.o.ReadOnly {
 		beside = "" // in the system's directory
 	}
-	if c.dir, err = os.MkdirTemp(beside, "backup-"); err != nil {
-		return nil, err
-	}
-	if c.names, err = s.spool(ctx, c.dir); err == nil {
-		c.Position, err = positionOf(c.dir)
-	}
-	if noRoom(err) {
-		err = roomError("a copy beside the store", err)
-	}
+	dir, err := os.MkdirTemp(beside, "backup-")
 	if err != nil {
-		return nil, errors.Join(err, c.Remove())
+		return copyError(err)
 	}
-	return c, nil
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	names, err := s.spool(ctx, dir)
+	if err != nil {
+		return copyError(err)
+	}
+	return writeArchive(ctx, w, dir, names)
 }
 
-// Write writes the archive that [Restore] takes.
-func (c *Copy) Write(ctx context.Context, w io.Writer) error {
+// copyError is an error of making a copy beside the store.
+func copyError(err error) error {
+	if noRoom(err) {
+		return roomError("a copy beside the store", err)
+	}
+	return err
+}
+
+// writeArchive writes the archive that [Restore] takes.
+func writeArchive(ctx context.Context, w io.Writer, dir string, names []string) error {
 	tw := tar.NewWriter(w)
-	for _, name := range c.names {
-		size, err := fileSize(c.dir, name)
+	for _, name := range names {
+		size, err := fileSize(dir, name)
 		if err == nil {
-			err = addFile(ctx, tw, c.dir, name, size)
+			err = addFile(ctx, tw, dir, name, size)
 		}
 		if err != nil {
 			return err
@@ -83,9 +71,6 @@ func (c *Copy) Write(ctx context.Context, w io.Writer) error {
 	}
 	return tw.Close()
 }
-
-// Remove removes the copy.
-func (c *Copy) Remove() error { return os.RemoveAll(c.dir) }
 
 // spool copies the files while nothing is written to the blocks. The journal goes on, and is
 // copied last: it has every record behind the position of the others.
