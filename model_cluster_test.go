@@ -118,6 +118,41 @@ func TestModelUnregisteredElsewhere(t *testing.T) {
 	})
 }
 
+// TestModelMovedFromACutOffNode has a node deliver to a user who has moved from one that is cut off, while that has a call for the user under way.
+func TestModelMovedFromACutOffNode(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	checkModel(t, 1, func(t *rapid.T) {
+		m := newModel(t, modelVariant{blockBits: 2, workers: 2, nodes: 3}, dir, new(modelCounts))
+		m.startNodes()
+		defer m.stopNodes()
+		m.speakTo(m.nodes[1])
+		m.connectTo("u05")
+		m.settle()
+		m.log.set("u05", failing, 0)
+		m.send(Message{To: Users("u05"), Body: []byte("m1"), Lifetime: week})
+		m.settle()
+		m.cutOffNode(m.nodes[1], 0)
+		m.settle() // until it counts as gone
+		m.log.set("u05", slow, 0)
+		for synctest.Wait(); m.log.idle(); synctest.Wait() {
+			m.sleep(10 * time.Millisecond)
+		}
+		c := m.conns["u05"][0]
+		m.drain()
+		m.must(c.sessions[0].Close(), "close session")
+		m.over(c)
+		m.speakTo(m.nodes[0])
+		m.connectTo("u05")
+		m.settle()
+		m.compare()
+		if g := m.n.tasks[0].audience["u05"]; g.got != 2 {
+			t.Fatalf("m1 came %d times", g.got)
+		}
+		m.endNodes()
+	})
+}
+
 func (m *modelRun) startNodes() {
 	m.cluster = newMemoryCluster()
 	for i := range m.v.nodes {

@@ -374,7 +374,7 @@ func (m *modelRun) delivery(e *modelEvent) {
 	switch {
 	case c == nil:
 		m.Fatalf("%s got %s, and is not connected there", e.user, t.body)
-	case e.beside > 0 && e.beside < c.since:
+	case slices.ContainsFunc(e.beside, func(x modelBeside) bool { return x.begin < c.since && !x.by.cut }): // who is cut off is not waited for when it counts as gone
 		m.Fatalf("%s got %s while a delivery to an earlier connection was under way", e.user, t.body)
 	case t.id != e.m.ID || t.body != string(e.m.Body) || !t.accepted.Equal(e.m.Accepted) || !t.expires.Equal(e.m.Expires):
 		m.Fatalf("%s got %+v; accepted was %+v", e.user, e.m, t)

@@ -51,8 +51,14 @@ type modelEvent struct {
 	at, until  time.Time
 	ok         bool
 	by         *modelOnline
-	beside     int    // when the first delivery to the user by another process began that was still under way; 0 for none
-	applied    uint64 // the position that its node had applied when it began; 0 without nodes
+	beside     []modelBeside // the deliveries to the user by other processes that were still under way when it began
+	applied    uint64        // the position that its node had applied when it began; 0 without nodes
+}
+
+// modelBeside is a delivery that is under way when another one begins.
+type modelBeside struct {
+	by    *modelOnline
+	begin int
 }
 
 func (l *modelLog) mark() int {
@@ -98,10 +104,10 @@ func (l *modelLog) enter(o *modelOnline, user string, m *transport.Message) *mod
 	if l.busy[modelCall{user, o}] > 0 {
 		l.illegal = append(l.illegal, fmt.Sprintf("two deliveries to %s at the same time", user))
 	}
-	beside := 0
+	var beside []modelBeside
 	for call, begin := range l.busy {
-		if call.user == user && call.by.dead == 0 && (beside == 0 || begin < beside) {
-			beside = begin
+		if call.user == user && call.by.dead == 0 {
+			beside = append(beside, modelBeside{call.by, begin})
 		}
 	}
 	l.busy[modelCall{user, o}] = l.moment
