@@ -473,3 +473,13 @@ func TestSnapshotDamaged(t *testing.T) {
 		})
 	}
 }
+
+// Who takes nothing, and says nothing, is waited for no longer than one who sends.
+func TestSnapshotToNobody(t *testing.T) {
+	t.Parallel()
+	site := newSite(t, 1)
+	s := site.snapshots(0)
+	if err := s.send(within(t), s.own(), sends(50, blocks(2*snapshotWindow), nil)); !errors.Is(err, errQuiet) {
+		t.Error(err)
+	}
+}

@@ -220,12 +220,13 @@ func TestChangePlan(t *testing.T) {
 		}
 
 		// One that has fired, and goes on.
-		repeated, err := b.p.Plan(t.Context(), fanfare.Plan{Message: fanfare.Message{Body: []byte(`{"text":"x"}`), To: fanfare.All(), Lifetime: time.Hour}, Every: "@every 1h"})
+		repeated, err := b.p.Plan(t.Context(), fanfare.Plan{Message: fanfare.Message{Body: []byte(`{"text":"x"}`), To: fanfare.All(), Lifetime: time.Hour}, At: time.Now().Add(time.Minute), Every: "@every 1h"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		path = "/plans/" + repeated.ID
 		form = b.get("oscar", path+"/change").Body.String()
+		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		sent = with(draftFields("all"), "plan", repeated.ID, "was", hidden(t, form).Get("was"), "counted", "3", "when", "every", "every", "@every 2h")
 		if w := b.get("oscar", path+"/change"); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "has fired already") {
