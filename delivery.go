@@ -315,8 +315,8 @@ func (d *delivery) Finished(seq uint64, p store.Progress) {
 		d.counts.withdrawn.Add(p.Withdrawn)
 	}
 	d.hooks().finished(seq)
+	d.dueSoon(p.Ended + store.TaskRetention.Milliseconds())
 	if d.cluster != nil {
-		d.dueSoon(p.Ended + store.TaskRetention.Milliseconds())
 		d.forgetOrigin(seq)
 	}
 }

@@ -218,6 +218,8 @@ func TestRecallIsForgotten(t *testing.T) {
 			}
 			return all, true
 		})
+		p.dueSoon(1) // what is due is looked for before the task has ended
+		time.Sleep(2 * sweepEvery)
 		must(t, p.Withdraw(ctx, task.ID))
 		time.Sleep(29 * 24 * time.Hour)
 		if p.delivery.flight(task.seq) == nil {
