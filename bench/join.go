@@ -57,11 +57,15 @@ func (t *trio) leave(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	known, err := t.js[i].KeyValue(ctx, "fanfare-"+clusterName+"-nodes")
-	if err != nil {
-		return err
+	for try := 1; ; try++ { // to a leader that has just gone there is no answer
+		known, err := t.js[i].KeyValue(ctx, "fanfare-"+clusterName+"-nodes")
+		if err == nil {
+			err = known.Delete(ctx, nodeNames[i])
+		}
+		if err == nil || try == 5 {
+			return err
+		}
 	}
-	return known.Delete(ctx, nodeNames[i])
 }
 
 func copySynced(to, from string) (err error) {
