@@ -140,7 +140,9 @@ func (c *processes) whole(ctx context.Context) (int, error) {
 	for {
 		leader, streams := "", 0
 		whole := true
-		list := c.js.ListStreams(ctx)
+		// Asked anew from time to time, as servers that know no leader do not answer.
+		once, cancel := context.WithTimeout(ctx, 2*time.Second)
+		list := c.js.ListStreams(once)
 		for info := range list.Info() {
 			streams++
 			if info.Cluster == nil || info.Cluster.Leader == "" || len(info.Cluster.Replicas) != len(c.nodes)-1 {
@@ -154,6 +156,7 @@ func (c *processes) whole(ctx context.Context) (int, error) {
 				leader = info.Cluster.Leader
 			}
 		}
+		cancel()
 		if i := slices.Index(nodeNames[:len(c.nodes)], leader); i >= 0 && whole && list.Err() == nil {
 			return i, nil
 		}
