@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"firebase.google.com/go/v4/messaging"
@@ -77,7 +78,7 @@ func (s *Sender) encode(m *transport.Message, c *transport.Content, text transpo
 		if err != nil {
 			return nil, err
 		}
-		if err := checkSize(message); err != nil {
+		if err := cmp.Or(checkKeys(message), checkSize(message)); err != nil {
 			return nil, err
 		}
 		var d flow.Draft
@@ -175,9 +176,6 @@ func base(m *transport.Message, c *transport.Content, text transport.Text, token
 	}
 	message := &messaging.Message{Token: token, Data: make(map[string]string, len(data))}
 	for k, v := range data {
-		if err := checkKey(k); err != nil {
-			return nil, err
-		}
 		message.Data[k] = v.(string)
 	}
 	collapse := cmp.Or(c.Collapse, m.ID)
@@ -210,10 +208,21 @@ func base(m *transport.Message, c *transport.Content, text transport.Text, token
 	return message, nil
 }
 
-// checkKey refuses the keys of data that the service reserves.
-func checkKey(key string) error {
-	if key == "from" || key == "message_type" || key == "collapse_key" || len(key) >= 6 && key[:6] == "google" || len(key) >= 3 && key[:3] == "gcm" {
-		return fmt.Errorf("the key %q of the data is reserved by FCM", key)
+// checkKeys refuses the keys of data that the service or its libraries on the device keep for themselves.
+func checkKeys(m *messaging.Message) error {
+	list := []map[string]string{m.Data}
+	if m.Android != nil {
+		list = append(list, m.Android.Data)
+	}
+	if m.Webpush != nil {
+		list = append(list, m.Webpush.Data)
+	}
+	for _, data := range list {
+		for k := range data {
+			if k == "from" || k == "message_type" || k == "collapse_key" || strings.HasPrefix(k, "google") || strings.HasPrefix(k, "gcm") {
+				return fmt.Errorf("the key %q of the data is reserved by FCM", k)
+			}
+		}
 	}
 	return nil
 }
